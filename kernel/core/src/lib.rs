@@ -1,0 +1,3 @@
+//! Every decision of the kernel, in safe code.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Write Xen PV guest kernels in safe Rust.
+#![no_std]
