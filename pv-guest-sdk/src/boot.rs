@@ -1,0 +1,128 @@
+//! What a guest is told when it starts: its size, its flags, its command line, its ramdisk, where
+//! its page tables and its list of frames lie.
+
+use core::fmt;
+
+use crate::frames::FrameList;
+use crate::start::{StartFlags, StartInfo};
+
+/// What the loader left for the guest, checked once at the start.
+///
+/// It borrows the start-of-day page, the ramdisk and the list of frames, all of which belong to
+/// the guest.
+#[derive(Clone, Copy, Debug)]
+pub struct BootInfo<'a> {
+    start: &'a StartInfo,
+    ramdisk: &'a [u8],
+    frames: FrameList<'a>,
+}
+
+impl<'a> BootInfo<'a> {
+    /// Puts together what the start-of-day page says and the two areas it points to.
+    ///
+    /// # Errors
+    /// [`BootError::Magic`] if the page is not one of this ABI.
+    pub fn new(
+        start: &'a StartInfo,
+        ramdisk: &'a [u8],
+        frames: FrameList<'a>,
+    ) -> Result<Self, BootError> {
+        if !start.magic.starts_with(b"xen-3.") {
+            return Err(BootError::Magic);
+        }
+        Ok(Self {
+            start,
+            ramdisk,
+            frames,
+        })
+    }
+
+    /// The ABI's name, `xen-3.0-x86_64`.
+    #[must_use]
+    pub fn magic(&self) -> &'a str {
+        text(&self.start.magic)
+    }
+
+    /// Pages of memory the domain has. Unit: 4 KiB pages.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.start.nr_pages
+    }
+
+    /// What kind of domain this is.
+    #[must_use]
+    pub fn flags(&self) -> StartFlags {
+        StartFlags::from_bits_retain(self.start.flags)
+    }
+
+    /// The command line, up to its first byte that is not UTF-8.
+    #[must_use]
+    pub fn command_line(&self) -> &'a str {
+        text(&self.start.cmd_line)
+    }
+
+    /// The words of the command line.
+    pub fn arguments(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.command_line().split_ascii_whitespace()
+    }
+
+    /// The value of the first word `name=value` of the command line.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> Option<&'a str> {
+        self.arguments()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// The ramdisk, empty if there is none.
+    #[must_use]
+    pub const fn ramdisk(&self) -> &'a [u8] {
+        self.ramdisk
+    }
+
+    /// Which machine frame is behind which page of the guest.
+    #[must_use]
+    pub const fn frames(&self) -> FrameList<'a> {
+        self.frames
+    }
+
+    /// The start-of-day page itself, for what has no accessor here.
+    #[must_use]
+    pub const fn start_info(&self) -> &'a StartInfo {
+        self.start
+    }
+}
+
+/// The text before the first NUL and before the first byte that is not UTF-8.
+fn text(bytes: &[u8]) -> &str {
+    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+}
+
+/// Why a start-of-day page cannot be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BootError {
+    /// It is not where a loader could have put it: the address is not a page's or not the
+    /// guest's.
+    Address(u64),
+    /// It does not begin with `xen-3.`.
+    Magic,
+    /// It points to an area (its address, its length in bytes) that cannot be the guest's.
+    Area(u64, u64),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "no start-of-day page can lie at {address:#x}"),
+            Self::Magic => f.write_str("the start-of-day page does not begin with \"xen-3.\""),
+            Self::Area(address, length) => {
+                write!(
+                    f,
+                    "the start-of-day page names {length:#x} bytes at {address:#x}"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for BootError {}

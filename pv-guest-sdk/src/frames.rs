@@ -1,0 +1,36 @@
+//! The list of a domain's frames: for each page of the guest, the machine frame behind it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The guest's list of frames, which the loader made and the guest keeps up to date.
+///
+/// Entries are atomic: a page may be exchanged on one virtual CPU while another looks it up.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameList<'a>(&'a [AtomicU64]);
+
+impl<'a> FrameList<'a> {
+    /// A list over the given entries; entry `n` holds the machine frame of page `n`.
+    #[must_use]
+    pub const fn new(entries: &'a [AtomicU64]) -> Self {
+        Self(entries)
+    }
+
+    /// The machine frame behind a page, if the page exists and has one.
+    #[must_use]
+    pub fn get(&self, pfn: u64) -> Option<u64> {
+        let entry = self.0.get(usize::try_from(pfn).ok()?)?;
+        Some(entry.load(Ordering::Relaxed)).filter(|&mfn| mfn != u64::MAX)
+    }
+
+    /// How many pages the list has room for.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the list has no entry at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,82 @@
+//! The first instructions of a guest, and the ELF notes that lead a loader to them.
+//!
+//! The loader enters with `rsi` = address of the start-of-day page and a stack of one page that
+//! has the page tables directly below it, so the first thing is a stack of our own. `.bss` arrives
+//! zeroed.
+
+use core::arch::global_asm;
+
+use crate::boot::BootInfo;
+use crate::shutdown::{Reason, shutdown};
+
+/// Size of the stack a guest starts on. Unit: bytes.
+pub(super) const STACK_SIZE: usize = 64 * 1024;
+
+// The stack lies in `.pages`: page-aligned and not part of the file. A frame pointer of 0 ends
+// backtraces; the `call` leaves the stack as a function expects it at entry (16n + 8).
+global_asm!(
+    ".pushsection .text.entry, \"ax\", @progbits",
+    ".globl _start",
+    ".type _start, @function",
+    "_start:",
+    "cld",
+    "lea rsp, [rip + __boot_stack_end]",
+    "xor ebp, ebp",
+    "mov rdi, rsi",
+    "call {enter}",
+    "ud2",
+    ".popsection",
+    ".pushsection .pages.stack, \"aw\", @nobits",
+    ".balign 4096",
+    ".globl __boot_stack",
+    "__boot_stack:",
+    ".skip {stack}",
+    ".globl __boot_stack_end",
+    "__boot_stack_end:",
+    ".popsection",
+    enter = sym enter,
+    stack = const STACK_SIZE,
+);
+
+// Notes: number, then value. FEATURES is empty (nothing is insisted on); SUPPORTED_FEATURES has
+// bit 11, "may be the initial domain".
+global_asm!(
+    ".macro xen_note number:req, value:vararg",
+    ".balign 4",
+    ".long 4",
+    ".long 9f - 8f",
+    ".long \\number",
+    ".asciz \"Xen\"",
+    "8: \\value",
+    "9: .balign 4",
+    ".endm",
+    ".pushsection .note.Xen, \"a\", @note",
+    "xen_note 1, .quad _start",
+    "xen_note 3, .quad 0xffffffff80000000",
+    "xen_note 4, .quad 0",
+    "xen_note 5, .asciz \"xen-3.0\"",
+    "xen_note 6, .asciz \"Paravane SDK\"",
+    "xen_note 8, .asciz \"generic\"",
+    "xen_note 10, .asciz \"\"",
+    "xen_note 17, .quad 0x800",
+    ".popsection",
+    ".purgem xen_note",
+);
+
+unsafe extern "Rust" {
+    /// What `entry!` made of the guest's `main`.
+    safe fn __pv_guest_main(boot: &BootInfo<'static>) -> !;
+}
+
+/// Continues in Rust on the guest's own stack.
+extern "C" fn enter(start: u64) -> ! {
+    // SAFETY: this runs once, first of all, with the address the loader passed.
+    let boot = unsafe { super::boot::boot_info(start) };
+    match boot {
+        Ok(boot) => __pv_guest_main(&boot),
+        Err(error) => {
+            crate::println!("error: {error}");
+            shutdown(Reason::Crash)
+        }
+    }
+}

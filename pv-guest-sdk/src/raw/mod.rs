@@ -1,0 +1,13 @@
+//! The one place of the SDK where `unsafe` is allowed.
+//!
+//! What is here turns the machine and the hypervisor's memory into safe values: the entry code,
+//! the gate to the hypervisor, the views of what the loader left in memory. Everything above is
+//! safe code. Each block is one operation with its argument beside it.
+#![allow(unsafe_code, reason = "the SDK's fence around the machine")]
+
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+mod entry;
+pub mod gate;
+pub mod request;
