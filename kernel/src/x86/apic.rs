@@ -1,0 +1,2 @@
+//! stub
+pub fn nmi_to_others() {}

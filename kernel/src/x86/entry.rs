@@ -1,0 +1,251 @@
+//! The ways from a guest into ring 0 and back, in assembly.
+//!
+//! There is one kernel stack per CPU, at the top of the CPU's area. Whichever way a guest enters,
+//! its registers end up as one [`GuestRegs`] at the very top of that stack, a Rust function handles
+//! the entry, and one exit path goes back with whatever the registers say by then.
+//!
+//! - `syscall` does not switch stacks. Each CPU has its own stub that saves RSP to its own area and
+//!   loads its own stack by constants, so ring 0 never needs GS: both GS bases stay the guest's.
+//! - Exceptions and interrupts from a guest switch to the same stack by the TSS.
+//! - #DB, NMI, #MC and #DF have stacks of their own (IST), because they can strike where RSP is still
+//!   the guest's: a breakpoint armed by the guest fires on the first instruction after `syscall`.
+//!   When they interrupted a guest, the frame moves to the ordinary stack and goes the ordinary way.
+//! - A fault on the `iretq` that returns to a guest (a bad selector, say) is a fault of the guest:
+//!   it is turned into one of the context that was about to run.
+//!
+//! Interrupts stay off in ring 0, but for the idle loop.
+
+use core::arch::global_asm;
+
+use hypercall_abi::layout::{FLAT_RING3_CS64, FLAT_RING3_DS};
+use kernel_core::regs::GuestRegs;
+
+use super::layout::{MAX_CPUS, PERCPU_STRIDE};
+use super::percpu::SAVED_RSP_OFFSET;
+
+unsafe extern "C" {
+    /// The `iretq` that returns to guests.
+    static return_by_iretq: u8;
+    /// First `syscall` stub; the stub of CPU n is n times [`SYSCALL_STUB_SIZE`] behind it.
+    static syscall_stubs: u8;
+    /// First exception stub; the stub of vector n is n times [`VECTOR_STUB_SIZE`] behind it.
+    static vector_stubs: u8;
+
+    /// Continues with the guest registers at the top of this CPU's stack as if that guest had
+    /// raised the exception they describe.
+    pub(super) fn reenter_as_guest_trap(top: *mut GuestRegs) -> !;
+    /// Runs the guest whose registers are at the top of this CPU's stack.
+    pub(super) fn resume_guest(top: *mut GuestRegs) -> !;
+}
+
+/// Distance between two `syscall` stubs.
+const SYSCALL_STUB_SIZE: usize = 64;
+/// Distance between two vector stubs.
+const VECTOR_STUB_SIZE: usize = 16;
+
+/// Address of the `syscall` stub of a CPU, for its LSTAR.
+pub(crate) fn syscall_stub(cpu: usize) -> u64 {
+    (&raw const syscall_stubs).addr() as u64 + (cpu * SYSCALL_STUB_SIZE) as u64
+}
+
+/// Address of the stub of a vector, for the IDT.
+pub(super) fn vector_stub(vector: u8) -> u64 {
+    (&raw const vector_stubs).addr() as u64 + (usize::from(vector) * VECTOR_STUB_SIZE) as u64
+}
+
+/// Address of the instruction that returns to guests; it may fault.
+pub(super) fn iretq_address() -> u64 {
+    (&raw const return_by_iretq).addr() as u64
+}
+
+global_asm!(
+    // --- syscall: one stub per CPU -------------------------------------------------------------
+    ".section .text.entry, \"ax\"",
+    ".balign 64",
+    "syscall_stubs:",
+    ".set cpu, 0",
+    ".rept {max_cpus}",
+    ".balign {syscall_stub_size}",
+    "mov [rip + __percpu + cpu * {stride} + {saved_rsp}], rsp",
+    "lea rsp, [rip + __percpu + cpu * {stride} + {stride}]",
+    "push {ss}",
+    "push qword ptr [rip + __percpu + cpu * {stride} + {saved_rsp}]",
+    "push r11",
+    "push {cs}",
+    "push rcx",
+    "jmp syscall_common",
+    ".set cpu, cpu + 1",
+    ".endr",
+    ".balign {syscall_stub_size}",
+    // Builds the rest of GuestRegs. RCX and R11 are saved as the processor left them, as the ABI
+    // has it: they hold RIP and RFLAGS.
+    "syscall_common:",
+    "sub rsp, 8",
+    "mov dword ptr [rsp], 0",
+    "mov dword ptr [rsp + 4], {syscall_vector}",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rax",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov rdi, rsp",
+    "xor ebp, ebp",
+    "sub rsp, 8", // GuestRegs is 8 modulo 16 bytes long; calls want the stack aligned.
+    "call {on_syscall}",
+    "add rsp, 8",
+    "test al, al",
+    "jz leave_by_iretq",
+    // sysretq: RIP is canonical and the selectors are the flat ones, or `on_syscall` says no.
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "add rsp, 8", // R11 gets RFLAGS below.
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rax",
+    "add rsp, 8", // RCX gets RIP below.
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "mov rcx, [rsp + 8]",
+    "mov r11, [rsp + 24]",
+    "mov rsp, [rsp + 32]",
+    "sysretq",
+    // --- exceptions and interrupts -------------------------------------------------------------
+    ".balign 16",
+    "vector_stubs:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign {vector_stub_size}",
+    // The processor pushes an error code for #DF #TS #NP #SS #GP #PF #AC #CP.
+    ".if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21",
+    ".else",
+    "push 0",
+    ".endif",
+    "mov dword ptr [rsp + 4], vector",
+    "jmp vector_common",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign {vector_stub_size}",
+    "vector_common:",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push rcx",
+    "push rax",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "cld",
+    "vector_clac:", // Patched to CLAC where SMAP is on: a guest may have set AC.
+    "nop dword ptr [rax]",
+    "test byte ptr [rsp + {cs_offset}], 3",
+    "jz from_ring_0",
+    "cmp byte ptr [rsp + {vector_offset}], 8",
+    "je from_ring_0", // #DF is ours whoever ran.
+    // On an IST stack (#DB, NMI, #MC): Rust moves the frame and comes back to guest_trap.
+    "cmp byte ptr [rsp + {vector_offset}], 1",
+    "je from_ist",
+    "cmp byte ptr [rsp + {vector_offset}], 2",
+    "je from_ist",
+    "cmp byte ptr [rsp + {vector_offset}], 18",
+    "je from_ist",
+    "guest_trap:",
+    "mov rdi, rsp",
+    "xor ebp, ebp",
+    "sub rsp, 8",
+    "call {on_guest_trap}",
+    "add rsp, 8",
+    "leave_by_iretq:",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rax",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "add rsp, 8",
+    "return_by_iretq:",
+    "iretq",
+    "from_ist:",
+    "mov rdi, rsp",
+    "xor ebp, ebp",
+    "and rsp, -16",
+    "call {on_ist_trap}",
+    "ud2",
+    "from_ring_0:",
+    "mov rdi, rsp",
+    "mov rbx, rsp",
+    "and rsp, -16",
+    "call {on_ring_0_trap}",
+    "mov rsp, rbx",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rax",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "add rsp, 8",
+    "iretq",
+    // --- entered from Rust ---------------------------------------------------------------------
+    "reenter_as_guest_trap:",
+    "mov rsp, rdi",
+    "jmp guest_trap",
+    "resume_guest:",
+    "mov rsp, rdi",
+    "jmp leave_by_iretq",
+    ".global syscall_stubs, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
+    ".global vector_clac",
+    max_cpus = const MAX_CPUS,
+    stride = const PERCPU_STRIDE,
+    saved_rsp = const SAVED_RSP_OFFSET,
+    syscall_stub_size = const SYSCALL_STUB_SIZE,
+    vector_stub_size = const VECTOR_STUB_SIZE,
+    ss = const FLAT_RING3_DS,
+    cs = const FLAT_RING3_CS64,
+    syscall_vector = const GuestRegs::SYSCALL,
+    cs_offset = const core::mem::offset_of!(GuestRegs, cs),
+    vector_offset = const core::mem::offset_of!(GuestRegs, entry_vector),
+    on_syscall = sym super::guest::on_syscall,
+    on_guest_trap = sym super::guest::on_trap,
+    on_ist_trap = sym super::trap::on_ist_trap,
+    on_ring_0_trap = sym super::trap::on_ring_0_trap,
+);

@@ -1,0 +1,56 @@
+//! Stopping CPUs, this one and the others.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tables::lidt;
+use x86_64::instructions::{hlt, interrupts};
+use x86_64::structures::DescriptorTablePointer;
+
+use super::{apic, percpu};
+
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Disables interrupts on this CPU.
+pub fn disable_interrupts() {
+    interrupts::disable();
+}
+
+/// Makes every other CPU halt, by NMI: it also reaches one that has interrupts off.
+pub fn other_cpus() {
+    STOPPING.store(true, Ordering::SeqCst);
+    apic::nmi_to_others();
+}
+
+/// To be called by the NMI handler before anything else: does not return when the NMI means that
+/// the machine is being stopped.
+pub fn on_nmi() {
+    if STOPPING.load(Ordering::SeqCst) {
+        halt();
+    }
+}
+
+/// Halts this CPU for good.
+pub fn halt() -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
+    }
+}
+
+/// The number of the CPU this runs on; 0 while there is only one.
+pub fn this_cpu() -> usize {
+    percpu::try_current().map_or(0, |cpu| cpu.id())
+}
+
+/// Makes the CPU reset itself: an exception without an interrupt table.
+pub fn triple_fault() -> ! {
+    let nothing = DescriptorTablePointer {
+        limit: 0,
+        base: VirtAddr::zero(),
+    };
+    // SAFETY: the CPU resets at the next line; no handler is needed any more.
+    unsafe { lidt(&nothing) };
+    interrupts::int3();
+    halt()
+}

@@ -1,0 +1,69 @@
+//! Traps that need more than handing to the kernel core: on stacks of their own, or in ring 0.
+
+use kernel_core::regs::GuestRegs;
+
+use super::{copy, entry, interrupt, percpu};
+
+/// Vectors from here on are interrupts of devices and other CPUs.
+pub(super) const FIRST_INTERRUPT: u32 = 32;
+
+const DEBUG: u32 = 1;
+const NMI: u32 = 2;
+
+/// Where the registers of the guest that this CPU runs are saved on every entry.
+pub(super) fn guest_regs() -> *mut GuestRegs {
+    let top = percpu::current().main_stack_top();
+    core::ptr::with_exposed_provenance_mut::<GuestRegs>(top as usize).wrapping_sub(1)
+}
+
+/// A guest was interrupted by an exception that has a stack of its own. Moves the registers to the
+/// ordinary place and handles the exception from there.
+pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) -> ! {
+    if regs.entry_vector == NMI && super::stop::requested() {
+        super::stop::halt();
+    }
+    as_guest_trap(*regs)
+}
+
+/// Handles `regs` as if the guest they describe had just raised the exception in them.
+fn as_guest_trap(regs: GuestRegs) -> ! {
+    let top = guest_regs();
+    // SAFETY: the place belongs to this CPU. While ring 0 handles an entry that came another way,
+    // nothing there is in use: the frame of a faulted return is spent once it has been copied here.
+    unsafe { top.write(regs) };
+    // SAFETY: `top` is the top of this CPU's stack and holds the registers of a guest.
+    unsafe { entry::reenter_as_guest_trap(top) }
+}
+
+/// An exception or interrupt in ring 0.
+pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
+    if regs.entry_vector >= FIRST_INTERRUPT {
+        // Only the idle loop runs with interrupts on.
+        interrupt::handle(regs.entry_vector);
+    } else if let Some(recovery) = copy::recovery(regs.rip) {
+        regs.rip = recovery;
+    } else if regs.rip == entry::iretq_address() {
+        faulted_return(regs);
+    } else if regs.entry_vector == DEBUG {
+        // A breakpoint that a guest armed and whose report was held back until it was in ring 0,
+        // by `mov ss` before `syscall`. It is the guest's own loss: nothing to report here.
+    } else if regs.entry_vector == NMI {
+        if super::stop::requested() {
+            super::stop::halt();
+        }
+    } else {
+        crate::panic::exception(regs);
+    }
+}
+
+/// The return to a guest faulted: the guest's selectors or its RIP can't be loaded. The fault
+/// becomes one of the context that was to run.
+fn faulted_return(regs: &GuestRegs) -> ! {
+    /// What `iretq` was to pop: RIP, CS, RFLAGS, RSP, SS.
+    type Frame = [u64; 5];
+    let frame = core::ptr::with_exposed_provenance::<Frame>(regs.rsp as usize);
+    // SAFETY: `iretq` was reached with RSP at the last five words of the guest's registers, and the
+    // exception was pushed below them.
+    let [rip, cs, rflags, rsp, ss] = unsafe { frame.read() };
+    as_guest_trap(GuestRegs { rip, cs, rflags, rsp, ss, ..*regs })
+}
