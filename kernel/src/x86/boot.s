@@ -186,6 +186,7 @@ boot_l3:
     .skip 4096
 boot_l2:
     .skip 4 * 4096
+.global boot_stack, boot_stack_top
 boot_stack:
     .skip 64 * 1024
 boot_stack_top:

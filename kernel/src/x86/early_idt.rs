@@ -63,7 +63,10 @@ fn gate(handler: u64) -> [u64; 2] {
 #[unsafe(no_mangle)]
 extern "C" fn early_exception(frame: &Frame) {
     if frame.vector == NMI {
-        return stop::on_nmi();
+        if stop::requested() {
+            stop::halt();
+        }
+        return;
     }
     stop::disable_interrupts();
     crate::log::emergency(|print| {

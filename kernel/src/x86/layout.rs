@@ -10,6 +10,7 @@
 //! | 257 | descriptor-table windows, one per vCPU | nothing |
 //! | 258 | frame table | nothing |
 //! | 261 | kernel image, and the per-CPU areas 1 GiB above it | nothing |
+//! | 262 | registers of interrupt controllers | nothing |
 //! | 264-271 | direct map of all memory | nothing |
 
 /// First L4 slot that belongs to the hypervisor.
@@ -38,3 +39,5 @@ pub const MAX_CPUS: usize = 64;
 pub const DIRECT_BASE: u64 = 0xffff_8400_0000_0000;
 /// Bytes the direct map can cover.
 pub const DIRECT_SIZE: u64 = 4 << 40;
+/// Registers of the devices ring 0 programs itself: interrupt controllers.
+pub const DEVICES_BASE: u64 = 0xffff_8300_0000_0000;

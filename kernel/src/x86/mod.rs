@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod devices;
 pub mod early_idt;
 pub mod exit;
+pub mod gdt;
 pub mod layout;
 pub mod memory;
 pub mod multiboot;
@@ -21,6 +22,10 @@ pub mod phys;
 pub mod stop;
 pub mod uart;
 
+use layout::IMAGE_BASE;
+use memory::Range;
+use paging::Access;
+
 core::arch::global_asm!(include_str!("boot.s"));
 
 /// Where `boot.s` enters Rust: with the loader's magic number and the physical address of its
@@ -28,4 +33,51 @@ core::arch::global_asm!(include_str!("boot.s"));
 #[unsafe(no_mangle)]
 extern "C" fn boot_entry(magic: u32, information: u32) -> ! {
     crate::boot(magic, information)
+}
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __image_end: u8;
+    static boot_stack: u8;
+    static boot_stack_top: u8;
+}
+
+/// The image in physical memory.
+pub fn image() -> Range {
+    physical(&raw const __image_start, &raw const __image_end)
+}
+
+/// The image's parts in physical memory and what they are for.
+fn image_parts() -> [(Range, Access); 3] {
+    [
+        (
+            physical(&raw const __image_start, &raw const __text_end),
+            Access::Code,
+        ),
+        (
+            physical(&raw const __text_end, &raw const __rodata_end),
+            Access::Constant,
+        ),
+        (
+            physical(&raw const __rodata_end, &raw const __image_end),
+            Access::Data,
+        ),
+    ]
+}
+
+/// Linear addresses of the stack the boot CPU starts on.
+fn boot_stack_area() -> Range {
+    Range {
+        start: (&raw const boot_stack).addr() as u64,
+        end: (&raw const boot_stack_top).addr() as u64,
+    }
+}
+
+fn physical(start: *const u8, end: *const u8) -> Range {
+    Range {
+        start: start.addr() as u64 - IMAGE_BASE,
+        end: end.addr() as u64 - IMAGE_BASE,
+    }
 }

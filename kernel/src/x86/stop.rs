@@ -22,12 +22,9 @@ pub fn other_cpus() {
     apic::nmi_to_others();
 }
 
-/// To be called by the NMI handler before anything else: does not return when the NMI means that
-/// the machine is being stopped.
-pub fn on_nmi() {
-    if STOPPING.load(Ordering::SeqCst) {
-        halt();
-    }
+/// Whether the machine is being stopped: what an NMI means then.
+pub fn requested() -> bool {
+    STOPPING.load(Ordering::SeqCst)
 }
 
 /// Halts this CPU for good.
