@@ -1,2 +1,46 @@
-//! To be written.
-fn main() {}
+//! The project's commands: everything a user or CI does with the workspace goes through here.
+//!
+//! Thin on purpose: it reads arguments ([`options`]), makes sure that the tools are there
+//! ([`packages`], [`toolchain`]), builds, starts QEMU ([`machine`], [`boot`]) and reports. All it
+//! makes lies under the target directory.
+#![forbid(unsafe_code)]
+#![expect(
+    dead_code,
+    reason = "the test command, which comes next, uses the rest"
+)]
+
+mod boot;
+mod console;
+mod debian;
+mod machine;
+mod monitor;
+mod options;
+mod packages;
+mod process;
+mod run;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use options::Request;
+
+fn main() -> ExitCode {
+    match options::parse(lexopt::Parser::from_env()).and_then(perform) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn perform(request: Request) -> anyhow::Result<ExitCode> {
+    match request {
+        Request::Help(text) => {
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Request::Run(options) => run::command(&options),
+    }
+}

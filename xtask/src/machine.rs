@@ -1,0 +1,215 @@
+//! A machine to boot: which hypervisor, which guest, how large; and QEMU's command line for it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::options::MachineOptions;
+use crate::process;
+
+/// What a guest runs on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum System {
+    /// Our kernel.
+    Paravane,
+    /// Real Xen 4.17.
+    Xen,
+}
+
+impl System {
+    /// The system called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match name {
+            "paravane" => Ok(Self::Paravane),
+            "xen" => Ok(Self::Xen),
+            _ => bail!("no system `{name}` to run on: it is `paravane` or `xen`"),
+        }
+    }
+
+    /// The name that [`System::named`] takes.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Paravane => "paravane",
+            Self::Xen => "xen",
+        }
+    }
+
+    /// What each of the hypervisor's own lines on the console begins with.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Paravane => "(PV) ",
+            Self::Xen => "(XEN) ",
+        }
+    }
+}
+
+/// How much the hypervisor says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Log {
+    /// What the judgement of a run needs.
+    Warnings,
+    /// Everything.
+    All,
+}
+
+/// One machine with everything it boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// The hypervisor.
+    pub(crate) system: System,
+    /// The hypervisor's image.
+    pub(crate) kernel: PathBuf,
+    /// More words for the hypervisor's command line.
+    pub(crate) kernel_args: String,
+    /// How much it says.
+    pub(crate) log: Log,
+    /// The initial domain's ELF file.
+    pub(crate) guest: PathBuf,
+    /// The initial domain's command line.
+    pub(crate) guest_args: String,
+    /// The initial domain's ramdisk.
+    pub(crate) ramdisk: Option<PathBuf>,
+    /// Size, CPU and time.
+    pub(crate) options: MachineOptions,
+}
+
+/// What the machine has beside the guest's memory. Unit: MiB.
+const OVERHEAD: u32 = 448;
+
+impl Machine {
+    /// QEMU's command line, with the serial console on standard input and output. Keys reach
+    /// QEMU's own monitor (ctrl-a x, ctrl-a c) when it is `interactive`.
+    ///
+    /// QEMU runs in the folder `scratch`, where files with a blank in their path (which would end
+    /// a boot module's path) are linked.
+    ///
+    /// # Errors
+    ///
+    /// When such a link cannot be made.
+    pub(crate) fn qemu(&self, interactive: bool, scratch: &Path) -> Result<Command> {
+        let memory = self.options.memory + self.options.memory / 32 + OVERHEAD;
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.current_dir(scratch);
+        qemu.args(["-cpu", &self.options.cpu]);
+        qemu.args(["-smp", &self.options.smp.to_string()]);
+        qemu.args(["-m", &memory.to_string()]);
+        // A reset ends QEMU; no card means no boot ROM to wait for.
+        qemu.args(["-display", "none", "-no-reboot", "-nic", "none"]);
+        if interactive {
+            qemu.args(["-chardev", "stdio,id=console,mux=on,signal=on"]);
+            qemu.args(["-serial", "chardev:console", "-mon", "chardev=console"]);
+        } else {
+            qemu.args(["-monitor", "none", "-serial", "stdio"]);
+        }
+        if self.system == System::Paravane {
+            qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        }
+        if self.options.icount {
+            qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
+        }
+        qemu.arg("-kernel").arg(&self.kernel);
+        qemu.args(["-append", &self.append()]);
+        let mut modules = module(&self.guest, &self.guest_args, scratch, "guest")?;
+        if let Some(ramdisk) = &self.ramdisk {
+            modules.push(',');
+            modules.push_str(&module(ramdisk, "", scratch, "ramdisk")?);
+        }
+        qemu.args(["-initrd", &modules]);
+        Ok(qemu)
+    }
+
+    /// What to type to get the same machine by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`Machine::qemu`].
+    pub(crate) fn by_hand(&self, scratch: &Path) -> Result<String> {
+        let line = process::line(&self.qemu(true, scratch)?);
+        let linked = [Some(&self.guest), self.ramdisk.as_ref()];
+        if linked.into_iter().flatten().any(|path| has_blank(path)) {
+            return Ok(format!("cd {:?} && {line}", scratch.display().to_string()));
+        }
+        Ok(line)
+    }
+
+    /// The hypervisor's command line; our kernel takes Xen's names.
+    fn append(&self) -> String {
+        let (own, guest) = match self.log {
+            Log::Warnings => ("warning", "none"),
+            Log::All => ("all", "all"),
+        };
+        let mut words = format!(
+            "console=com1 com1=115200,8n1 dom0=pv dom0_mem={}M loglvl={own} guest_loglvl={guest}",
+            self.options.memory
+        );
+        if !self.kernel_args.is_empty() {
+            words.push(' ');
+            words.push_str(&self.kernel_args);
+        }
+        words
+    }
+}
+
+/// A boot module as `-initrd` takes it: path, blank, command line, with commas doubled.
+fn module(path: &Path, args: &str, scratch: &Path, link: &str) -> Result<String> {
+    let mut path = path.to_path_buf();
+    if has_blank(&path) {
+        let name = scratch.join(link);
+        if name.is_symlink() {
+            std::fs::remove_file(&name)?;
+        }
+        std::os::unix::fs::symlink(&path, &name)?;
+        path = PathBuf::from(link);
+    }
+    let mut module = path.display().to_string();
+    if !args.is_empty() {
+        module.push(' ');
+        module.push_str(args);
+    }
+    Ok(module.replace(',', ",,"))
+}
+
+fn has_blank(path: &Path) -> bool {
+    path.display().to_string().contains(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(system: System, guest: &str) -> Machine {
+        Machine {
+            system,
+            kernel: "/kernel".into(),
+            kernel_args: String::new(),
+            log: Log::Warnings,
+            guest: guest.into(),
+            guest_args: "a=1,2".into(),
+            ramdisk: Some("/disk".into()),
+            options: MachineOptions::default(),
+        }
+    }
+
+    #[test]
+    fn modules_carry_their_command_lines() {
+        let line = machine(System::Xen, "/g.elf")
+            .by_hand(Path::new("/tmp"))
+            .expect("line");
+        assert!(line.ends_with("-initrd '/g.elf a=1,,2,/disk'"), "{line}");
+        assert!(line.contains(" dom0_mem=64M "), "{line}");
+        assert!(!line.contains("isa-debug-exit"), "{line}");
+    }
+
+    #[test]
+    fn only_our_kernel_has_the_exit_device() {
+        let line = machine(System::Paravane, "/g.elf")
+            .by_hand(Path::new("/tmp"))
+            .expect("line");
+        assert!(line.contains("isa-debug-exit"), "{line}");
+    }
+}

@@ -1,0 +1,243 @@
+//! The command line of `cargo xtask`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use lexopt::prelude::*;
+
+use crate::machine::System;
+use crate::toolchain::Route;
+
+/// What the user asked for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// To read this text.
+    Help(&'static str),
+    /// `run`.
+    Run(RunOptions),
+}
+
+/// How machines are made and builds are done: common to all commands that boot something.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineOptions {
+    /// CPUs of the machine.
+    pub(crate) smp: u32,
+    /// The guest's memory. Unit: MiB.
+    pub(crate) memory: u32,
+    /// QEMU's name of the CPU model.
+    pub(crate) cpu: String,
+    /// Whether time counts instructions.
+    pub(crate) icount: bool,
+    /// The longest a boot may take that nobody watches.
+    pub(crate) limit: Duration,
+    /// Where the bare-metal compiler must come from.
+    pub(crate) route: Option<Route>,
+}
+
+impl Default for MachineOptions {
+    fn default() -> Self {
+        Self {
+            smp: 1,
+            memory: 64,
+            cpu: "Nehalem".into(),
+            icount: false,
+            limit: Duration::from_secs(120),
+            route: None,
+        }
+    }
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    /// A guest of the workspace, or the path of an ELF file.
+    pub(crate) guest: OsString,
+    /// What to boot it on.
+    pub(crate) on: System,
+    /// The machine.
+    pub(crate) machine: MachineOptions,
+    /// The guest's command line.
+    pub(crate) args: String,
+    /// More words for the hypervisor's command line.
+    pub(crate) kernel_args: String,
+    /// The guest's ramdisk.
+    pub(crate) ramdisk: Option<PathBuf>,
+    /// End with the guest even on a terminal.
+    pub(crate) exit: bool,
+    /// Show the hypervisor's lines too.
+    pub(crate) verbose: bool,
+}
+
+const HELP: &str = "\
+The commands of Paravane. They install and build what they need first.
+
+    cargo xtask run [GUEST]     boot a guest in QEMU
+
+`cargo xtask COMMAND --help` says more.
+";
+
+const RUN_HELP: &str = "\
+cargo xtask run [GUEST] [OPTIONS]
+
+Boots GUEST as the initial domain of a fresh machine in QEMU, its console on this terminal.
+GUEST is a guest of this workspace (default: hello) or the path of an uncompressed PV64 ELF file.
+
+    --on paravane|xen      what to boot it on (default: paravane)
+    --smp N                CPUs of the machine (default: 1)
+    --memory MIB           the guest's memory (default: 64); the machine gets enough more
+    --cpu MODEL            QEMU's CPU model (default: Nehalem)
+    --icount               let time count instructions: slow, but runs repeat exactly
+    --args \"...\"           the guest's command line
+    --ramdisk FILE         the guest's ramdisk
+    --kernel-args \"...\"    more words for the hypervisor's own command line
+    -v, --verbose          show the hypervisor's lines as well as the guest's
+    --exit                 do not connect the keyboard; end with the guest
+    --limit SECONDS        without a keyboard: a boot that takes longer is a hang (default: 120)
+    --toolchain rustup|debian
+                           where the bare-metal compiler must come from
+                           (default: XTASK_TOOLCHAIN, or what works)
+
+On a terminal the guest's console is interactive: ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its
+monitor.
+
+Exit status: 0 the guest shut down in order (or asked for a reboot), 1 it did not, 2 the command
+could not be done, 3 the hypervisor refused what it was given, 4 the hypervisor failed, 5 the
+machine hung.
+";
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// When a word on it is unknown or a value does not fit.
+pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
+    let Some(word) = parser.next()? else {
+        return Ok(Request::Help(HELP));
+    };
+    match word {
+        Short('h') | Long("help") => Ok(Request::Help(HELP)),
+        Value(name) => match name.to_string_lossy().as_ref() {
+            "help" => Ok(Request::Help(HELP)),
+            "run" => run(parser),
+            other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
+        },
+        other => Err(unknown(&other, "--help")),
+    }
+}
+
+fn run(mut parser: lexopt::Parser) -> Result<Request> {
+    let mut options = RunOptions {
+        guest: "hello".into(),
+        on: System::Paravane,
+        machine: MachineOptions::default(),
+        args: String::new(),
+        kernel_args: String::new(),
+        ramdisk: None,
+        exit: false,
+        verbose: false,
+    };
+    let mut named = false;
+    while let Some(word) = parser.next()? {
+        match word {
+            Short('h') | Long("help") => return Ok(Request::Help(RUN_HELP)),
+            Long("on") => options.on = System::named(&parser.value()?.string()?)?,
+            Long("args") => options.args = parser.value()?.string()?,
+            Long("kernel-args") => options.kernel_args = parser.value()?.string()?,
+            Long("ramdisk") => options.ramdisk = Some(parser.value()?.into()),
+            Long("exit") => options.exit = true,
+            Short('v') | Long("verbose") => options.verbose = true,
+            Value(guest) if !named => {
+                options.guest = guest;
+                named = true;
+            }
+            Long(name) => {
+                let name = name.to_owned();
+                if !machine(&mut options.machine, &name, &mut parser)? {
+                    return Err(unknown(&Long(&name), "run --help"));
+                }
+            }
+            other => return Err(unknown(&other, "run --help")),
+        }
+    }
+    Ok(Request::Run(options))
+}
+
+/// Takes the option `name` if it is one of the machine's; says whether it was.
+///
+/// # Errors
+///
+/// When its value is missing or does not fit.
+pub(crate) fn machine(
+    options: &mut MachineOptions,
+    name: &str,
+    parser: &mut lexopt::Parser,
+) -> Result<bool> {
+    match name {
+        "smp" => options.smp = number(name, parser, 1, 255)?,
+        "memory" => options.memory = number(name, parser, 1, 1 << 20)?,
+        "cpu" => options.cpu = parser.value()?.string()?,
+        "icount" => options.icount = true,
+        "limit" => options.limit = Duration::from_secs(number(name, parser, 1, 1 << 20)?.into()),
+        "toolchain" => options.route = Some(Route::named(&parser.value()?.string()?)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn number(name: &str, parser: &mut lexopt::Parser, least: u32, most: u32) -> Result<u32> {
+    let text = parser.value()?.string()?;
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => bail!("--{name} `{text}`: give a whole number from {least} to {most}"),
+    }
+}
+
+/// The error for a word that no command knows; `help` is what to ask for the known ones.
+pub(crate) fn unknown(word: &lexopt::Arg<'_>, help: &str) -> anyhow::Error {
+    let word = match word {
+        Short(letter) => format!("option `-{letter}`"),
+        Long(name) => format!("option `--{name}`"),
+        Value(value) => format!("argument `{}`", value.to_string_lossy()),
+    };
+    anyhow::anyhow!("unknown {word}: `cargo xtask {help}` lists what there is")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Request> {
+        parse(lexopt::Parser::from_args(words))
+    }
+
+    fn refusal(words: &[&str]) -> String {
+        format!("{:#}", parsed(words).expect_err("refused"))
+    }
+
+    #[test]
+    fn run_takes_its_options_in_any_order() {
+        let words = [
+            "run", "--on=xen", "--smp", "2", "dom0", "--args", "a b", "--exit",
+        ];
+        let Ok(Request::Run(options)) = parsed(&words) else {
+            panic!("not a run");
+        };
+        assert_eq!(
+            (options.guest.as_os_str(), options.on),
+            ("dom0".as_ref(), System::Xen)
+        );
+        assert_eq!((options.machine.smp, options.args.as_str()), (2, "a b"));
+        assert!(options.exit && !options.verbose);
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_with_the_way_to_help() {
+        assert!(refusal(&["walk"]).contains("no command `walk`"));
+        assert!(refusal(&["run", "--speed"]).contains("unknown option `--speed`"));
+        assert!(refusal(&["run", "a", "b"]).contains("unknown argument `b`"));
+        assert!(refusal(&["run", "--on", "kvm"]).contains("`kvm`"));
+        assert!(refusal(&["run", "--smp", "0"]).contains("from 1 to 255"));
+    }
+}

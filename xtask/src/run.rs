@@ -1,0 +1,205 @@
+//! `cargo xtask run`: one guest, one machine, the console in front of the user.
+
+use std::ffi::OsStr;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::boot::{self, End, Watch};
+use crate::machine::{Log, Machine, System};
+use crate::options::RunOptions;
+use crate::packages::{self, Need};
+use crate::process::say;
+use crate::toolchain::{Route, Toolchain};
+use crate::workspace::Workspace;
+
+/// Does what the options ask for; the exit code says how the boot ended.
+///
+/// # Errors
+///
+/// When the machine cannot be built or started.
+pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    // What the user got wrong is said before anything is installed or built.
+    let guest = GuestChoice::find(&workspace, &options.guest)?;
+    if let Some(ramdisk) = &options.ramdisk {
+        readable(ramdisk).with_context(|| format!("--ramdisk {}", ramdisk.display()))?;
+    }
+    let mut builder = Builder::new(&workspace, options.machine.route);
+    let machine = Machine {
+        system: options.on,
+        kernel: builder.kernel(options.on)?,
+        kernel_args: options.kernel_args.clone(),
+        log: if options.verbose {
+            Log::All
+        } else {
+            Log::Warnings
+        },
+        guest: builder.guest(&guest)?,
+        guest_args: options.args.clone(),
+        ramdisk: options
+            .ramdisk
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?,
+        options: options.machine.clone(),
+    };
+    let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let watch = if keyboard && !options.exit {
+        Watch::Terminal
+    } else {
+        Watch::Output
+    };
+    let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
+    eprintln!("{}", machine.by_hand(&scratch)?);
+    if watch == Watch::Terminal {
+        say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
+    }
+    let record = boot::boot(&machine, watch, options.verbose, &scratch, &mut |_| None)?;
+    let _kept = std::fs::remove_dir_all(&scratch);
+    if !record.end.is_success() {
+        eprint!("{}", record.report);
+    }
+    say(format!(
+        "{} ({:.1} s)",
+        record.end,
+        record.duration.as_secs_f32()
+    ));
+    Ok(exit_code(&record.end))
+}
+
+fn exit_code(end: &End) -> ExitCode {
+    ExitCode::from(match end {
+        End::Success | End::Reboot => 0,
+        End::GuestFailed => 1,
+        End::Qemu(_) => 2,
+        End::Refused => 3,
+        End::HypervisorFailed => 4,
+        End::Hang => 5,
+    })
+}
+
+/// A guest that a user named.
+pub(crate) enum GuestChoice {
+    /// One of the workspace's, to be built.
+    Built {
+        /// The package it is in.
+        package: String,
+        /// The binary's name.
+        name: String,
+    },
+    /// A file that is there.
+    File(PathBuf),
+}
+
+impl GuestChoice {
+    /// What `word` stands for: a guest's name or an ELF file's path.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither.
+    pub(crate) fn find(workspace: &Workspace, word: &OsStr) -> Result<Self> {
+        if let Some(guest) = workspace
+            .guests
+            .iter()
+            .find(|guest| word == guest.name.as_str())
+        {
+            return Ok(Self::Built {
+                package: guest.package.clone(),
+                name: guest.name.clone(),
+            });
+        }
+        let path = Path::new(word);
+        if path.components().count() == 1 && !path.exists() {
+            let names: Vec<&str> = workspace.guests.iter().map(|guest| &*guest.name).collect();
+            bail!(
+                "no guest `{}` in this workspace, and no file of that name here: the guests are {}",
+                path.display(),
+                names.join(", ")
+            );
+        }
+        elf(path).with_context(|| format!("guest {}", path.display()))?;
+        Ok(Self::File(std::path::absolute(path)?))
+    }
+}
+
+/// Checks that a file begins like an ELF file. All else about it is the hypervisor's to judge.
+fn elf(path: &Path) -> Result<()> {
+    readable(path)?;
+    let mut magic = [0; 4];
+    let short = std::fs::File::open(path)?.read_exact(&mut magic).is_err();
+    ensure!(
+        !short && magic == *b"\x7fELF",
+        "not an ELF file: give an uncompressed PV64 kernel"
+    );
+    Ok(())
+}
+
+fn readable(path: &Path) -> Result<()> {
+    let found = path.metadata().context("cannot be read: check the path")?;
+    ensure!(found.is_file(), "not a file: give the path of a file");
+    std::fs::File::open(path).context("cannot be read: check its permissions")?;
+    Ok(())
+}
+
+/// Provides and builds what machines boot, each thing once.
+pub(crate) struct Builder<'a> {
+    workspace: &'a Workspace,
+    route: Option<Route>,
+    toolchain: Option<Toolchain>,
+}
+
+impl<'a> Builder<'a> {
+    /// A builder that looks for the compiler by `route` when it first needs one.
+    pub(crate) fn new(workspace: &'a Workspace, route: Option<Route>) -> Self {
+        Self {
+            workspace,
+            route,
+            toolchain: None,
+        }
+    }
+
+    /// The hypervisor's image, with QEMU to boot it.
+    ///
+    /// # Errors
+    ///
+    /// When it or QEMU cannot be provided.
+    pub(crate) fn kernel(&mut self, system: System) -> Result<PathBuf> {
+        match system {
+            System::Paravane => {
+                packages::provide(&[Need::Qemu])?;
+                self.toolchain()?.build("paravane-kernel", "paravane")
+            }
+            System::Xen => {
+                packages::provide(&[Need::Qemu, Need::Xen])?;
+                packages::xen(&self.workspace.scratch("images")?)
+            }
+        }
+    }
+
+    /// The guest's ELF file.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub(crate) fn guest(&mut self, guest: &GuestChoice) -> Result<PathBuf> {
+        match guest {
+            GuestChoice::File(path) => Ok(path.clone()),
+            GuestChoice::Built { package, name } => self.toolchain()?.build(package, name),
+        }
+    }
+
+    /// The bare-metal compiler.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had.
+    pub(crate) fn toolchain(&mut self) -> Result<&Toolchain> {
+        if self.toolchain.is_none() {
+            self.toolchain = Some(Toolchain::provide(self.workspace, self.route)?);
+        }
+        self.toolchain.as_ref().context("no toolchain")
+    }
+}

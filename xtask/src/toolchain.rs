@@ -1,0 +1,172 @@
+//! The two routes to a compiler for the bare-metal target, and the cargo commands over them.
+//!
+//! Route 1 is rustup's precompiled `core` for `x86_64-unknown-none`. Whether it can be had is
+//! decided by trying: where rustup's servers are out of reach it fails within seconds. Route 2 is
+//! Debian's newest Rust, which brings the source of `core`, and `-Zbuild-std`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::debian;
+use crate::process::{self, say};
+use crate::workspace::{Workspace, cargo};
+
+/// The bare-metal target.
+pub(crate) const TARGET: &str = "x86_64-unknown-none";
+
+/// Forces a route when `--toolchain` is not given: `rustup` or `debian`.
+const ROUTE_VARIABLE: &str = "XTASK_TOOLCHAIN";
+
+/// Where the compiler for the bare-metal target comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Route {
+    /// `rustup target add`.
+    Rustup,
+    /// Debian's `rustc-web` and its companions.
+    Debian,
+}
+
+impl Route {
+    /// The route called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match name {
+            "rustup" => Ok(Self::Rustup),
+            "debian" => Ok(Self::Debian),
+            _ => bail!("no toolchain route `{name}`: it is `rustup` or `debian`"),
+        }
+    }
+}
+
+/// A compiler for the bare-metal target that is there and works.
+#[derive(Clone, Debug)]
+pub(crate) struct Toolchain {
+    route: Route,
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Toolchain {
+    /// Provides the compiler by `forced`, or by the environment's choice, or by whatever works.
+    ///
+    /// # Errors
+    ///
+    /// When no route leads to one.
+    pub(crate) fn provide(workspace: &Workspace, forced: Option<Route>) -> Result<Self> {
+        let forced = match (forced, std::env::var(ROUTE_VARIABLE)) {
+            (None, Ok(name)) if !name.is_empty() => {
+                Some(Route::named(&name).context(ROUTE_VARIABLE)?)
+            }
+            (forced, _) => forced,
+        };
+        let route = match forced {
+            Some(Route::Rustup) => {
+                rustup().context("no bare-metal target by the route `rustup`")?;
+                Route::Rustup
+            }
+            None if rustup().is_ok() => Route::Rustup,
+            Some(Route::Debian) | None => {
+                debian_packages()?;
+                Route::Debian
+            }
+        };
+        let target = match route {
+            Route::Rustup => workspace.target.clone(),
+            // Two compilers in one folder would rebuild everything whenever they take turns.
+            Route::Debian => workspace.target.join("debian"),
+        };
+        Ok(Self {
+            route,
+            root: workspace.root.clone(),
+            target,
+        })
+    }
+
+    /// `cargo SUBCOMMAND` for the bare-metal target.
+    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+        let mut command = match self.route {
+            Route::Rustup => Command::new(cargo()),
+            Route::Debian => debian_cargo(),
+        };
+        command.current_dir(&self.root).arg(subcommand);
+        command.arg("--target-dir").arg(&self.target);
+        command.args(["--target", TARGET]);
+        command
+    }
+
+    /// Builds the binary `name` of `package` and returns its path.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build; cargo has said why by then.
+    pub(crate) fn build(&self, package: &str, name: &str) -> Result<PathBuf> {
+        let mut command = self.cargo("build");
+        command.args(["--release", "-p", package, "--bin", name]);
+        process::succeed(&mut command).with_context(|| format!("cannot build `{name}`"))?;
+        Ok(self.target.join(TARGET).join("release").join(name))
+    }
+}
+
+/// Route 1: the target is there, or rustup can fetch it.
+fn rustup() -> Result<()> {
+    if has_target() {
+        return Ok(());
+    }
+    say(format!("adding the target {TARGET} with rustup"));
+    process::succeed(Command::new("rustup").args(["target", "add", TARGET]))?;
+    if has_target() {
+        return Ok(());
+    }
+    bail!("rustup added the target, but this cargo's compiler does not see it")
+}
+
+/// Whether the compiler that cargo uses has `core` for the bare-metal target.
+fn has_target() -> bool {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "target-libdir", "--target", TARGET]);
+    let Ok(folder) = process::output(&mut command) else {
+        return false;
+    };
+    Path::new(String::from_utf8_lossy(&folder).trim())
+        .read_dir()
+        .is_ok_and(|mut files| files.next().is_some())
+}
+
+/// Route 2: Debian's compiler, the source of `core`, a linker and the lints.
+fn debian_packages() -> Result<()> {
+    const FILES: [(&str, &str); 5] = [
+        ("/usr/bin/rustc", "rustc-web"),
+        ("/usr/bin/cargo", "cargo-web"),
+        ("/usr/lib/rustlib/src/rust/library/core", "rust-web-src"),
+        ("/usr/bin/ld.lld", "lld"),
+        ("/usr/bin/clippy-driver", "rust-web-clippy"),
+    ];
+    if FILES.iter().all(|(path, _)| Path::new(path).exists()) {
+        return Ok(());
+    }
+    let packages: Vec<&str> = FILES.iter().map(|(_, package)| *package).collect();
+    debian::install(&packages, "to build for bare metal without rustup")
+}
+
+fn debian_cargo() -> Command {
+    let mut command = Command::new("/usr/bin/cargo");
+    command
+        // A `rustup` in the PATH takes this as "the toolchain installed in /usr".
+        .env("RUSTUP_TOOLCHAIN", "/usr")
+        .env("RUSTC", "/usr/bin/rustc")
+        // Debian's is a stable compiler; `-Zbuild-std` needs this.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env_remove("CARGO")
+        // rustup's cargo points this at its own compiler's libraries.
+        .env_remove("LD_LIBRARY_PATH")
+        .arg("-Zbuild-std=core,alloc,compiler_builtins")
+        .arg("-Zbuild-std-features=compiler-builtins-mem")
+        .arg("--config")
+        .arg(format!("target.{TARGET}.linker=\"ld.lld\""));
+    command
+}
