@@ -20,9 +20,21 @@ pub struct BootInfo<'a> {
 impl<'a> BootInfo<'a> {
     /// Puts together what the start-of-day page says and the two areas it points to.
     ///
+    /// For guests in a process: on the machine only the loader's page makes a `BootInfo`, which
+    /// is why what is done with its addresses there is safe.
+    ///
     /// # Errors
     /// [`BootError::Magic`] if the page is not one of this ABI.
+    #[cfg(not(target_os = "none"))]
     pub fn new(
+        start: &'a StartInfo,
+        ramdisk: &'a [u8],
+        frames: FrameList<'a>,
+    ) -> Result<Self, BootError> {
+        Self::check(start, ramdisk, frames)
+    }
+
+    pub(crate) fn check(
         start: &'a StartInfo,
         ramdisk: &'a [u8],
         frames: FrameList<'a>,
@@ -93,7 +105,7 @@ impl<'a> BootInfo<'a> {
 }
 
 /// The text before the first NUL and before the first byte that is not UTF-8.
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }

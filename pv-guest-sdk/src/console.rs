@@ -5,6 +5,7 @@
 
 use core::fmt::{self, Write};
 
+use crate::error::{HypercallError, Site, perform};
 use crate::line::LineWriter;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::request;
@@ -17,6 +18,37 @@ pub fn print(text: fmt::Arguments<'_>) {
         let _ignored = Machine.call(&request::console_write(piece));
     });
     let _cannot_fail = writer.write_fmt(text);
+}
+
+static WRITE: Site = Site {
+    call: "console_io",
+    operation: "write",
+    causes: &[(1, "this domain may not use the hypervisor's console")],
+};
+
+static READ: Site = Site {
+    call: "console_io",
+    operation: "read",
+    causes: &[(1, "this domain may not use the hypervisor's console")],
+};
+
+/// Writes bytes to the hypervisor's console. Returns when all of them are taken.
+///
+/// # Errors
+/// EPERM (1) if this domain may not use that console.
+pub fn write(gate: &impl Gate, bytes: &[u8]) -> Result<(), HypercallError> {
+    perform(gate, &WRITE, &request::console_write(bytes)).map(drop)
+}
+
+/// Takes what was typed at the hypervisor's console, without waiting. Returns the bytes taken, none
+/// if nothing was typed.
+///
+/// # Errors
+/// EPERM (1) if this domain may not use that console.
+pub fn read<'a>(gate: &impl Gate, bytes: &'a mut [u8]) -> Result<&'a [u8], HypercallError> {
+    let taken = perform(gate, &READ, &request::console_read(bytes))?;
+    let taken = usize::try_from(taken).unwrap_or(usize::MAX);
+    Ok(bytes.get(..taken).unwrap_or(bytes))
 }
 
 /// Prints to the hypervisor's console, with the syntax of [`core::format_args!`].

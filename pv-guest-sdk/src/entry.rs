@@ -31,6 +31,7 @@ impl<E: fmt::Display> Outcome for Result<(), E> {
 
 /// Runs a guest's `main` and ends the domain with its outcome. What [`crate::entry!`] expands to.
 pub fn run<O: Outcome>(boot: &BootInfo<'static>, main: fn(&BootInfo<'static>) -> O) -> ! {
+    crate::logger::start(boot);
     shutdown(main(boot).report())
 }
 

@@ -1,15 +1,52 @@
 //! Write Xen PV guest kernels in safe Rust.
+//!
+//! A guest is a program without an operating system that a PV hypervisor loads:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//! use pv_guest_sdk::{BootInfo, entry, println};
+//!
+//! entry!(main);
+//!
+//! fn main(boot: &BootInfo) {
+//!     println!("Hello, {} pages", boot.pages());
+//! }
+//! ```
+//!
+//! Its `build.rs` names the linker script that comes with this crate, `guest.ld`. When `main`
+//! returns `()` or `Ok(())` the domain ends with a power-off, which is success; an error or a panic
+//! is printed and ends it as crashed.
+//!
+//! Where to read next: [`boot`] for what a guest is told at its start, [`console`] for output,
+//! [`error`] for what a refused hypercall says, [`raw`] for what is behind all of it. Built for a
+//! host, everything but the entry code and the machine's own tables is there, so that the SDK and
+//! guests written on it can be tested in a process.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
 
 pub mod boot;
 pub mod console;
+pub mod cpuid;
 pub mod entry;
+mod errno;
+pub mod error;
 pub mod frames;
 pub mod line;
+pub mod logger;
+pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod raw;
+pub mod shared;
 pub mod shutdown;
 pub mod start;
+pub mod vary;
+pub mod version;
 
 pub use boot::BootInfo;
+pub use error::HypercallError;
+pub use log;
+pub use raw::gate::{Gate, Machine};

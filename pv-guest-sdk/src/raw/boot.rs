@@ -40,7 +40,7 @@ pub(super) unsafe fn boot_info(start: u64) -> Result<BootInfo<'static>, BootErro
     let (first, length) = area::<AtomicU64>(start.mfn_list, start.nr_pages)?;
     // SAFETY: the loader mapped one entry per page for the guest; all access is atomic.
     let frames = unsafe { slice::from_raw_parts(first, length) };
-    BootInfo::new(start, ramdisk, FrameList::new(frames))
+    BootInfo::check(start, ramdisk, FrameList::new(frames))
 }
 
 /// Checks that `count` values of type `T` can lie at `start`: aligned, without running over the

@@ -6,8 +6,14 @@
 #![allow(unsafe_code, reason = "the SDK's fence around the machine")]
 
 #[cfg(target_os = "none")]
+pub(crate) mod backtrace;
+#[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
 mod entry;
 pub mod gate;
+#[cfg(target_os = "none")]
+pub mod m2p;
 pub mod request;
+#[cfg(target_os = "none")]
+pub mod shared;

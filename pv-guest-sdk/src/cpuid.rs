@@ -1,0 +1,51 @@
+//! CPUID as the hypervisor answers it. Executed plainly the instruction may show the machine's
+//! own leaves instead.
+
+use core::fmt;
+
+use crate::raw::gate::Gate;
+
+/// First leaf of the hypervisor's own.
+pub const HYPERVISOR: u32 = 0x4000_0000;
+
+/// What a leaf says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Leaf {
+    /// The register eax.
+    pub eax: u32,
+    /// The register ebx.
+    pub ebx: u32,
+    /// The register ecx.
+    pub ecx: u32,
+    /// The register edx.
+    pub edx: u32,
+}
+
+/// Asks the hypervisor for a leaf.
+pub fn leaf(gate: &impl Gate, leaf: u32, subleaf: u32) -> Leaf {
+    let [eax, ebx, ecx, edx] = gate.cpuid(leaf, subleaf);
+    Leaf { eax, ebx, ecx, edx }
+}
+
+/// Twelve bytes by which a hypervisor names itself, for example `XenVMMXenVMM`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Signature([u8; 12]);
+
+impl Signature {
+    /// The name in a leaf of which ebx, ecx and edx are text.
+    #[must_use]
+    pub fn of(leaf: Leaf) -> Self {
+        let mut bytes = [0; 12];
+        let words = [leaf.ebx, leaf.ecx, leaf.edx];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(crate::boot::text(&self.0))
+    }
+}

@@ -1,0 +1,43 @@
+//! Log records of the `log` crate, on the hypervisor's console.
+//!
+//! One record is one line, `LEVEL target: message`. Levels up to `info` are shown; the word
+//! `log=LEVEL` on the guest's command line says otherwise.
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::boot::BootInfo;
+
+struct ConsoleLog;
+
+impl Log for ConsoleLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            crate::println!(
+                "{:5} {}: {}",
+                record.level(),
+                record.target(),
+                record.args()
+            );
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The level a command line asks for.
+fn level(boot: &BootInfo<'_>) -> LevelFilter {
+    boot.argument("log")
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(LevelFilter::Info)
+}
+
+/// Sends log records to the console. [`crate::entry!`] does so before `main`; a second call only
+/// sets the level again.
+pub fn start(boot: &BootInfo<'_>) {
+    let _already_set = log::set_logger(&ConsoleLog);
+    log::set_max_level(level(boot));
+}

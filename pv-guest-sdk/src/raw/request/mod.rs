@@ -1,0 +1,33 @@
+//! Requests that safe code may make, each with the argument why it is harmless.
+//!
+//! Addresses of buffers are exposed (`expose_provenance`), so the compiler knows that the
+//! hypervisor may use them.
+
+use super::gate::Request;
+
+mod console;
+#[cfg(target_os = "none")]
+mod mapping;
+mod memory;
+mod sched;
+mod version;
+
+pub use console::{console_read, console_write};
+#[cfg(target_os = "none")]
+pub(super) use mapping::map_shared_info;
+pub use memory::{MemoryMapBuffer, MemoryRange, machine_memory_map};
+pub use sched::{shutdown, yield_now};
+pub use version::{
+    capabilities, changeset, compile_info, extra_version, features, guest_handle,
+    hypervisor_command_line, page_size, platform_parameters, version,
+};
+
+/// The address the hypervisor gets for memory it may read while the borrow lasts.
+fn readable<T: ?Sized>(value: &T) -> u64 {
+    core::ptr::from_ref(value).cast::<u8>().expose_provenance() as u64
+}
+
+/// The address the hypervisor gets for memory it may write while the borrow lasts.
+fn writable<T: ?Sized>(value: &mut T) -> u64 {
+    core::ptr::from_mut(value).cast::<u8>().expose_provenance() as u64
+}

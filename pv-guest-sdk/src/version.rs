@@ -1,0 +1,163 @@
+//! Which hypervisor this is, and what it can do.
+
+use core::fmt;
+
+use crate::error::{HypercallError, Site, perform};
+use crate::raw::gate::Gate;
+use crate::raw::request;
+
+/// A version, as major and minor number.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Version {
+    /// 4 of 4.17.
+    pub major: u16,
+    /// 17 of 4.17.
+    pub minor: u16,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A short text the hypervisor wrote: what stands before the first NUL.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Text<N> {
+    /// The text, up to the first byte that is not UTF-8.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        crate::boot::text(&self.0)
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+const fn site(operation: &'static str) -> Site {
+    Site {
+        call: "xen_version",
+        operation,
+        causes: &[(1, "the hypervisor shows this to privileged domains only")],
+    }
+}
+
+static VERSION: Site = site("version");
+static EXTRAVERSION: Site = site("extraversion");
+static CAPABILITIES: Site = site("capabilities");
+static CHANGESET: Site = site("changeset");
+static PLATFORM: Site = site("platform_parameters");
+static FEATURES: Site = Site {
+    call: "xen_version",
+    operation: "get_features",
+    causes: &[(22, "there is no feature word of this index")],
+};
+static PAGESIZE: Site = site("pagesize");
+static HANDLE: Site = site("guest_handle");
+static COMMANDLINE: Site = site("commandline");
+
+/// The version of the ABI's implementation.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn version(gate: &impl Gate) -> Result<Version, HypercallError> {
+    let packed = perform(gate, &VERSION, &request::version())?;
+    let [_, _, _, _, major_high, major_low, minor_high, minor_low] = packed.to_be_bytes();
+    Ok(Version {
+        major: u16::from_be_bytes([major_high, major_low]),
+        minor: u16::from_be_bytes([minor_high, minor_low]),
+    })
+}
+
+/// What follows the version's numbers, for example `.4`.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn extra_version(gate: &impl Gate) -> Result<Text<16>, HypercallError> {
+    let mut text = [0; 16];
+    perform(gate, &EXTRAVERSION, &request::extra_version(&mut text))?;
+    Ok(Text(text))
+}
+
+/// The kinds of guests it runs, for example `xen-3.0-x86_64`, separated by spaces.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn capabilities(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
+    let mut text = [0; 1024];
+    perform(gate, &CAPABILITIES, &request::capabilities(&mut text))?;
+    Ok(Text(text))
+}
+
+/// The state of its sources.
+///
+/// # Errors
+/// EPERM (1), or a text of its own, where it is not shown to this domain.
+pub fn changeset(gate: &impl Gate) -> Result<Text<64>, HypercallError> {
+    let mut text = [0; 64];
+    perform(gate, &CHANGESET, &request::changeset(&mut text))?;
+    Ok(Text(text))
+}
+
+/// The first address that belongs to the hypervisor.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn hypervisor_start(gate: &impl Gate) -> Result<u64, HypercallError> {
+    let mut start = 0;
+    perform(gate, &PLATFORM, &request::platform_parameters(&mut start))?;
+    Ok(start)
+}
+
+/// One word of 32 feature bits.
+///
+/// # Errors
+/// EINVAL (22) if there is no word of this index.
+pub fn features(gate: &impl Gate, index: u32) -> Result<u32, HypercallError> {
+    let mut index_and_bits = [index, 0];
+    perform(gate, &FEATURES, &request::features(&mut index_and_bits))?;
+    Ok(index_and_bits[1])
+}
+
+/// The size of a page. Unit: bytes.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn page_size(gate: &impl Gate) -> Result<u64, HypercallError> {
+    perform(gate, &PAGESIZE, &request::page_size())
+}
+
+/// This domain's UUID, zeros for the initial domain.
+///
+/// # Errors
+/// None that a hypervisor of this ABI gives.
+pub fn guest_handle(gate: &impl Gate) -> Result<[u8; 16], HypercallError> {
+    let mut handle = [0; 16];
+    perform(gate, &HANDLE, &request::guest_handle(&mut handle))?;
+    Ok(handle)
+}
+
+/// The hypervisor's own command line.
+///
+/// # Errors
+/// EPERM (1) where it is not shown to this domain.
+pub fn command_line(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
+    let mut text = [0; 1024];
+    perform(
+        gate,
+        &COMMANDLINE,
+        &request::hypervisor_command_line(&mut text),
+    )?;
+    Ok(Text(text))
+}
