@@ -138,3 +138,68 @@ impl fmt::Display for BootError {
 }
 
 impl core::error::Error for BootError {}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicU64;
+
+    use zerocopy::FromZeros;
+
+    use super::{BootError, BootInfo, text};
+    use crate::frames::FrameList;
+    use crate::start::{StartFlags, StartInfo};
+
+    fn page(command_line: &[u8]) -> StartInfo {
+        let mut start = StartInfo::new_zeroed();
+        start.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
+        start.cmd_line[..command_line.len()].copy_from_slice(command_line);
+        start.nr_pages = 2;
+        start.flags = 0x303;
+        start
+    }
+
+    #[test]
+    fn a_page_says_what_the_loader_wrote() {
+        let start = page(b"a name=one  name=two");
+        let entries = [AtomicU64::new(7), AtomicU64::new(u64::MAX)];
+        let boot = BootInfo::new(&start, b"disk", FrameList::new(&entries)).unwrap();
+        assert_eq!(boot.magic(), "xen-3.0-x86_64");
+        assert_eq!(boot.pages(), 2);
+        assert_eq!(boot.flags().bits(), 0x303);
+        assert!(boot.flags().contains(StartFlags::PRIVILEGED | StartFlags::INITDOMAIN));
+        assert_eq!(boot.ramdisk(), b"disk");
+        assert_eq!(boot.frames().get(0), Some(7));
+        assert_eq!(boot.frames().get(1), None, "a page without a frame");
+        assert_eq!(boot.frames().get(2), None, "a page that does not exist");
+        assert_eq!(boot.arguments().collect::<std::vec::Vec<_>>(), ["a", "name=one", "name=two"]);
+        assert_eq!(boot.argument("name"), Some("one"));
+        assert_eq!(boot.argument("nam"), None);
+        assert_eq!(boot.argument("a"), None, "a word without a value");
+    }
+
+    #[test]
+    fn another_abi_is_refused() {
+        let mut start = page(b"");
+        start.magic[4] = b'4';
+        assert_eq!(
+            BootInfo::new(&start, &[], FrameList::new(&[])).err(),
+            Some(BootError::Magic)
+        );
+    }
+
+    #[test]
+    fn a_command_line_may_fill_its_field() {
+        let start = page(&[b'x'; 1024]);
+        let boot = BootInfo::new(&start, &[], FrameList::new(&[])).unwrap();
+        assert_eq!(boot.command_line().len(), 1024);
+    }
+
+    #[test]
+    fn text_ends_at_the_first_byte_that_is_none() {
+        assert_eq!(text(b"ab\0cd"), "ab");
+        assert_eq!(text(b"ab\xffcd"), "ab");
+        assert_eq!(text(b"\xff"), "");
+        assert_eq!(text(b""), "");
+        assert_eq!(text("\u{e4}\0".as_bytes()), "\u{e4}");
+    }
+}

@@ -111,3 +111,60 @@ pub fn perform(
         answer,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::{Site, perform};
+    use crate::raw::gate::{CpuidAnswer, Gate, Machine, Request};
+    use crate::raw::request::{console_write, yield_now};
+
+    static SITE: Site =
+        Site { call: "console_io", operation: "write", causes: &[(1, "not for this domain")] };
+    static PLAIN: Site = Site { call: "sched_op", operation: "", causes: &[] };
+
+    /// Gives the same answer to everything.
+    struct Answer(i64);
+
+    impl Gate for Answer {
+        fn call(&self, _request: &Request<'_>) -> i64 {
+            self.0
+        }
+
+        fn cpuid(&self, _leaf: u32, _subleaf: u32) -> CpuidAnswer {
+            [0; 4]
+        }
+    }
+
+    #[test]
+    fn results_are_values_that_are_not_negative() {
+        assert_eq!(perform(&Answer(0), &PLAIN, &yield_now()), Ok(0));
+        assert_eq!(perform(&Answer(i64::MAX), &PLAIN, &yield_now()), Ok(i64::MAX.unsigned_abs()));
+    }
+
+    #[test]
+    fn an_error_says_call_arguments_number_and_its_meaning_here() {
+        let bytes = [0; 5];
+        let error = perform(&Answer(-1), &SITE, &console_write(&bytes)).unwrap_err();
+        let address = bytes.as_ptr().addr();
+        assert_eq!(
+            error.to_string(),
+            std::format!(
+                "console_io write(0x0, 0x5, {address:#x}) = -1 (EPERM): not for this domain"
+            )
+        );
+        assert_eq!((error.call(), error.operation(), error.errno()), ("console_io", "write", 1));
+    }
+
+    #[test]
+    fn other_errors_keep_their_general_meaning() {
+        let error = perform(&Machine, &PLAIN, &yield_now()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sched_op() = -38 (ENOSYS): the hypervisor does not have this call"
+        );
+        let error = perform(&Answer(i64::MIN), &PLAIN, &yield_now()).unwrap_err();
+        assert_eq!((error.errno(), error.name()), (i64::MAX, "E?"));
+    }
+}

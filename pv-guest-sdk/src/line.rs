@@ -68,3 +68,54 @@ impl<S: FnMut(&[u8])> Drop for LineWriter<S> {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::Write;
+    use std::vec::Vec;
+
+    use super::{LineWriter, PIECE};
+
+    /// The pieces that writing `parts`, one after the other, makes.
+    fn pieces(parts: &[&str]) -> Vec<Vec<u8>> {
+        let mut seen = Vec::new();
+        let mut writer = LineWriter::new(|piece: &[u8]| seen.push(piece.to_vec()));
+        for part in parts {
+            writer.write_str(part).unwrap();
+        }
+        drop(writer);
+        seen
+    }
+
+    #[test]
+    fn a_line_is_one_piece_however_it_is_written() {
+        assert_eq!(pieces(&["a", "b ", "c\n"]), [b"ab c\n"]);
+    }
+
+    #[test]
+    fn each_line_is_a_piece_and_the_rest_follows() {
+        assert_eq!(pieces(&["a\nb\n\nc"]), [&b"a\n"[..], b"b\n", b"\n", b"c"]);
+    }
+
+    #[test]
+    fn nothing_makes_no_piece() {
+        assert!(pieces(&[""]).is_empty());
+    }
+
+    #[test]
+    fn every_length_around_a_piece_arrives_whole_in_pieces_that_fit() {
+        for length in 0..=3 * PIECE {
+            let mut text = "x".repeat(length);
+            text.push('\n');
+            let seen = pieces(&[&text]);
+            assert_eq!(seen.concat(), text.as_bytes(), "length {length}");
+            assert!(seen.iter().all(|piece| (1..=PIECE).contains(&piece.len())));
+            assert_eq!(seen.len(), text.len().div_ceil(PIECE), "length {length}");
+        }
+    }
+
+    #[test]
+    fn the_piece_is_what_the_console_copies_at_once() {
+        assert_eq!(PIECE, 127);
+    }
+}

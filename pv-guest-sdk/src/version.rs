@@ -161,3 +161,32 @@ pub fn command_line(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
     )?;
     Ok(Text(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::{Version, version};
+    use crate::raw::gate::{CpuidAnswer, Gate, Request};
+
+    /// Answers the version call alone.
+    struct Packed(i64);
+
+    impl Gate for Packed {
+        fn call(&self, request: &Request<'_>) -> i64 {
+            assert_eq!((request.number(), request.args()), (17, [0; 6]));
+            self.0
+        }
+
+        fn cpuid(&self, _leaf: u32, _subleaf: u32) -> CpuidAnswer {
+            [0; 4]
+        }
+    }
+
+    #[test]
+    fn major_and_minor_are_the_two_halves() {
+        let number = version(&Packed(0x4_0011)).unwrap();
+        assert_eq!(number, Version { major: 4, minor: 17 });
+        assert_eq!(number.to_string(), "4.17");
+    }
+}
