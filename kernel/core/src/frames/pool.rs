@@ -1,0 +1,214 @@
+//! The free frames: a bitmap in which a set bit is a free frame.
+//!
+//! Without a lock: a frame is taken by clearing its bit with one locked instruction, and whoever
+//! cleared it has it. Single frames come from the top of memory, because low memory is what devices
+//! with short addresses need.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hypercall_abi::types::Mfn;
+
+/// The largest order of an aligned group of frames that the pool gives.
+pub const MAX_ORDER: u32 = 9;
+
+const WORD_BITS: u64 = 64;
+const WORD_ORDER: u32 = 6;
+
+/// The bitmap and what speeds up searching it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    bitmap: &'static [AtomicU64],
+    free: AtomicU64,
+    /// No word above this one has a free frame, as far as anyone knows.
+    top: AtomicUsize,
+}
+
+impl Pool {
+    /// A pool without a free frame; `bitmap` is all zeros.
+    pub(super) const fn new(bitmap: &'static [AtomicU64]) -> Self {
+        Self {
+            bitmap,
+            free: AtomicU64::new(0),
+            top: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many frames are free at this moment.
+    pub(super) fn free_count(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Whether the frame is free at this moment.
+    pub(super) fn is_free(&self, mfn: Mfn) -> bool {
+        let (word, bit) = place(mfn);
+        self.word(word)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    /// Makes one frame free. A frame beyond the bitmap is lost.
+    pub(super) fn give(&self, mfn: Mfn) {
+        let (index, bit) = place(mfn);
+        if let Some(word) = self.word(index)
+            && word.fetch_or(bit, Ordering::Release) & bit == 0
+        {
+            self.free.fetch_add(1, Ordering::Relaxed);
+            self.top.fetch_max(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes `1 << order` frames, aligned to their number, that all lie below frame number `below`.
+    pub(super) fn take(&self, order: u32, below: u64) -> Option<Mfn> {
+        if order > MAX_ORDER || self.free_count() >> order == 0 {
+            return None;
+        }
+        let limit = usize::try_from(below.div_ceil(WORD_BITS)).unwrap_or(usize::MAX);
+        let all = limit.min(self.bitmap.len());
+        let top = self.top.load(Ordering::Relaxed);
+        let found = self.take_below(top.saturating_add(1).min(all), order, below);
+        let found = found.or_else(|| self.take_below(all, order, below))?;
+        if order == 0 && below == u64::MAX {
+            // What became free above meanwhile, unseen, is found by the second search one day.
+            let (index, _) = place(found);
+            let (old, new) = (top, index.min(top));
+            let _ = self
+                .top
+                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Some(found)
+    }
+
+    /// Searches the words below `end` from above.
+    fn take_below(&self, end: usize, order: u32, below: u64) -> Option<Mfn> {
+        if order <= WORD_ORDER {
+            return (0..end)
+                .rev()
+                .find_map(|index| self.take_in_word(index, order, below));
+        }
+        let words = 1_usize.wrapping_shl(order.saturating_sub(WORD_ORDER));
+        let end = end.min(usize::try_from(below / WORD_BITS).unwrap_or(usize::MAX));
+        let groups = end.checked_div(words).unwrap_or(0);
+        (0..groups)
+            .rev()
+            .find_map(|group| self.take_words(group.wrapping_mul(words), words))
+    }
+
+    fn take_in_word(&self, index: usize, order: u32, below: u64) -> Option<Mfn> {
+        let word = self.word(index)?;
+        let first = u64::try_from(index).ok()?.checked_mul(WORD_BITS)?;
+        let usable = match below.saturating_sub(first) {
+            0 => return None,
+            count if count >= WORD_BITS => u64::MAX,
+            count => 1_u64
+                .wrapping_shl(u32::try_from(count).ok()?)
+                .wrapping_sub(1),
+        };
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            let bit = highest_group(now & usable, order)?;
+            let size = 1_u32.wrapping_shl(order);
+            let ones = u64::MAX.wrapping_shr(64_u32.wrapping_sub(size));
+            let mask = ones.wrapping_shl(bit);
+            match word.compare_exchange(now, now & !mask, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.free.fetch_sub(u64::from(size), Ordering::Relaxed);
+                    return Some(Mfn(first.wrapping_add(u64::from(bit))));
+                }
+                Err(changed) => now = changed,
+            }
+        }
+    }
+
+    /// Takes whole words, or nothing.
+    fn take_words(&self, index: usize, words: usize) -> Option<Mfn> {
+        for taken in 0..words {
+            let word = self.word(index.checked_add(taken)?)?;
+            let all = word.compare_exchange(u64::MAX, 0, Ordering::Acquire, Ordering::Relaxed);
+            if all.is_err() {
+                (0..taken)
+                    .filter_map(|back| self.word(index.wrapping_add(back)))
+                    .for_each(|word| {
+                        word.fetch_or(u64::MAX, Ordering::Release);
+                    });
+                return None;
+            }
+        }
+        let frames = u64::try_from(words).ok()?.checked_mul(WORD_BITS)?;
+        self.free.fetch_sub(frames, Ordering::Relaxed);
+        Some(Mfn(u64::try_from(index).ok()?.wrapping_mul(WORD_BITS)))
+    }
+
+    /// Takes the first `count` free frames in a row. Slow; meant for boot, on one CPU.
+    pub(super) fn take_run(&self, count: u64) -> Option<Mfn> {
+        let end = u64::try_from(self.bitmap.len())
+            .ok()?
+            .checked_mul(WORD_BITS)?;
+        let mut start = 0_u64;
+        let mut length = 0_u64;
+        for mfn in 0..end {
+            length = if self.is_free(Mfn(mfn)) {
+                length.wrapping_add(1)
+            } else {
+                0
+            };
+            start = if length == 0 {
+                mfn.wrapping_add(1)
+            } else {
+                start
+            };
+            if length == count && count > 0 {
+                let end = start.wrapping_add(count);
+                let taken = (start..end)
+                    .take_while(|&mfn| self.take_one(Mfn(mfn)))
+                    .count();
+                if u64::try_from(taken).ok()? == count {
+                    return Some(Mfn(start));
+                }
+                let taken = u64::try_from(taken).ok()?;
+                (start..start.wrapping_add(taken)).for_each(|mfn| self.give(Mfn(mfn)));
+                length = 0;
+                start = mfn.wrapping_add(1);
+            }
+        }
+        None
+    }
+
+    fn take_one(&self, mfn: Mfn) -> bool {
+        let (index, bit) = place(mfn);
+        let taken = self
+            .word(index)
+            .is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0);
+        if taken {
+            self.free.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn word(&self, index: usize) -> Option<&AtomicU64> {
+        self.bitmap.get(index)
+    }
+}
+
+fn place(mfn: Mfn) -> (usize, u64) {
+    let index = usize::try_from(mfn.0 / WORD_BITS).unwrap_or(usize::MAX);
+    let bit = (mfn.0 % WORD_BITS) as u32;
+    (index, 1_u64.wrapping_shl(bit))
+}
+
+/// The lowest bit of the highest aligned group of `1 << order` ones.
+fn highest_group(mut bits: u64, order: u32) -> Option<u32> {
+    const ALIGNED: [u64; 7] = [
+        u64::MAX,
+        0x5555_5555_5555_5555,
+        0x1111_1111_1111_1111,
+        0x0101_0101_0101_0101,
+        0x0001_0001_0001_0001,
+        0x0000_0001_0000_0001,
+        1,
+    ];
+    // After this a bit is set when it begins a run of `1 << order` ones.
+    for step in 0..order {
+        bits &= bits.wrapping_shr(1_u32.wrapping_shl(step));
+    }
+    let starts = bits & ALIGNED.get(usize::try_from(order).ok()?)?;
+    63_u32.checked_sub(starts.leading_zeros())
+}

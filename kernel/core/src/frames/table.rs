@@ -1,0 +1,288 @@
+//! The frame table: 16 bytes for each frame of memory, and the pool of the free ones.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hypercall_abi::types::{DomId, Mfn};
+
+use super::epoch::{Epochs, FlushDue};
+use super::pool::{MAX_ORDER, Pool};
+use super::references::FrameError;
+use super::token::TypeRef;
+use super::word::{FrameType, Outcome, Step, Word, WordError};
+use crate::platform::{NoMemory, Platform};
+
+/// What is known of one frame. Zero is a frame that is not memory, or free.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct FrameInfo {
+    word: AtomicU64,
+    /// 0: nobody or the kernel; else the domain's number plus 1. Changes only while `word` is 0.
+    owner: AtomicU32,
+    /// When the last reference of the type went, by [`Epochs`].
+    epoch: AtomicU32,
+}
+
+const _: () = assert!(size_of::<FrameInfo>() == 16);
+
+/// The frame table of a machine.
+#[derive(Debug)]
+pub struct FrameTable {
+    infos: &'static [FrameInfo],
+    pool: Pool,
+    epochs: Epochs,
+}
+
+impl FrameTable {
+    /// A table in which nothing is memory yet. Both slices are zeroed; `bitmap` has a bit for each
+    /// of `infos`.
+    #[must_use]
+    pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
+        Self {
+            infos,
+            pool: Pool::new(bitmap),
+            epochs: Epochs::new(),
+        }
+    }
+
+    /// Frames that the table can describe, memory or not.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.infos.len() as u64
+    }
+
+    /// Whether the table describes no frame.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.infos.is_empty()
+    }
+
+    /// Boot: makes frames free that are memory and in no use. Frames beyond the table are left out.
+    pub fn add_free(&self, start: Mfn, count: u64) {
+        for mfn in run(start, count) {
+            if let Some(info) = self.info(mfn) {
+                info.word.store(0, Ordering::Relaxed);
+                self.pool.give(mfn);
+            }
+        }
+    }
+
+    /// Boot: marks frames as the kernel's own for ever. All memory that is not free must be marked:
+    /// what is neither counts as devices, which the privileged domain may map.
+    pub fn reserve(&self, start: Mfn, count: u64) {
+        for info in run(start, count).filter_map(|mfn| self.info(mfn)) {
+            let _ = info.change(Step::Allocate { allocated: false }, &self.epochs);
+        }
+    }
+
+    /// Which CPUs have flushed when.
+    #[must_use]
+    pub const fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// How many frames are free at this moment.
+    #[must_use]
+    pub fn free_count(&self) -> u64 {
+        self.pool.free_count()
+    }
+
+    /// The domain that owns the frame at this moment. It stays so only as long as the caller holds
+    /// a reference.
+    #[must_use]
+    pub fn owner(&self, mfn: Mfn) -> Option<DomId> {
+        let owner = self.info(mfn)?.owner.load(Ordering::Acquire);
+        owner
+            .checked_sub(1)
+            .and_then(|id| u16::try_from(id).ok())
+            .map(DomId)
+    }
+
+    /// The frame's state at this moment; a blank one for frames beyond the table.
+    #[must_use]
+    pub fn word(&self, mfn: Mfn) -> Word {
+        self.info(mfn)
+            .map_or(Word(0), |info| Word(info.word.load(Ordering::Acquire)))
+    }
+
+    /// Whether the frame is no memory: registers or buffers of a device, or nothing at all.
+    #[must_use]
+    pub fn is_device(&self, mfn: Mfn) -> bool {
+        self.word(mfn).0 == 0 && !self.pool.is_free(mfn) && self.owner(mfn).is_none()
+    }
+
+    /// Takes `count` zeroed frames in a row for the kernel itself.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when there are none.
+    pub fn alloc_kernel(&self, platform: &impl Platform, count: u64) -> Result<Mfn, NoMemory> {
+        let one = count == 1;
+        let start = if one {
+            self.pool.take(0, u64::MAX)
+        } else {
+            self.pool.take_run(count)
+        };
+        let start = start.ok_or(NoMemory)?;
+        self.hand_out(platform, start, count, None);
+        Ok(start)
+    }
+
+    /// Gives back frames of [`FrameTable::alloc_kernel`].
+    pub fn free_kernel(&self, start: Mfn, count: u64) {
+        for mfn in run(start, count) {
+            if self.owner(mfn).is_none()
+                && let Some(info) = self.info(mfn)
+                && info.change(Step::Put, &self.epochs) == Ok(Outcome::Freed)
+            {
+                self.pool.give(mfn);
+            }
+        }
+    }
+
+    /// Takes `1 << order` zeroed frames, aligned to their number, for a domain that gets its own
+    /// reference to each. With `below_bits` their addresses have no more bits than that.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when there are none, or the order is above [`MAX_ORDER`].
+    pub fn alloc_for(
+        &self,
+        platform: &impl Platform,
+        owner: DomId,
+        order: u32,
+        below_bits: Option<u32>,
+    ) -> Result<Mfn, NoMemory> {
+        let below = match below_bits.map(|bits| bits.saturating_sub(12)) {
+            Some(bits) if bits < 64 => 1_u64.wrapping_shl(bits),
+            _ => u64::MAX,
+        };
+        let start = self
+            .pool
+            .take(order.min(MAX_ORDER.wrapping_add(1)), below)
+            .ok_or(NoMemory)?;
+        self.hand_out(platform, start, 1_u64.wrapping_shl(order), Some(owner));
+        Ok(start)
+    }
+
+    /// Takes `count` zeroed frames in a row for a domain, wherever they are. Slow: for the initial
+    /// domain.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when there is no such run.
+    pub fn alloc_run(
+        &self,
+        platform: &impl Platform,
+        owner: DomId,
+        count: u64,
+    ) -> Result<Mfn, NoMemory> {
+        let start = self.pool.take_run(count).ok_or(NoMemory)?;
+        self.hand_out(platform, start, count, Some(owner));
+        Ok(start)
+    }
+
+    /// Takes a zeroed frame that the kernel shares with a domain: the domain owns it for the purpose
+    /// of mapping it, but can't give it back, and as long as the kernel keeps the reference it is
+    /// writable and nothing else, so never a page table.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when no frame is free.
+    pub fn alloc_shared(
+        &self,
+        platform: &impl Platform,
+        owner: DomId,
+    ) -> Result<TypeRef, NoMemory> {
+        let mfn = self.pool.take(0, u64::MAX).ok_or(NoMemory)?;
+        self.hand_out(platform, mfn, 1, None);
+        let info = self.info(mfn).ok_or(NoMemory)?;
+        info.owner
+            .store(u32::from(owner.0).wrapping_add(1), Ordering::Release);
+        // General 2, type 1; then one general less: what is left is the reference to return.
+        let typed = info.change(Step::TakeType(FrameType::Writable), &self.epochs);
+        let left = info.change(Step::Put, &self.epochs);
+        if (typed, left) == (Ok(Outcome::Done), Ok(Outcome::Done)) {
+            Ok(TypeRef::new(mfn, FrameType::Writable))
+        } else {
+            Err(NoMemory)
+        }
+    }
+
+    /// Makes frames from the pool somebody's: everybody forgets what they were, then they are
+    /// scrubbed, and only then they have an owner.
+    fn hand_out(&self, platform: &impl Platform, start: Mfn, count: u64, owner: Option<DomId>) {
+        let stale = run(start, count)
+            .filter_map(|mfn| self.info(mfn))
+            .map(|info| {
+                self.epochs
+                    .stale_anywhere(info.epoch.load(Ordering::Acquire))
+            })
+            .fold(0, |all, some| all | some.bits());
+        FlushDue::new(crate::cpu::CpuSet::from_bits(stale)).spend(platform);
+        for mfn in run(start, count) {
+            platform.zero_frame(mfn);
+            if let Some(info) = self.info(mfn) {
+                let id = owner.map_or(0, |owner| u32::from(owner.0).wrapping_add(1));
+                info.owner.store(id, Ordering::Release);
+                let step = Step::Allocate {
+                    allocated: owner.is_some(),
+                };
+                let _ = info.change(step, &self.epochs);
+            }
+        }
+    }
+
+    /// The last reference went: nobody's, and free. Scrubbed when it is given to somebody.
+    pub(super) fn give_back(&self, mfn: Mfn) -> Option<DomId> {
+        let owner = self.owner(mfn);
+        if let Some(info) = self.info(mfn) {
+            info.owner.store(0, Ordering::Release);
+            self.pool.give(mfn);
+        }
+        owner
+    }
+
+    pub(super) fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
+        self.infos.get(usize::try_from(mfn.0).ok()?)
+    }
+
+    pub(super) fn change(&self, mfn: Mfn, step: Step) -> Result<Outcome, FrameError> {
+        let info = self.info(mfn).ok_or(FrameError::NotOwned)?;
+        info.change(step, &self.epochs).map_err(FrameError::from)
+    }
+
+    pub(super) fn epoch_of(&self, mfn: Mfn) -> u32 {
+        self.info(mfn)
+            .map_or(0, |info| info.epoch.load(Ordering::Acquire))
+    }
+}
+
+impl FrameInfo {
+    /// The compare-and-swap loop: the only place where a word is written after boot.
+    ///
+    /// The stamp is written before the word: whoever sees that the last reference is gone sees the
+    /// stamp too. Nobody else can write the stamp meanwhile, since the caller holds that last
+    /// reference until the exchange succeeds. The clock is read anew in each round, after the word:
+    /// the entries of those who put back their references before have gone by then.
+    #[inline]
+    pub(super) fn change(&self, step: Step, epochs: &Epochs) -> Result<Outcome, WordError> {
+        let mut now = self.word.load(Ordering::Acquire);
+        loop {
+            let (next, outcome) = Word(now).apply(step)?;
+            if outcome.ends_use() {
+                self.epoch.store(epochs.now_short(), Ordering::Release);
+            }
+            match self
+                .word
+                .compare_exchange(now, next.0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(outcome),
+                Err(changed) => now = changed,
+            }
+        }
+    }
+}
+
+fn run(start: Mfn, count: u64) -> impl Iterator<Item = Mfn> {
+    (start.0..start.0.saturating_add(count)).map(Mfn)
+}

@@ -1,0 +1,3 @@
+//! Every transition from every sound word with small and extreme counts.
+
+use super::word::*;
