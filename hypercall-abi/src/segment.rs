@@ -1,0 +1,3 @@
+//! `set_segment_base(which, base)`: bases of `fs` and `gs`.
+
+pub use crate::ops::segment::*;
