@@ -4,12 +4,9 @@
 //! ([`packages`], [`toolchain`]), builds, starts QEMU ([`machine`], [`boot`]) and reports. All it
 //! makes lies under the target directory.
 #![forbid(unsafe_code)]
-#![expect(
-    dead_code,
-    reason = "the test command, which comes next, uses the rest"
-)]
 
 mod boot;
+mod check;
 mod console;
 mod debian;
 mod machine;
@@ -18,7 +15,11 @@ mod options;
 mod packages;
 mod process;
 mod run;
+mod steps;
+mod symbols;
+mod test;
 mod toolchain;
+mod transcript;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,5 +43,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Request::Run(options) => run::command(&options),
+        Request::Check(options) => test::command(&options, false),
+        Request::Test(options) => test::command(&options, true),
     }
 }

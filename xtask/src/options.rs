@@ -17,6 +17,10 @@ pub(crate) enum Request {
     Help(&'static str),
     /// `run`.
     Run(RunOptions),
+    /// `check`.
+    Check(TestOptions),
+    /// `test`.
+    Test(TestOptions),
 }
 
 /// How machines are made and builds are done: common to all commands that boot something.
@@ -70,10 +74,21 @@ pub(crate) struct RunOptions {
     pub(crate) verbose: bool,
 }
 
+/// Options of `check` and `test`.
+#[derive(Clone, Debug)]
+pub(crate) struct TestOptions {
+    /// What the names of the steps to run contain.
+    pub(crate) filter: String,
+    /// The machines.
+    pub(crate) machine: MachineOptions,
+}
+
 const HELP: &str = "\
 The commands of Paravane. They install and build what they need first.
 
-    cargo xtask run [GUEST]     boot a guest in QEMU
+    cargo xtask run [GUEST]     boot a guest in QEMU, on our kernel or on real Xen
+    cargo xtask test [FILTER]   check, and compare all guests on both systems
+    cargo xtask check           format, lints, host tests, documentation, budgets: no QEMU
 
 `cargo xtask COMMAND --help` says more.
 ";
@@ -107,6 +122,23 @@ could not be done, 3 the hypervisor refused what it was given, 4 the hypervisor 
 machine hung.
 ";
 
+const TEST_HELP: &str = "\
+cargo xtask test [FILTER] [OPTIONS]
+cargo xtask check [FILTER] [OPTIONS]
+
+`check` looks at format, lints (host and bare metal), host tests, documentation and its links, and
+prints lines of code against their budgets, unsafe blocks, and bytes linked into the kernel.
+`test` does the same, then boots every guest of the workspace in QEMU on our kernel and on real
+Xen; both must succeed and say the same, but for values that the guest marks as varying.
+FILTER leaves only the steps whose name contains it.
+
+    --smp N, --memory MIB, --cpu MODEL, --icount, --limit SECONDS, --toolchain rustup|debian
+                           as of `cargo xtask run --help`
+
+The last line is `N passed, N failed`. Exit status: 0 nothing failed, 1 something did, 2 the
+command could not be done.
+";
+
 /// Reads the command line.
 ///
 /// # Errors
@@ -121,6 +153,8 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
         Value(name) => match name.to_string_lossy().as_ref() {
             "help" => Ok(Request::Help(HELP)),
             "run" => run(parser),
+            "check" => test(parser, Request::Check),
+            "test" => test(parser, Request::Test),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
         },
         other => Err(unknown(&other, "--help")),
@@ -162,6 +196,27 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         }
     }
     Ok(Request::Run(options))
+}
+
+fn test(mut parser: lexopt::Parser, request: fn(TestOptions) -> Request) -> Result<Request> {
+    let mut options = TestOptions {
+        filter: String::new(),
+        machine: MachineOptions::default(),
+    };
+    while let Some(word) = parser.next()? {
+        match word {
+            Short('h') | Long("help") => return Ok(Request::Help(TEST_HELP)),
+            Value(filter) if options.filter.is_empty() => options.filter = filter.string()?,
+            Long(name) => {
+                let name = name.to_owned();
+                if !machine(&mut options.machine, &name, &mut parser)? {
+                    return Err(unknown(&Long(&name), "test --help"));
+                }
+            }
+            other => return Err(unknown(&other, "test --help")),
+        }
+    }
+    Ok(request(options))
 }
 
 /// Takes the option `name` if it is one of the machine's; says whether it was.

@@ -12,8 +12,9 @@ use crate::machine::{Log, Machine, System};
 use crate::options::RunOptions;
 use crate::packages::{self, Need};
 use crate::process::say;
+use crate::symbols::Symbols;
 use crate::toolchain::{Route, Toolchain};
-use crate::workspace::Workspace;
+use crate::workspace::{GuestBinary, Workspace};
 
 /// Does what the options ask for; the exit code says how the boot ended.
 ///
@@ -57,7 +58,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if watch == Watch::Terminal {
         say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
     }
-    let record = boot::boot(&machine, watch, options.verbose, &scratch, &mut |_| None)?;
+    let mut symbols = Symbols::of(&machine);
+    let note = &mut |line: &str| symbols.note(line);
+    let record = boot::boot(&machine, watch, options.verbose, &scratch, note)?;
     let _kept = std::fs::remove_dir_all(&scratch);
     if !record.end.is_success() {
         eprint!("{}", record.report);
@@ -95,6 +98,14 @@ pub(crate) enum GuestChoice {
 }
 
 impl GuestChoice {
+    /// A guest of the workspace.
+    pub(crate) fn of(guest: &GuestBinary) -> Self {
+        Self::Built {
+            package: guest.package.clone(),
+            name: guest.name.clone(),
+        }
+    }
+
     /// What `word` stands for: a guest's name or an ELF file's path.
     ///
     /// # Errors
@@ -106,10 +117,7 @@ impl GuestChoice {
             .iter()
             .find(|guest| word == guest.name.as_str())
         {
-            return Ok(Self::Built {
-                package: guest.package.clone(),
-                name: guest.name.clone(),
-            });
+            return Ok(Self::of(guest));
         }
         let path = Path::new(word);
         if path.components().count() == 1 && !path.exists() {
@@ -170,13 +178,22 @@ impl<'a> Builder<'a> {
         match system {
             System::Paravane => {
                 packages::provide(&[Need::Qemu])?;
-                self.toolchain()?.build("paravane-kernel", "paravane")
+                self.hypervisor()
             }
             System::Xen => {
                 packages::provide(&[Need::Qemu, Need::Xen])?;
                 packages::xen(&self.workspace.scratch("images")?)
             }
         }
+    }
+
+    /// Our kernel's ELF file.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub(crate) fn hypervisor(&mut self) -> Result<PathBuf> {
+        self.toolchain()?.build("paravane-kernel", "paravane")
     }
 
     /// The guest's ELF file.

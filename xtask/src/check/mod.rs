@@ -1,0 +1,91 @@
+//! `cargo xtask check`: everything about the workspace that needs no QEMU.
+
+mod budget;
+mod fence;
+mod linked;
+mod links;
+mod source;
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::packages::{self, Need};
+use crate::process::{self, say};
+use crate::run::Builder;
+use crate::steps::Steps;
+use crate::workspace::{Workspace, cargo};
+
+/// The crates that are built for bare metal.
+const BARE_METAL: [&str; 6] = [
+    "kernel-core",
+    "paravane-kernel",
+    "pv-guest-sdk",
+    "dom0",
+    "example-guests",
+    "conformance",
+];
+
+/// Adds all checks to `steps`.
+pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut Steps) {
+    steps.run("format", || {
+        component(workspace, "fmt", "rustfmt")?;
+        process::succeed(host(workspace, "fmt").args(["--all", "--check"]))
+            .context("`cargo fmt` puts it right")
+    });
+    steps.run("lints: host", || {
+        component(workspace, "clippy", "clippy")?;
+        let mut command = host(workspace, "clippy");
+        process::succeed(command.args(["-q", "--all-targets", "--", "-D", "warnings"]))
+    });
+    steps.run("lints: bare metal", || {
+        let mut command = bare_metal(builder, "clippy")?;
+        process::succeed(command.args(["--", "-D", "warnings"]))
+    });
+    steps.run("host tests", || {
+        packages::provide(&[Need::Headers])?;
+        process::succeed(host(workspace, "test").arg("-q"))
+    });
+    steps.run("documentation: host", || {
+        let mut command = host(workspace, "doc");
+        process::succeed(
+            command
+                .args(["-q", "--no-deps"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    });
+    steps.run("documentation: bare metal", || {
+        let mut command = bare_metal(builder, "doc")?;
+        process::succeed(command.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    steps.run("documentation: links", || links::check(&workspace.root));
+    steps.run("budgets", || budget::check(&workspace.root));
+    steps.run("unsafe code", || fence::check(&workspace.root));
+    steps.run("linked bytes", || linked::print(&builder.hypervisor()?));
+}
+
+fn host(workspace: &Workspace, subcommand: &str) -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(&workspace.root).arg(subcommand);
+    command
+}
+
+fn bare_metal(builder: &mut Builder<'_>, subcommand: &str) -> Result<Command> {
+    let mut command = builder.toolchain()?.cargo(subcommand);
+    command.arg("-q");
+    for package in BARE_METAL {
+        command.args(["-p", package]);
+    }
+    Ok(command)
+}
+
+/// Makes sure that `cargo SUBCOMMAND` is there; rustup calls it `component`.
+fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Result<()> {
+    if process::output(host(workspace, subcommand).arg("--version")).is_ok() {
+        return Ok(());
+    }
+    say(format!("adding {component} with rustup"));
+    process::succeed(Command::new("rustup").args(["component", "add", component])).with_context(
+        || format!("`cargo {subcommand}` is missing: install {component} for this cargo"),
+    )
+}

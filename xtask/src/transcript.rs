@@ -1,0 +1,64 @@
+//! What guests say on both systems, compared.
+
+use anyhow::{Result, bail, ensure};
+
+/// The most values of a guest that may differ.
+const VARYING: usize = 15;
+
+/// Compares two transcripts of one guest, byte for byte but for the values it marks as varying
+/// (`name~value`, up to the next white space).
+///
+/// # Errors
+///
+/// Names the first line that differs.
+pub(crate) fn compare(paravane: &str, xen: &str) -> Result<()> {
+    let (ours, theirs) = (normal(paravane), normal(xen));
+    let varying = theirs.matches("~*").count();
+    ensure!(
+        varying <= VARYING,
+        "{varying} varying values, {VARYING} are the most"
+    );
+    let mut lines = (1..).zip(ours.lines().zip(theirs.lines()));
+    if let Some((number, (ours, theirs))) = lines.find(|(_, (ours, theirs))| ours != theirs) {
+        bail!("line {number} differs:\n    paravane: {ours}\n    xen:      {theirs}");
+    }
+    let (ours, theirs) = (ours.lines().count(), theirs.lines().count());
+    ensure!(
+        ours == theirs,
+        "paravane has {ours} lines, xen {theirs}; the shorter is equal so far"
+    );
+    Ok(())
+}
+
+/// The transcript with every varying value replaced by a star.
+fn normal(transcript: &str) -> String {
+    let mut out = String::with_capacity(transcript.len());
+    let mut rest = transcript;
+    while let Some((before, value)) = rest.split_once('~') {
+        out.push_str(before);
+        let length = value.find(char::is_whitespace).unwrap_or(value.len());
+        out.push_str(if length == 0 { "~" } else { "~*" });
+        rest = value.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marked_values_may_differ_and_nothing_else() {
+        assert!(compare("a~1 b\nc\n", "a~22 b\nc\n").is_ok());
+        let error = compare("a~1 b\nc\n", "a~1 b\nd\n").expect_err("differs");
+        assert!(error.to_string().starts_with("line 2 differs"), "{error}");
+        assert!(compare("a\n", "a\nb\n").is_err());
+    }
+
+    #[test]
+    fn too_much_variation_is_refused() {
+        let text = "x~1 ".repeat(16);
+        assert!(compare(&text, &text).is_err());
+    }
+}
