@@ -11,6 +11,7 @@ use pv_guest_sdk::{BootInfo, HypercallError, entry};
 entry!(main);
 
 fn main(boot: &BootInfo) -> Result<(), HypercallError> {
+    report::registers();
     report::start_of_day(boot);
     report::shared_page(boot)?;
     report::hypervisor()?;

@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use pv_guest_sdk::raw::m2p;
+use pv_guest_sdk::raw::registers::at_entry;
 use pv_guest_sdk::raw::request::MemoryRange;
 use pv_guest_sdk::raw::shared::shared_info;
 use pv_guest_sdk::shared::VCPUS;
@@ -40,6 +41,29 @@ pub(crate) fn start_of_day(boot: &BootInfo<'_>) {
         vary!("frames", boot.start_info().nr_pt_frames)
     );
     frames(boot);
+}
+
+/// The registers at the first instruction.
+pub(crate) fn registers() {
+    let r = at_entry();
+    println!("cs {:#x}, ss {:#x}, rflags {:#x}", r.cs, r.ss, r.rflags);
+    println!(
+        "ds {:#x}, es {:#x}, fs {:#x}, gs {:#x}",
+        r.ds, r.es, r.fs, r.gs
+    );
+    println!(
+        "rsi: {}, rsp: {}",
+        vary!("start", "{:#x}", r.rsi),
+        vary!("stack", "{:#x}", r.rsp)
+    );
+    let rest = [r.rax, r.rcx, r.rdx, r.rbx, r.rbp, r.rdi, r.r8, r.r9];
+    let more = [r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
+    let used = rest
+        .iter()
+        .chain(&more)
+        .filter(|&&value| value != 0)
+        .count();
+    println!("other registers that are not zero: {used}");
 }
 
 /// Whether the machine's table of frames leads back from each frame to its page.

@@ -166,12 +166,18 @@ mod tests {
         assert_eq!(boot.magic(), "xen-3.0-x86_64");
         assert_eq!(boot.pages(), 2);
         assert_eq!(boot.flags().bits(), 0x303);
-        assert!(boot.flags().contains(StartFlags::PRIVILEGED | StartFlags::INITDOMAIN));
+        assert!(
+            boot.flags()
+                .contains(StartFlags::PRIVILEGED | StartFlags::INITDOMAIN)
+        );
         assert_eq!(boot.ramdisk(), b"disk");
         assert_eq!(boot.frames().get(0), Some(7));
         assert_eq!(boot.frames().get(1), None, "a page without a frame");
         assert_eq!(boot.frames().get(2), None, "a page that does not exist");
-        assert_eq!(boot.arguments().collect::<std::vec::Vec<_>>(), ["a", "name=one", "name=two"]);
+        assert_eq!(
+            boot.arguments().collect::<std::vec::Vec<_>>(),
+            ["a", "name=one", "name=two"]
+        );
         assert_eq!(boot.argument("name"), Some("one"));
         assert_eq!(boot.argument("nam"), None);
         assert_eq!(boot.argument("a"), None, "a word without a value");

@@ -120,9 +120,16 @@ mod tests {
     use crate::raw::gate::{CpuidAnswer, Gate, Machine, Request};
     use crate::raw::request::{console_write, yield_now};
 
-    static SITE: Site =
-        Site { call: "console_io", operation: "write", causes: &[(1, "not for this domain")] };
-    static PLAIN: Site = Site { call: "sched_op", operation: "", causes: &[] };
+    static SITE: Site = Site {
+        call: "console_io",
+        operation: "write",
+        causes: &[(1, "not for this domain")],
+    };
+    static PLAIN: Site = Site {
+        call: "sched_op",
+        operation: "",
+        causes: &[],
+    };
 
     /// Gives the same answer to everything.
     struct Answer(i64);
@@ -140,7 +147,10 @@ mod tests {
     #[test]
     fn results_are_values_that_are_not_negative() {
         assert_eq!(perform(&Answer(0), &PLAIN, &yield_now()), Ok(0));
-        assert_eq!(perform(&Answer(i64::MAX), &PLAIN, &yield_now()), Ok(i64::MAX.unsigned_abs()));
+        assert_eq!(
+            perform(&Answer(i64::MAX), &PLAIN, &yield_now()),
+            Ok(i64::MAX.unsigned_abs())
+        );
     }
 
     #[test]
@@ -154,7 +164,10 @@ mod tests {
                 "console_io write(0x0, 0x5, {address:#x}) = -1 (EPERM): not for this domain"
             )
         );
-        assert_eq!((error.call(), error.operation(), error.errno()), ("console_io", "write", 1));
+        assert_eq!(
+            (error.call(), error.operation(), error.errno()),
+            ("console_io", "write", 1)
+        );
     }
 
     #[test]

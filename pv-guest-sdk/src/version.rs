@@ -186,7 +186,13 @@ mod tests {
     #[test]
     fn major_and_minor_are_the_two_halves() {
         let number = version(&Packed(0x4_0011)).unwrap();
-        assert_eq!(number, Version { major: 4, minor: 17 });
+        assert_eq!(
+            number,
+            Version {
+                major: 4,
+                minor: 17
+            }
+        );
         assert_eq!(number.to_string(), "4.17");
     }
 }

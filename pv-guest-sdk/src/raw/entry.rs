@@ -6,25 +6,62 @@
 
 use core::arch::global_asm;
 
+use super::registers::EntryRegisters;
 use crate::boot::BootInfo;
 use crate::shutdown::{Reason, shutdown};
 
 /// Size of the stack a guest starts on. Unit: bytes.
-pub(super) const STACK_SIZE: usize = 64 * 1024;
+const STACK_SIZE: usize = 64 * 1024;
 
-// The stack lies in `.pages`: page-aligned and not part of the file. A frame pointer of 0 ends
+// Registers are saved first, in the order of `EntryRegisters`. The stack lies in `.pages`: page-aligned and not part of the file. A frame pointer of 0 ends
 // backtraces; the `call` leaves the stack as a function expects it at entry (16n + 8).
 global_asm!(
     ".pushsection .text.entry, \"ax\", @progbits",
     ".globl _start",
     ".type _start, @function",
     "_start:",
-    "cld",
+    "mov [rip + __entry_registers + 0], rax",
+    "mov [rip + __entry_registers + 8], rcx",
+    "mov [rip + __entry_registers + 16], rdx",
+    "mov [rip + __entry_registers + 24], rbx",
+    "mov [rip + __entry_registers + 32], rsp",
+    "mov [rip + __entry_registers + 40], rbp",
+    "mov [rip + __entry_registers + 48], rsi",
+    "mov [rip + __entry_registers + 56], rdi",
+    "mov [rip + __entry_registers + 64], r8",
+    "mov [rip + __entry_registers + 72], r9",
+    "mov [rip + __entry_registers + 80], r10",
+    "mov [rip + __entry_registers + 88], r11",
+    "mov [rip + __entry_registers + 96], r12",
+    "mov [rip + __entry_registers + 104], r13",
+    "mov [rip + __entry_registers + 112], r14",
+    "mov [rip + __entry_registers + 120], r15",
     "lea rsp, [rip + __boot_stack_end]",
+    "pushfq",
+    "pop qword ptr [rip + __entry_registers + 128]",
+    "mov eax, cs",
+    "mov [rip + __entry_registers + 136], rax",
+    "mov eax, ss",
+    "mov [rip + __entry_registers + 144], rax",
+    "mov eax, ds",
+    "mov [rip + __entry_registers + 152], rax",
+    "mov eax, es",
+    "mov [rip + __entry_registers + 160], rax",
+    "mov eax, fs",
+    "mov [rip + __entry_registers + 168], rax",
+    "mov eax, gs",
+    "mov [rip + __entry_registers + 176], rax",
+    "cld",
     "xor ebp, ebp",
     "mov rdi, rsi",
     "call {enter}",
     "ud2",
+    ".popsection",
+    ".pushsection .bss.entry, \"aw\", @nobits",
+    ".balign 8",
+    ".globl __entry_registers",
+    "__entry_registers:",
+    ".skip {registers}",
     ".popsection",
     ".pushsection .pages.stack, \"aw\", @nobits",
     ".balign 4096",
@@ -36,6 +73,7 @@ global_asm!(
     ".popsection",
     enter = sym enter,
     stack = const STACK_SIZE,
+    registers = const size_of::<EntryRegisters>(),
 );
 
 // Notes: number, then value. FEATURES is empty (nothing is insisted on); SUPPORTED_FEATURES has

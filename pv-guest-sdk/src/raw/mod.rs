@@ -14,6 +14,11 @@ mod entry;
 pub mod gate;
 #[cfg(target_os = "none")]
 pub mod m2p;
+pub mod probe;
+#[cfg(target_os = "none")]
+pub mod registers;
 pub mod request;
 #[cfg(target_os = "none")]
 pub mod shared;
+#[cfg(target_os = "none")]
+pub mod wrong;

@@ -1,0 +1,43 @@
+//! The registers a guest started with, as its first instructions saved them.
+
+/// The registers at the guest's first instruction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names of registers")]
+pub struct EntryRegisters {
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rbx: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rflags: u64,
+    pub cs: u64,
+    pub ss: u64,
+    pub ds: u64,
+    pub es: u64,
+    pub fs: u64,
+    pub gs: u64,
+}
+
+unsafe extern "C" {
+    static __entry_registers: EntryRegisters;
+}
+
+/// The registers at the guest's first instruction.
+#[must_use]
+pub fn at_entry() -> EntryRegisters {
+    // SAFETY: written by the first instructions of the program only, before any Rust code; plain
+    // integers.
+    unsafe { __entry_registers }
+}
