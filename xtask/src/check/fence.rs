@@ -79,10 +79,8 @@ fn first_unsafe_line(code: &str) -> Option<usize> {
     let macros = calls
         .filter(|(_, after)| after.starts_with('!'))
         .map(|(at, _)| at);
-    let at = words(code, "unsafe")
-        .map(|(at, _)| at)
-        .chain(macros)
-        .min()?;
+    let unsafes = words(code, "unsafe").filter(|(_, after)| !after.starts_with('('));
+    let at = unsafes.map(|(at, _)| at).chain(macros).min()?;
     Some(code.get(..at)?.matches('\n').count() + 1)
 }
 
