@@ -52,9 +52,7 @@ impl Count {
     /// The number of calls.
     #[must_use]
     pub const fn total(self) -> usize {
-        self.done
-            .saturating_add(self.refused)
-            .saturating_add(self.absent)
+        self.done.saturating_add(self.refused).saturating_add(self.absent)
     }
 }
 
@@ -104,12 +102,7 @@ fn overview(out: &mut impl Write) -> Result {
             writeln!(out, "| {number} | | | absent | Not assigned. |")?;
             continue;
         };
-        write!(
-            out,
-            "| {number} | `{}` | {} | ",
-            call.name(),
-            call.caller().name()
-        )?;
+        write!(out, "| {number} | `{}` | {} | ", call.name(), call.caller().name())?;
         if call.sub_ops().is_empty() {
             status(out, call.status())?;
         } else {
@@ -127,15 +120,7 @@ fn overview(out: &mut impl Write) -> Result {
 fn details(out: &mut impl Write, call: Hypercall) -> Result {
     writeln!(out, "\n## {} ({})\n", call.name(), call.number())?;
     out.write_str("| Sub-op | Name | Caller | Status | What it does |\n|---:|---|---|---|---|\n")?;
-    for SubOp {
-        number,
-        name,
-        caller,
-        status: how_far,
-        about,
-        ..
-    } in call.sub_ops()
-    {
+    for SubOp { number, name, caller, status: how_far, about, .. } in call.sub_ops() {
         write!(out, "| {number} | `{name}` | {} | ", caller.name())?;
         status(out, *how_far)?;
         writeln!(out, " | {about} |")?;

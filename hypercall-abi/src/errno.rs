@@ -107,11 +107,7 @@ impl Errno {
     /// The error that a hypercall's result means, if it means a known one.
     #[must_use]
     pub const fn from_raw(result: i64) -> Option<Self> {
-        if result < 0 {
-            Self::from_number(result.unsigned_abs())
-        } else {
-            None
-        }
+        if result < 0 { Self::from_number(result.unsigned_abs()) } else { None }
     }
 }
 

@@ -49,7 +49,6 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     20 IOMEM_PERMISSION "iomem_permission" Control Absent "Which device memory a domain may use.";
     21 IOPORT_PERMISSION "ioport_permission" Control Absent "Which ports a domain may use.";
     22 HYPERCALL_INIT "hypercall_init" Control Absent "Fills a domain's hypercall page.";
-    23 SOFT_RESET_CONT "soft_reset_cont" Control Absent "Continues `soft_reset`; made by Xen itself.";
     24 SETTIMEOFFSET "settimeoffset" Control Absent "A domain's difference from the wall clock.";
     25 GETVCPUAFFINITY "getvcpuaffinity" Control Absent "Which real CPUs a vCPU may run on.";
     26 REAL_MODE_AREA "real_mode_area" Control Absent "Of another architecture.";
