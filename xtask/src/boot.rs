@@ -104,12 +104,7 @@ pub(crate) fn boot(
     if !end.is_success() {
         report = session.report(machine, &end, started, &hang_report)?;
     }
-    Ok(Record {
-        end,
-        console: session.console,
-        report,
-        duration: started.elapsed(),
-    })
+    Ok(Record { end, console: session.console, report, duration: started.elapsed() })
 }
 
 /// A QEMU that runs.
@@ -163,9 +158,7 @@ impl Session {
         let deadline = started + machine.options.limit;
         loop {
             let bytes = if watch == Watch::Terminal {
-                self.output
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected)
+                self.output.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.output.recv_timeout(left)
@@ -200,11 +193,7 @@ impl Session {
 
     /// Ends QEMU, unless it ends by itself, and waits until it is gone.
     fn stop(&mut self, by_force: bool) -> Result<ExitStatus> {
-        if by_force
-            && Monitor::connect(&self.scratch)
-                .and_then(|mut qemu| qemu.quit())
-                .is_err()
-        {
+        if by_force && Monitor::connect(&self.scratch).and_then(|mut qemu| qemu.quit()).is_err() {
             // It is on its way out already, or deaf.
             let _gone = self.qemu.kill();
         }
@@ -229,9 +218,7 @@ impl Session {
     /// The registers at a triple fault, if there was one.
     fn triple_fault(&self) -> Option<String> {
         let log = std::fs::read_to_string(self.scratch.join(RESET_LOG)).ok()?;
-        log.find("Triple fault")
-            .and_then(|at| log.get(at..))
-            .map(str::to_owned)
+        log.find("Triple fault").and_then(|at| log.get(at..)).map(str::to_owned)
     }
 
     fn report(&self, machine: &Machine, end: &End, started: Instant, hang: &str) -> Result<String> {
@@ -243,9 +230,7 @@ impl Session {
         if lines.is_empty() {
             text += "the console said nothing at all\n";
         } else {
-            let last = lines
-                .get(lines.len().saturating_sub(40)..)
-                .unwrap_or_default();
+            let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
             text += "the console's last lines:\n";
             for line in last {
                 let mark = match line.source {
@@ -299,20 +284,13 @@ fn tied_to_us(line: &Command) -> Command {
         return command;
     }
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "TERM", "--"])
-        .arg(line.get_program())
-        .args(line.get_args());
+    command.args(["--pdeathsig", "TERM", "--"]).arg(line.get_program()).args(line.get_args());
     command
 }
 
 /// QEMU's list of registers without those of floating point, which fill a screen for each CPU.
 fn without_float(registers: &str) -> String {
-    let float = |line: &str| {
-        ["FCW", "FPR", "XMM", "YMM"]
-            .iter()
-            .any(|name| line.starts_with(name))
-    };
+    let float = |line: &str| ["FCW", "FPR", "XMM", "YMM"].iter().any(|name| line.starts_with(name));
     let kept = registers.lines().filter(|line| !float(line));
     kept.fold(String::new(), |text, line| text + line + "\n")
 }

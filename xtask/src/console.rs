@@ -101,10 +101,7 @@ impl Console {
 
     /// The guest's lines so far, each with a line feed.
     pub(crate) fn transcript(&self) -> String {
-        let guest = self
-            .lines
-            .iter()
-            .filter(|line| line.source == Source::Guest);
+        let guest = self.lines.iter().filter(|line| line.source == Source::Guest);
         guest.fold(String::new(), |text, line| text + &line.text + "\n")
     }
 

@@ -197,9 +197,7 @@ mod tests {
 
     #[test]
     fn modules_carry_their_command_lines() {
-        let line = machine(System::Xen, "/g.elf")
-            .by_hand(Path::new("/tmp"))
-            .expect("line");
+        let line = machine(System::Xen, "/g.elf").by_hand(Path::new("/tmp")).expect("line");
         assert!(line.ends_with("-initrd '/g.elf a=1,,2,/disk'"), "{line}");
         assert!(line.contains(" dom0_mem=64M "), "{line}");
         assert!(!line.contains("isa-debug-exit"), "{line}");
@@ -207,9 +205,7 @@ mod tests {
 
     #[test]
     fn only_our_kernel_has_the_exit_device() {
-        let line = machine(System::Paravane, "/g.elf")
-            .by_hand(Path::new("/tmp"))
-            .expect("line");
+        let line = machine(System::Paravane, "/g.elf").by_hand(Path::new("/tmp")).expect("line");
         assert!(line.contains("isa-debug-exit"), "{line}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod boot;
 mod check;
+mod conformance;
 mod console;
 mod debian;
 mod machine;
@@ -43,6 +44,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Request::Run(options) => run::command(&options),
+        Request::Conformance(words) => conformance::command(words),
         Request::Check(options) => test::command(&options, false),
         Request::Test(options) => test::command(&options, true),
     }

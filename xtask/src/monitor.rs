@@ -33,9 +33,7 @@ impl Monitor {
         let stream = UnixStream::connect(short).context("QEMU's monitor does not listen")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut monitor = Self {
-            stream: BufReader::new(stream),
-        };
+        let mut monitor = Self { stream: BufReader::new(stream) };
         monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
     }

@@ -21,6 +21,8 @@ pub(crate) enum Request {
     Check(TestOptions),
     /// `test`.
     Test(TestOptions),
+    /// `conformance`, with words that are its own to read.
+    Conformance(lexopt::Parser),
 }
 
 /// How machines are made and builds are done: common to all commands that boot something.
@@ -88,6 +90,7 @@ The commands of Paravane. They install and build what they need first.
 
     cargo xtask run [GUEST]     boot a guest in QEMU, on our kernel or on real Xen
     cargo xtask test [FILTER]   check, and compare all guests on both systems
+    cargo xtask conformance     the cases, clause by clause, on both systems
     cargo xtask check           format, lints, host tests, documentation, budgets: no QEMU
 
 `cargo xtask COMMAND --help` says more.
@@ -155,6 +158,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
             "run" => run(parser),
             "check" => test(parser, Request::Check),
             "test" => test(parser, Request::Test),
+            "conformance" => Ok(Request::Conformance(parser)),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
         },
         other => Err(unknown(&other, "--help")),
@@ -199,10 +203,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
 }
 
 fn test(mut parser: lexopt::Parser, request: fn(TestOptions) -> Request) -> Result<Request> {
-    let mut options = TestOptions {
-        filter: String::new(),
-        machine: MachineOptions::default(),
-    };
+    let mut options = TestOptions { filter: String::new(), machine: MachineOptions::default() };
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(TEST_HELP)),
@@ -273,16 +274,11 @@ mod tests {
 
     #[test]
     fn run_takes_its_options_in_any_order() {
-        let words = [
-            "run", "--on=xen", "--smp", "2", "dom0", "--args", "a b", "--exit",
-        ];
+        let words = ["run", "--on=xen", "--smp", "2", "dom0", "--args", "a b", "--exit"];
         let Ok(Request::Run(options)) = parsed(&words) else {
             panic!("not a run");
         };
-        assert_eq!(
-            (options.guest.as_os_str(), options.on),
-            ("dom0".as_ref(), System::Xen)
-        );
+        assert_eq!((options.guest.as_os_str(), options.on), ("dom0".as_ref(), System::Xen));
         assert_eq!((options.machine.smp, options.args.as_str()), (2, "a b"));
         assert!(options.exit && !options.verbose);
     }

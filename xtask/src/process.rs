@@ -17,9 +17,7 @@ pub(crate) fn say(message: impl AsRef<str>) {
 ///
 /// When it cannot be started or ends with a status other than 0.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
     if status.success() {
         return Ok(());
     }

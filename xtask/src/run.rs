@@ -1,5 +1,6 @@
 //! `cargo xtask run`: one guest, one machine, the console in front of the user.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::boot::{self, End, Watch};
 use crate::machine::{Log, Machine, System};
-use crate::options::RunOptions;
+use crate::options::{MachineOptions, RunOptions};
 use crate::packages::{self, Need};
 use crate::process::say;
 use crate::symbols::Symbols;
@@ -29,30 +30,17 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         readable(ramdisk).with_context(|| format!("--ramdisk {}", ramdisk.display()))?;
     }
     let mut builder = Builder::new(&workspace, options.machine.route);
-    let machine = Machine {
-        system: options.on,
-        kernel: builder.kernel(options.on)?,
-        kernel_args: options.kernel_args.clone(),
-        log: if options.verbose {
-            Log::All
-        } else {
-            Log::Warnings
-        },
-        guest: builder.guest(&guest)?,
-        guest_args: options.args.clone(),
-        ramdisk: options
-            .ramdisk
-            .as_deref()
-            .map(std::path::absolute)
-            .transpose()?,
-        options: options.machine.clone(),
-    };
+    let mut machine = builder.machine(options.on, &guest, &options.machine)?;
+    machine.kernel_args.clone_from(&options.kernel_args);
+    machine.guest_args.clone_from(&options.args);
+    if options.verbose {
+        machine.log = Log::All;
+    }
+    if let Some(ramdisk) = &options.ramdisk {
+        machine.ramdisk = Some(std::path::absolute(ramdisk)?);
+    }
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let watch = if keyboard && !options.exit {
-        Watch::Terminal
-    } else {
-        Watch::Output
-    };
+    let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
     eprintln!("{}", machine.by_hand(&scratch)?);
     if watch == Watch::Terminal {
@@ -65,11 +53,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if !record.end.is_success() {
         eprint!("{}", record.report);
     }
-    say(format!(
-        "{} ({:.1} s)",
-        record.end,
-        record.duration.as_secs_f32()
-    ));
+    say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
     Ok(exit_code(&record.end))
 }
 
@@ -100,10 +84,7 @@ pub(crate) enum GuestChoice {
 impl GuestChoice {
     /// A guest of the workspace.
     pub(crate) fn of(guest: &GuestBinary) -> Self {
-        Self::Built {
-            package: guest.package.clone(),
-            name: guest.name.clone(),
-        }
+        Self::Built { package: guest.package.clone(), name: guest.name.clone() }
     }
 
     /// What `word` stands for: a guest's name or an ELF file's path.
@@ -112,11 +93,7 @@ impl GuestChoice {
     ///
     /// When it is neither.
     pub(crate) fn find(workspace: &Workspace, word: &OsStr) -> Result<Self> {
-        if let Some(guest) = workspace
-            .guests
-            .iter()
-            .find(|guest| word == guest.name.as_str())
-        {
+        if let Some(guest) = workspace.guests.iter().find(|guest| word == guest.name.as_str()) {
             return Ok(Self::of(guest));
         }
         let path = Path::new(word);
@@ -138,10 +115,7 @@ fn elf(path: &Path) -> Result<()> {
     readable(path)?;
     let mut magic = [0; 4];
     let short = std::fs::File::open(path)?.read_exact(&mut magic).is_err();
-    ensure!(
-        !short && magic == *b"\x7fELF",
-        "not an ELF file: give an uncompressed PV64 kernel"
-    );
+    ensure!(!short && magic == *b"\x7fELF", "not an ELF file: give an uncompressed PV64 kernel");
     Ok(())
 }
 
@@ -157,16 +131,37 @@ pub(crate) struct Builder<'a> {
     workspace: &'a Workspace,
     route: Option<Route>,
     toolchain: Option<Toolchain>,
+    /// What was built, or did not build, by name.
+    built: BTreeMap<String, Option<PathBuf>>,
 }
 
 impl<'a> Builder<'a> {
     /// A builder that looks for the compiler by `route` when it first needs one.
     pub(crate) fn new(workspace: &'a Workspace, route: Option<Route>) -> Self {
-        Self {
-            workspace,
-            route,
-            toolchain: None,
-        }
+        Self { workspace, route, toolchain: None }
+    }
+
+    /// A machine with `guest` on `system`, everything in it built; no arguments, no ramdisk.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be provided.
+    pub(crate) fn machine(
+        &mut self,
+        system: System,
+        guest: &GuestChoice,
+        options: &MachineOptions,
+    ) -> Result<Machine> {
+        Ok(Machine {
+            system,
+            kernel: self.kernel(system)?,
+            kernel_args: String::new(),
+            log: Log::Warnings,
+            guest: self.guest(guest)?,
+            guest_args: String::new(),
+            ramdisk: None,
+            options: options.clone(),
+        })
     }
 
     /// The hypervisor's image, with QEMU to boot it.
@@ -193,7 +188,7 @@ impl<'a> Builder<'a> {
     ///
     /// When it does not build.
     pub(crate) fn hypervisor(&mut self) -> Result<PathBuf> {
-        self.toolchain()?.build("paravane-kernel", "paravane")
+        self.build("paravane-kernel", "paravane")
     }
 
     /// The guest's ELF file.
@@ -204,8 +199,17 @@ impl<'a> Builder<'a> {
     pub(crate) fn guest(&mut self, guest: &GuestChoice) -> Result<PathBuf> {
         match guest {
             GuestChoice::File(path) => Ok(path.clone()),
-            GuestChoice::Built { package, name } => self.toolchain()?.build(package, name),
+            GuestChoice::Built { package, name } => self.build(package, name),
         }
+    }
+
+    fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {
+        if let Some(built) = self.built.get(name) {
+            return built.clone().with_context(|| format!("`{name}` did not build (see above)"));
+        }
+        let built = self.toolchain()?.build(package, name);
+        self.built.insert(name.to_owned(), built.as_ref().ok().cloned());
+        built
     }
 
     /// The bare-metal compiler.

@@ -17,11 +17,7 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs only steps whose name contains `filter`; all when it is empty.
     pub(crate) fn new(filter: &str) -> Self {
-        Self {
-            filter: filter.to_owned(),
-            passed: 0,
-            failed: Vec::new(),
-        }
+        Self { filter: filter.to_owned(), passed: 0, failed: Vec::new() }
     }
 
     /// Whether the step `name` is to run.
@@ -63,10 +59,6 @@ impl Steps {
             return ExitCode::from(2);
         }
         println!("{} passed, {} failed", self.passed, self.failed.len());
-        if self.failed.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

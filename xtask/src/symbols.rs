@@ -29,11 +29,7 @@ impl Symbols {
     /// the instruction pointer in Xen's dump of a guest (`RIP: e033:[<ADDRESS>]`).
     pub(crate) fn note(&mut self, line: &str) -> Option<String> {
         let address = address(line)?;
-        let image = if HYPERVISOR.contains(&address) {
-            &mut self.kernel
-        } else {
-            &mut self.guest
-        };
+        let image = if HYPERVISOR.contains(&address) { &mut self.kernel } else { &mut self.guest };
         describe(image.loader()?, address)
     }
 }
@@ -105,15 +101,9 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_frames_and_dumps_only() {
-        assert_eq!(
-            address("(PV)   #12 0xffff828000001234"),
-            Some(0xffff_8280_0000_1233)
-        );
+        assert_eq!(address("(PV)   #12 0xffff828000001234"), Some(0xffff_8280_0000_1233));
         assert_eq!(address("  #0 0x10 in main"), Some(0xf));
-        assert_eq!(
-            address("(XEN) RIP:    e033:[<ffffffff80100020>]"),
-            Some(0xffff_ffff_8010_0020)
-        );
+        assert_eq!(address("(XEN) RIP:    e033:[<ffffffff80100020>]"), Some(0xffff_ffff_8010_0020));
         assert_eq!(address("rip 0x1234"), None);
         assert_eq!(address("# 0x1234"), None);
     }
@@ -125,9 +115,7 @@ mod tests {
         let bytes = std::fs::read(&own).expect("file");
         let file = object::File::parse(&*bytes).expect("ELF");
         let is_describe = |name: &str| name.contains("symbols") && name.contains("describe");
-        let symbol = file
-            .symbols()
-            .find(|symbol| symbol.name().is_ok_and(is_describe));
+        let symbol = file.symbols().find(|symbol| symbol.name().is_ok_and(is_describe));
         let inside = symbol.expect("symbol").address() + 1;
         let loader = Loader::new(&own).expect("symbols");
         let note = describe(&loader, inside).expect("note");

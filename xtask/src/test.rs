@@ -2,16 +2,23 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
-use crate::boot::{self, Watch};
+use crate::boot::{self, End, Watch};
 use crate::check;
-use crate::machine::{Log, Machine, System};
+use crate::machine::System;
 use crate::options::TestOptions;
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
+
+/// The command line of a guest that is to end well.
+const WELL: &str = "first=1 \"two words\" a,b";
+
+/// Guests that are to end badly: their name, and the command line that makes them.
+const FAILURES: [(&str, &str); 3] =
+    [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
 /// Runs the checks that need no QEMU, or with `boots` all there is.
 ///
@@ -24,63 +31,49 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
-        for guest in workspace
-            .guests
-            .iter()
-            .filter(|guest| guest.package != "conformance")
-        {
-            on_both(&workspace, &mut builder, options, guest, &mut steps);
+        for guest in workspace.guests.iter().filter(|guest| guest.package != "conformance") {
+            let well = (guest, WELL, &End::Success);
+            on_both(&workspace, &mut builder, options, well, &mut steps);
+            for (_, args) in FAILURES.iter().filter(|(name, _)| *name == guest.name) {
+                let badly = (guest, *args, &End::GuestFailed);
+                on_both(&workspace, &mut builder, options, badly, &mut steps);
+            }
         }
     }
     Ok(steps.finish())
 }
 
-/// Boots one guest on both systems; both must succeed and say the same.
+/// Boots one guest on both systems; it must end as expected on both and say the same.
 fn on_both(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
-    guest: &GuestBinary,
+    (guest, args, expected): (&GuestBinary, &str, &End),
     steps: &mut Steps,
 ) {
-    let name = |what: &str| format!("guest {} {what}", guest.name);
-    let mut said = [System::Paravane, System::Xen].map(|system| {
+    let mut name = format!("guest {}", guest.name);
+    if *expected != End::Success {
+        name = format!("{name} {args}");
+    }
+    let said = [System::Paravane, System::Xen].map(|system| {
         let mut transcript = None;
-        steps.run(&name(&format!("on {}", system.name())), || {
-            transcript = Some(transcript_of(workspace, builder, options, guest, system)?);
+        steps.run(&format!("{name} on {}", system.name()), || {
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
+            args.clone_into(&mut machine.guest_args);
+            let scratch = workspace.scratch(&format!("test-{}", system.name()))?;
+            let record = boot::boot(&machine, Watch::Nobody, false, &scratch, &mut |_| None)?;
+            transcript = Some(record.console.transcript());
+            ensure!(
+                record.end == *expected,
+                "{}, but it should be that {expected}\n{}",
+                record.end,
+                record.report
+            );
             Ok(())
         });
         transcript
     });
-    if let [Some(ours), Some(theirs)] = &mut said {
-        steps.run(&name("says the same on both"), || {
-            transcript::compare(ours, theirs)
-        });
+    if let [Some(ours), Some(theirs)] = &said {
+        steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
     }
-}
-
-fn transcript_of(
-    workspace: &Workspace,
-    builder: &mut Builder<'_>,
-    options: &TestOptions,
-    guest: &GuestBinary,
-    system: System,
-) -> Result<String> {
-    let choice = GuestChoice::of(guest);
-    let machine = Machine {
-        system,
-        kernel: builder.kernel(system)?,
-        kernel_args: String::new(),
-        log: Log::Warnings,
-        guest: builder.guest(&choice)?,
-        guest_args: format!("guest={} words=\"two words\"", guest.name),
-        ramdisk: None,
-        options: options.machine.clone(),
-    };
-    let scratch = workspace.scratch(&format!("test-{}-{}", guest.name, system.name()))?;
-    let record = boot::boot(&machine, Watch::Nobody, false, &scratch, &mut |_| None)?;
-    if record.end.is_success() {
-        return Ok(record.console.transcript());
-    }
-    bail!("{}\n{}", record.end, record.report)
 }

@@ -71,6 +71,7 @@ impl Toolchain {
             }
             None if rustup().is_ok() => Route::Rustup,
             Some(Route::Debian) | None => {
+                say("building for bare metal with Debian's compiler");
                 debian_packages()?;
                 Route::Debian
             }
@@ -80,11 +81,7 @@ impl Toolchain {
             // Two compilers in one folder would rebuild everything whenever they take turns.
             Route::Debian => workspace.target.join("debian"),
         };
-        Ok(Self {
-            route,
-            root: workspace.root.clone(),
-            target,
-        })
+        Ok(Self { route, root: workspace.root.clone(), target })
     }
 
     /// `cargo SUBCOMMAND` for the bare-metal target.

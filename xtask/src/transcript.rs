@@ -14,19 +14,13 @@ const VARYING: usize = 15;
 pub(crate) fn compare(paravane: &str, xen: &str) -> Result<()> {
     let (ours, theirs) = (normal(paravane), normal(xen));
     let varying = theirs.matches("~*").count();
-    ensure!(
-        varying <= VARYING,
-        "{varying} varying values, {VARYING} are the most"
-    );
+    ensure!(varying <= VARYING, "{varying} varying values, {VARYING} are the most");
     let mut lines = (1..).zip(ours.lines().zip(theirs.lines()));
     if let Some((number, (ours, theirs))) = lines.find(|(_, (ours, theirs))| ours != theirs) {
         bail!("line {number} differs:\n    paravane: {ours}\n    xen:      {theirs}");
     }
     let (ours, theirs) = (ours.lines().count(), theirs.lines().count());
-    ensure!(
-        ours == theirs,
-        "paravane has {ours} lines, xen {theirs}; the shorter is equal so far"
-    );
+    ensure!(ours == theirs, "paravane has {ours} lines, xen {theirs}; the shorter is equal so far");
     Ok(())
 }
 

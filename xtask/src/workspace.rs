@@ -53,11 +53,7 @@ impl Workspace {
         let target = metadata["target_directory"]
             .as_str()
             .context("cargo metadata names no target directory")?;
-        Ok(Self {
-            root,
-            target: PathBuf::from(target),
-            guests: guests(&metadata),
-        })
+        Ok(Self { root, target: PathBuf::from(target), guests: guests(&metadata) })
     }
 
     /// A folder of that name below the target directory, made if need be.
@@ -90,10 +86,7 @@ fn guests(metadata: &Value) -> Vec<GuestBinary> {
         for target in package["targets"].as_array().into_iter().flatten() {
             let is_binary = target["kind"][0].as_str() == Some("bin");
             if let (true, Some(binary)) = (is_binary, target["name"].as_str()) {
-                found.push(GuestBinary {
-                    name: binary.to_owned(),
-                    package: name.to_owned(),
-                });
+                found.push(GuestBinary { name: binary.to_owned(), package: name.to_owned() });
             }
         }
     }
@@ -113,10 +106,7 @@ mod tests {
                 { "kind": ["bin"], "name": "dom0" },
             ] },
         ] });
-        let dom0 = GuestBinary {
-            name: "dom0".into(),
-            package: "dom0".into(),
-        };
+        let dom0 = GuestBinary { name: "dom0".into(), package: "dom0".into() };
         assert_eq!(guests(&metadata), [dom0]);
     }
 }

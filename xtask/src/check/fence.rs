@@ -49,10 +49,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     println!("    {:<48}{total:>4}", "all");
     for crate_root in PURE {
         let text = std::fs::read_to_string(root.join(crate_root))?;
-        if !text
-            .lines()
-            .any(|line| line.trim() == "#![forbid(unsafe_code)]")
-        {
+        if !text.lines().any(|line| line.trim() == "#![forbid(unsafe_code)]") {
             wrong.push(format!("{crate_root}: no `#![forbid(unsafe_code)]`"));
         }
     }
@@ -66,9 +63,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 }
 
 fn blocks(code: &str) -> usize {
-    words(code, "unsafe")
-        .filter(|(_, after)| after.trim_start().starts_with('{'))
-        .count()
+    words(code, "unsafe").filter(|(_, after)| after.trim_start().starts_with('{')).count()
 }
 
 /// The first line that says `unsafe` or brings assembler code, which no lint calls unsafe when it
@@ -76,9 +71,7 @@ fn blocks(code: &str) -> usize {
 fn first_unsafe_line(code: &str) -> Option<usize> {
     let assembler = ["asm", "global_asm", "naked_asm"];
     let calls = assembler.iter().flat_map(|name| words(code, name));
-    let macros = calls
-        .filter(|(_, after)| after.starts_with('!'))
-        .map(|(at, _)| at);
+    let macros = calls.filter(|(_, after)| after.starts_with('!')).map(|(at, _)| at);
     let unsafes = words(code, "unsafe").filter(|(_, after)| !after.starts_with('('));
     let at = unsafes.map(|(at, _)| at).chain(macros).min()?;
     Some(code.get(..at)?.matches('\n').count() + 1)
@@ -93,13 +86,7 @@ mod tests {
         let code = "fn a() {\n    unsafe { b() };\n    unsafe\n    {}\n}\nunsafe fn c() {}\n";
         assert_eq!(blocks(code), 2);
         assert_eq!(first_unsafe_line(code), Some(2));
-        assert_eq!(
-            first_unsafe_line("#![forbid(unsafe_code)]\nglobal_asm!();"),
-            Some(2)
-        );
-        assert_eq!(
-            first_unsafe_line("#![forbid(unsafe_code)]\n#[unsafe(no_mangle)]"),
-            None
-        );
+        assert_eq!(first_unsafe_line("#![forbid(unsafe_code)]\nglobal_asm!();"), Some(2));
+        assert_eq!(first_unsafe_line("#![forbid(unsafe_code)]\n#[unsafe(no_mangle)]"), None);
     }
 }

@@ -23,17 +23,12 @@ pub(crate) fn print(kernel: &Path) -> Result<()> {
             SymbolKind::Data => (0, symbol.size()),
             _ => continue,
         };
-        let sum = crates
-            .entry(origin(symbol.name().unwrap_or_default()))
-            .or_default();
+        let sum = crates.entry(origin(symbol.name().unwrap_or_default())).or_default();
         *sum = (sum.0 + entry.0, sum.1 + entry.1);
     }
     let mut rows: Vec<_> = crates.into_iter().collect();
     rows.sort_by_key(|(_, (code, data))| std::cmp::Reverse(code + data));
-    println!(
-        "bytes linked into the kernel: {:<12}{:>9}{:>9}",
-        "", "code", "data"
-    );
+    println!("bytes linked into the kernel: {:<12}{:>9}{:>9}", "", "code", "data");
     for (name, (code, data)) in rows {
         println!("    {name:<38}{code:>9}{data:>9}");
     }
@@ -45,9 +40,7 @@ fn origin(symbol: &str) -> String {
     let Ok(name) = addr2line::demangle(symbol, addr2line::gimli::DW_LANG_Rust).ok_or(()) else {
         return "(assembler)".into();
     };
-    let path = name
-        .trim_start_matches(['<', '&', '*', '(', '['])
-        .trim_start_matches("mut ");
+    let path = name.trim_start_matches(['<', '&', '*', '(', '[']).trim_start_matches("mut ");
     match path.split_once("::") {
         Some((first, _)) => first.to_owned(),
         None => "(assembler)".into(),
@@ -60,10 +53,7 @@ mod tests {
 
     #[test]
     fn symbols_belong_to_the_crate_of_their_first_path() {
-        assert_eq!(
-            origin("_ZN11kernel_core4boot4plan17h0123456789abcdefE"),
-            "kernel_core"
-        );
+        assert_eq!(origin("_ZN11kernel_core4boot4plan17h0123456789abcdefE"), "kernel_core");
         assert_eq!(origin("_start"), "(assembler)");
     }
 }

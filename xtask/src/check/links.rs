@@ -33,17 +33,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let listed: Vec<PathBuf> = targets(&summary).map(|target| book.join(target)).collect();
     for page in pages.iter().filter(|page| page.starts_with(&book)) {
         if !page.ends_with("SUMMARY.md") && !listed.contains(page) {
-            wrong.push(format!(
-                "{BOOK}/SUMMARY.md: {} is not in it",
-                page.display()
-            ));
+            wrong.push(format!("{BOOK}/SUMMARY.md: {} is not in it", page.display()));
         }
     }
-    ensure!(
-        wrong.is_empty(),
-        "these lead nowhere:\n    {}",
-        wrong.join("\n    ")
-    );
+    ensure!(wrong.is_empty(), "these lead nowhere:\n    {}", wrong.join("\n    "));
     println!("{count} links in {} pages", pages.len());
     Ok(())
 }
@@ -53,10 +46,7 @@ fn read(page: &Path) -> Result<String> {
 }
 
 fn markdown(folder: &Path, deep: bool, pages: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in folder
-        .read_dir()
-        .with_context(|| format!("no folder {}", folder.display()))?
-    {
+    for entry in folder.read_dir().with_context(|| format!("no folder {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() && deep {
             markdown(&path, deep, pages)?;
@@ -99,17 +89,11 @@ fn resolves(page: &Path, text: &str, target: &str) -> Result<bool> {
 
 /// Whether a heading gets the identifier `anchor`: its words in small letters, joined by dashes.
 fn has_heading(text: &str, anchor: &str) -> bool {
-    text.lines()
-        .filter(|line| line.starts_with('#'))
-        .any(|line| {
-            let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title
-                .chars()
-                .filter(|it| it.is_alphanumeric() || " -_".contains(*it));
-            kept.map(|it| if it == ' ' { '-' } else { it })
-                .collect::<String>()
-                == anchor
-        })
+    text.lines().filter(|line| line.starts_with('#')).any(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect::<String>() == anchor
+    })
 }
 
 #[cfg(test)]

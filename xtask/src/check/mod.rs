@@ -17,14 +17,8 @@ use crate::steps::Steps;
 use crate::workspace::{Workspace, cargo};
 
 /// The crates that are built for bare metal.
-const BARE_METAL: [&str; 6] = [
-    "kernel-core",
-    "paravane-kernel",
-    "pv-guest-sdk",
-    "dom0",
-    "example-guests",
-    "conformance",
-];
+const BARE_METAL: [&str; 6] =
+    ["kernel-core", "paravane-kernel", "pv-guest-sdk", "dom0", "example-guests", "conformance"];
 
 /// Adds all checks to `steps`.
 pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut Steps) {
@@ -48,11 +42,7 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
     });
     steps.run("documentation: host", || {
         let mut command = host(workspace, "doc");
-        process::succeed(
-            command
-                .args(["-q", "--no-deps"])
-                .env("RUSTDOCFLAGS", "-D warnings"),
-        )
+        process::succeed(command.args(["-q", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.run("documentation: bare metal", || {
         let mut command = bare_metal(builder, "doc")?;

@@ -38,11 +38,7 @@ impl Source {
             let is_rust = path.extension().is_some_and(|extension| extension == "rs");
             sources.push(Self {
                 path: path.strip_prefix(root).unwrap_or(&path).to_path_buf(),
-                code: if is_rust {
-                    without_tests(&masked(&text))
-                } else {
-                    assembler(&text)
-                },
+                code: if is_rust { without_tests(&masked(&text)) } else { assembler(&text) },
             });
         }
         Ok(sources)
@@ -92,16 +88,10 @@ fn code_lines(code: &str) -> usize {
 }
 
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = folder
-        .read_dir()
-        .with_context(|| format!("no folder {}", folder.display()))?;
+    let entries = folder.read_dir().with_context(|| format!("no folder {}", folder.display()))?;
     for entry in entries {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
             if !["tests", "benches", "target", "fuzz"].contains(&name.as_str()) {
                 walk(&path, paths)?;
@@ -121,12 +111,9 @@ fn is_source(name: &str) -> bool {
 fn assembler(text: &str) -> String {
     let code = |line: &str| {
         let cut = line.find("//").into_iter().chain(line.find('#')).min();
-        line.get(..cut.unwrap_or(line.len()))
-            .unwrap_or_default()
-            .to_owned()
+        line.get(..cut.unwrap_or(line.len())).unwrap_or_default().to_owned()
     };
-    text.lines()
-        .fold(String::new(), |all, line| all + &code(line) + "\n")
+    text.lines().fold(String::new(), |all, line| all + &code(line) + "\n")
 }
 
 /// Rust source with comments and the contents of strings and characters blanked out.
@@ -144,9 +131,7 @@ pub(crate) fn masked(text: &str) -> String {
         } else {
             out.push(letter);
         }
-        rest = rest
-            .get(length.max(letter.len_utf8())..)
-            .unwrap_or_default();
+        rest = rest.get(length.max(letter.len_utf8())..).unwrap_or_default();
     }
     out
 }
@@ -209,11 +194,7 @@ fn quoted(bytes: &[u8], quote: u8) -> usize {
 }
 
 fn raw_string(text: &str) -> Option<usize> {
-    let hashes = text
-        .bytes()
-        .skip(1)
-        .take_while(|byte| *byte == b'#')
-        .count();
+    let hashes = text.bytes().skip(1).take_while(|byte| *byte == b'#').count();
     let body = text.get(1 + hashes..)?.strip_prefix('"')?;
     let end = format!("\"{}", "#".repeat(hashes));
     let length = body.find(&end).map_or(body.len(), |at| at + end.len());
@@ -227,16 +208,10 @@ fn without_tests(code: &str) -> String {
     while let Some(at) = rest.find("#[cfg(") {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let condition = from
-            .get(..from.find(']').unwrap_or(from.len()))
-            .unwrap_or(from);
+        let condition = from.get(..from.find(']').unwrap_or(from.len())).unwrap_or(from);
         let for_tests =
             words(condition, "test").next().is_some() && !condition.contains("not(test");
-        let length = if for_tests {
-            item_end(from).unwrap_or(from.len())
-        } else {
-            1
-        };
+        let length = if for_tests { item_end(from).unwrap_or(from.len()) } else { 1 };
         if !for_tests {
             out.push('#');
         }
@@ -283,10 +258,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source {
-            path: PathBuf::new(),
-            code: without_tests(&masked(text)),
-        }
+        Source { path: PathBuf::new(), code: without_tests(&masked(text)) }
     }
 
     #[test]
@@ -294,11 +266,7 @@ mod tests {
         let text = "//! Doc.\n\nfn a() {} // why\n/* x /* y */\n fn b() {} */\n\
                     #[cfg(test)]\nmod tests {\n    fn c() { \"}\"; }\n}\nconst D: u8 = 1;\n";
         assert_eq!(source(text).lines(), 2);
-        let names: Vec<String> = source(text)
-            .functions()
-            .into_iter()
-            .map(|it| it.name)
-            .collect();
+        let names: Vec<String> = source(text).functions().into_iter().map(|it| it.name).collect();
         assert_eq!(names, ["a"]);
     }
 
