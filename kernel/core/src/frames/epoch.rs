@@ -38,17 +38,11 @@ impl Epochs {
         let mut cpus = [const { AtomicU64::new(OFFLINE) }; CpuSet::CAPACITY as usize];
         let [boot, ..] = &mut cpus;
         *boot = AtomicU64::new(0);
-        Self {
-            clock: AtomicU64::new(1),
-            cpus,
-        }
+        Self { clock: AtomicU64::new(1), cpus }
     }
 
     /// The clock's low 32 bits, for a frame's stamp.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "frames have room for no more"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "frames have room for no more")]
     pub(super) fn now_short(&self) -> u32 {
         self.clock.load(Ordering::SeqCst) as u32
     }
@@ -92,10 +86,7 @@ impl Epochs {
     /// The latest time not in the future that ends in `stamp`.
     fn extend(&self, stamp: u32) -> u64 {
         let now = self.clock.load(Ordering::SeqCst);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the difference is of the low halves"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "the difference is of the low halves")]
         let age = (now as u32).wrapping_sub(stamp);
         now.wrapping_sub(u64::from(age))
     }

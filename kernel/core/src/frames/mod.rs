@@ -22,7 +22,7 @@ pub mod word;
 
 pub use epoch::{DirtyCpus, Epochs, FlushDue};
 pub use pool::MAX_ORDER;
-pub use references::{Begun, BusyFrame, FrameError, FrameOwners, Frames, Owner, Undo};
+pub use references::{Begun, BusyFrame, FrameError, FrameOwners, Frames, Joined, Owner, Undo};
 pub use table::{FrameInfo, FrameTable};
 pub use token::{FrameRef, TypeRef};
 pub use word::{FrameType, Validation};

@@ -26,11 +26,7 @@ pub(super) struct Pool {
 impl Pool {
     /// A pool without a free frame; `bitmap` is all zeros.
     pub(super) const fn new(bitmap: &'static [AtomicU64]) -> Self {
-        Self {
-            bitmap,
-            free: AtomicU64::new(0),
-            top: AtomicUsize::new(0),
-        }
+        Self { bitmap, free: AtomicU64::new(0), top: AtomicUsize::new(0) }
     }
 
     /// How many frames are free at this moment.
@@ -41,8 +37,7 @@ impl Pool {
     /// Whether the frame is free at this moment.
     pub(super) fn is_free(&self, mfn: Mfn) -> bool {
         let (word, bit) = place(mfn);
-        self.word(word)
-            .is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+        self.word(word).is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
     }
 
     /// Makes one frame free. A frame beyond the bitmap is lost.
@@ -70,9 +65,7 @@ impl Pool {
             // What became free above meanwhile, unseen, is found by the second search one day.
             let (index, _) = place(found);
             let (old, new) = (top, index.min(top));
-            let _ = self
-                .top
-                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.top.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
         Some(found)
     }
@@ -80,16 +73,12 @@ impl Pool {
     /// Searches the words below `end` from above.
     fn take_below(&self, end: usize, order: u32, below: u64) -> Option<Mfn> {
         if order <= WORD_ORDER {
-            return (0..end)
-                .rev()
-                .find_map(|index| self.take_in_word(index, order, below));
+            return (0..end).rev().find_map(|index| self.take_in_word(index, order, below));
         }
         let words = 1_usize.wrapping_shl(order.saturating_sub(WORD_ORDER));
         let end = end.min(usize::try_from(below / WORD_BITS).unwrap_or(usize::MAX));
         let groups = end.checked_div(words).unwrap_or(0);
-        (0..groups)
-            .rev()
-            .find_map(|group| self.take_words(group.wrapping_mul(words), words))
+        (0..groups).rev().find_map(|group| self.take_words(group.wrapping_mul(words), words))
     }
 
     fn take_in_word(&self, index: usize, order: u32, below: u64) -> Option<Mfn> {
@@ -98,9 +87,7 @@ impl Pool {
         let usable = match below.saturating_sub(first) {
             0 => return None,
             count if count >= WORD_BITS => u64::MAX,
-            count => 1_u64
-                .wrapping_shl(u32::try_from(count).ok()?)
-                .wrapping_sub(1),
+            count => 1_u64.wrapping_shl(u32::try_from(count).ok()?).wrapping_sub(1),
         };
         let mut now = word.load(Ordering::Relaxed);
         loop {
@@ -124,11 +111,11 @@ impl Pool {
             let word = self.word(index.checked_add(taken)?)?;
             let all = word.compare_exchange(u64::MAX, 0, Ordering::Acquire, Ordering::Relaxed);
             if all.is_err() {
-                (0..taken)
-                    .filter_map(|back| self.word(index.wrapping_add(back)))
-                    .for_each(|word| {
+                (0..taken).filter_map(|back| self.word(index.wrapping_add(back))).for_each(
+                    |word| {
                         word.fetch_or(u64::MAX, Ordering::Release);
-                    });
+                    },
+                );
                 return None;
             }
         }
@@ -139,27 +126,15 @@ impl Pool {
 
     /// Takes the first `count` free frames in a row. Slow; meant for boot, on one CPU.
     pub(super) fn take_run(&self, count: u64) -> Option<Mfn> {
-        let end = u64::try_from(self.bitmap.len())
-            .ok()?
-            .checked_mul(WORD_BITS)?;
+        let end = u64::try_from(self.bitmap.len()).ok()?.checked_mul(WORD_BITS)?;
         let mut start = 0_u64;
         let mut length = 0_u64;
         for mfn in 0..end {
-            length = if self.is_free(Mfn(mfn)) {
-                length.wrapping_add(1)
-            } else {
-                0
-            };
-            start = if length == 0 {
-                mfn.wrapping_add(1)
-            } else {
-                start
-            };
+            length = if self.is_free(Mfn(mfn)) { length.wrapping_add(1) } else { 0 };
+            start = if length == 0 { mfn.wrapping_add(1) } else { start };
             if length == count && count > 0 {
                 let end = start.wrapping_add(count);
-                let taken = (start..end)
-                    .take_while(|&mfn| self.take_one(Mfn(mfn)))
-                    .count();
+                let taken = (start..end).take_while(|&mfn| self.take_one(Mfn(mfn))).count();
                 if u64::try_from(taken).ok()? == count {
                     return Some(Mfn(start));
                 }
@@ -174,9 +149,8 @@ impl Pool {
 
     fn take_one(&self, mfn: Mfn) -> bool {
         let (index, bit) = place(mfn);
-        let taken = self
-            .word(index)
-            .is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0);
+        let taken =
+            self.word(index).is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0);
         if taken {
             self.free.fetch_sub(1, Ordering::Relaxed);
         }

@@ -65,6 +65,15 @@ pub enum Begun {
     },
 }
 
+/// Why [`Frames::join_type`] is refused.
+#[derive(Debug)]
+pub enum Joined {
+    /// There is no reference.
+    Error(FrameError),
+    /// There is one, but the frame has just become another domain's: to be put back.
+    Foreign(TypeRef),
+}
+
 /// The duty to give back what the entries of a table hold.
 #[derive(Debug)]
 #[must_use]
@@ -192,10 +201,7 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
         }
         let begun = match self.wait_for(mfn, Step::TakeType(want))? {
             Outcome::Validate { from, flush } => {
-                let busy = BusyFrame {
-                    mfn,
-                    frame_type: want,
-                };
+                let busy = BusyFrame { mfn, frame_type: want };
                 if flush {
                     self.due(mfn, owner.dirty.get()).spend(self.platform);
                 }
@@ -204,6 +210,23 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
             _ => Begun::Held(TypeRef::new(mfn, want)),
         };
         Ok(begun)
+    }
+
+    /// Takes a reference of a type that the frame of `owner` has already.
+    ///
+    /// # Errors
+    ///
+    /// - [`FrameError::NotOwned`]: the frame is not this domain's;
+    /// - [`FrameError::Conflict`]: it is not of the type, or not fully checked;
+    /// - [`FrameError::Overflow`]: too many references.
+    #[inline]
+    pub fn join_type(&self, mfn: Mfn, owner: DomId, want: FrameType) -> Result<TypeRef, Joined> {
+        if !self.is_owner(mfn, owner) {
+            return Err(Joined::Error(FrameError::NotOwned));
+        }
+        let _ = self.table().change(mfn, Step::JoinType(want)).map_err(Joined::Error)?;
+        let held = TypeRef::new(mfn, want);
+        if self.is_owner(mfn, owner) { Ok(held) } else { Err(Joined::Foreign(held)) }
     }
 
     /// Whether the frame belongs to `owner`; it stays so while the caller holds a reference.
@@ -220,10 +243,9 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     pub fn put_type(&self, held: TypeRef) -> Option<Undo> {
         let (mfn, frame_type) = (held.mfn(), held.frame_type());
         match self.table().change(mfn, Step::PutType(frame_type)) {
-            Ok(Outcome::Devalidate { below }) => Some(Undo {
-                busy: BusyFrame { mfn, frame_type },
-                below,
-            }),
+            Ok(Outcome::Devalidate { below }) => {
+                Some(Undo { busy: BusyFrame { mfn, frame_type }, below })
+            }
             result => {
                 self.settle(mfn, result);
                 None
@@ -238,13 +260,26 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
             Ok(Outcome::Devalidate { below }) => {
                 // Busy by this CPU: the type stays what it is.
                 let frame_type = self.table().word(mfn).frame_type();
-                Some(Undo {
-                    busy: BusyFrame { mfn, frame_type },
-                    below,
-                })
+                Some(Undo { busy: BusyFrame { mfn, frame_type }, below })
             }
             _ => None,
         }
+    }
+
+    /// [`Frames::reclaim`] of a frame of this type only.
+    #[must_use]
+    pub fn reclaim_as(&self, mfn: Mfn, frame_type: FrameType) -> Option<Undo> {
+        if self.table().word(mfn).frame_type() != frame_type {
+            return None;
+        }
+        let undo = self.reclaim(mfn)?;
+        if undo.busy.frame_type == frame_type {
+            return Some(undo);
+        }
+        // It became another's in the moment between.
+        let below = undo.below;
+        self.suspend(undo.busy, below);
+        None
     }
 
     /// The frame is good for its type.
@@ -308,11 +343,7 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     }
 
     fn due(&self, mfn: Mfn, cpus: CpuSet) -> FlushDue {
-        FlushDue::new(
-            self.table()
-                .epochs()
-                .stale(cpus, self.table().epoch_of(mfn)),
-        )
+        FlushDue::new(self.table().epochs().stale(cpus, self.table().epoch_of(mfn)))
     }
 
     /// Ends a transition that can't be refused.

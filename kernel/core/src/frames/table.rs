@@ -16,13 +16,21 @@ use crate::platform::{NoMemory, Platform};
 #[repr(C)]
 pub struct FrameInfo {
     word: AtomicU64,
-    /// 0: nobody or the kernel; else the domain's number plus 1. Changes only while `word` is 0.
+    /// 0: no memory; [`KERNEL`]: the kernel's, or free; else the domain's number plus 1. Changes only
+    /// while `word` is 0, and never from or to 0 after boot.
     owner: AtomicU32,
     /// When the last reference of the type went, by [`Epochs`].
     epoch: AtomicU32,
 }
 
 const _: () = assert!(size_of::<FrameInfo>() == 16);
+
+/// [`FrameInfo::owner`] of memory that is no domain's.
+const KERNEL: u32 = u32::MAX;
+
+fn owner_number(owner: Option<DomId>) -> u32 {
+    owner.map_or(KERNEL, |owner| u32::from(owner.0).wrapping_add(1))
+}
 
 /// The frame table of a machine.
 #[derive(Debug)]
@@ -37,11 +45,7 @@ impl FrameTable {
     /// of `infos`.
     #[must_use]
     pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
-        Self {
-            infos,
-            pool: Pool::new(bitmap),
-            epochs: Epochs::new(),
-        }
+        Self { infos, pool: Pool::new(bitmap), epochs: Epochs::new() }
     }
 
     /// Frames that the table can describe, memory or not.
@@ -61,6 +65,7 @@ impl FrameTable {
         for mfn in run(start, count) {
             if let Some(info) = self.info(mfn) {
                 info.word.store(0, Ordering::Relaxed);
+                info.owner.store(KERNEL, Ordering::Release);
                 self.pool.give(mfn);
             }
         }
@@ -70,6 +75,7 @@ impl FrameTable {
     /// what is neither counts as devices, which the privileged domain may map.
     pub fn reserve(&self, start: Mfn, count: u64) {
         for info in run(start, count).filter_map(|mfn| self.info(mfn)) {
+            info.owner.store(KERNEL, Ordering::Release);
             let _ = info.change(Step::Allocate { allocated: false }, &self.epochs);
         }
     }
@@ -91,23 +97,21 @@ impl FrameTable {
     #[must_use]
     pub fn owner(&self, mfn: Mfn) -> Option<DomId> {
         let owner = self.info(mfn)?.owner.load(Ordering::Acquire);
-        owner
-            .checked_sub(1)
-            .and_then(|id| u16::try_from(id).ok())
-            .map(DomId)
+        owner.checked_sub(1).and_then(|id| u16::try_from(id).ok()).map(DomId)
     }
 
     /// The frame's state at this moment; a blank one for frames beyond the table.
     #[must_use]
     pub fn word(&self, mfn: Mfn) -> Word {
-        self.info(mfn)
-            .map_or(Word(0), |info| Word(info.word.load(Ordering::Acquire)))
+        self.info(mfn).map_or(Word(0), |info| Word(info.word.load(Ordering::Acquire)))
     }
 
-    /// Whether the frame is no memory: registers or buffers of a device, or nothing at all.
+    /// Whether the frame is no memory: registers or buffers of a device, or nothing at all. That
+    /// never changes after boot.
+    #[inline]
     #[must_use]
     pub fn is_device(&self, mfn: Mfn) -> bool {
-        self.word(mfn).0 == 0 && !self.pool.is_free(mfn) && self.owner(mfn).is_none()
+        self.info(mfn).is_none_or(|info| info.owner.load(Ordering::Acquire) == 0)
     }
 
     /// Takes `count` zeroed frames in a row for the kernel itself.
@@ -117,11 +121,7 @@ impl FrameTable {
     /// [`NoMemory`] when there are none.
     pub fn alloc_kernel(&self, platform: &impl Platform, count: u64) -> Result<Mfn, NoMemory> {
         let one = count == 1;
-        let start = if one {
-            self.pool.take(0, u64::MAX)
-        } else {
-            self.pool.take_run(count)
-        };
+        let start = if one { self.pool.take(0, u64::MAX) } else { self.pool.take_run(count) };
         let start = start.ok_or(NoMemory)?;
         self.hand_out(platform, start, count, None);
         Ok(start)
@@ -156,10 +156,7 @@ impl FrameTable {
             Some(bits) if bits < 64 => 1_u64.wrapping_shl(bits),
             _ => u64::MAX,
         };
-        let start = self
-            .pool
-            .take(order.min(MAX_ORDER.wrapping_add(1)), below)
-            .ok_or(NoMemory)?;
+        let start = self.pool.take(order.min(MAX_ORDER.wrapping_add(1)), below).ok_or(NoMemory)?;
         self.hand_out(platform, start, 1_u64.wrapping_shl(order), Some(owner));
         Ok(start)
     }
@@ -196,8 +193,7 @@ impl FrameTable {
         let mfn = self.pool.take(0, u64::MAX).ok_or(NoMemory)?;
         self.hand_out(platform, mfn, 1, None);
         let info = self.info(mfn).ok_or(NoMemory)?;
-        info.owner
-            .store(u32::from(owner.0).wrapping_add(1), Ordering::Release);
+        info.owner.store(u32::from(owner.0).wrapping_add(1), Ordering::Release);
         // General 2, type 1; then one general less: what is left is the reference to return.
         let typed = info.change(Step::TakeType(FrameType::Writable), &self.epochs);
         let left = info.change(Step::Put, &self.epochs);
@@ -213,20 +209,14 @@ impl FrameTable {
     fn hand_out(&self, platform: &impl Platform, start: Mfn, count: u64, owner: Option<DomId>) {
         let stale = run(start, count)
             .filter_map(|mfn| self.info(mfn))
-            .map(|info| {
-                self.epochs
-                    .stale_anywhere(info.epoch.load(Ordering::Acquire))
-            })
+            .map(|info| self.epochs.stale_anywhere(info.epoch.load(Ordering::Acquire)))
             .fold(0, |all, some| all | some.bits());
         FlushDue::new(crate::cpu::CpuSet::from_bits(stale)).spend(platform);
         for mfn in run(start, count) {
             platform.zero_frame(mfn);
             if let Some(info) = self.info(mfn) {
-                let id = owner.map_or(0, |owner| u32::from(owner.0).wrapping_add(1));
-                info.owner.store(id, Ordering::Release);
-                let step = Step::Allocate {
-                    allocated: owner.is_some(),
-                };
+                info.owner.store(owner_number(owner), Ordering::Release);
+                let step = Step::Allocate { allocated: owner.is_some() };
                 let _ = info.change(step, &self.epochs);
             }
         }
@@ -236,7 +226,7 @@ impl FrameTable {
     pub(super) fn give_back(&self, mfn: Mfn) -> Option<DomId> {
         let owner = self.owner(mfn);
         if let Some(info) = self.info(mfn) {
-            info.owner.store(0, Ordering::Release);
+            info.owner.store(KERNEL, Ordering::Release);
             self.pool.give(mfn);
         }
         owner
@@ -252,8 +242,7 @@ impl FrameTable {
     }
 
     pub(super) fn epoch_of(&self, mfn: Mfn) -> u32 {
-        self.info(mfn)
-            .map_or(0, |info| info.epoch.load(Ordering::Acquire))
+        self.info(mfn).map_or(0, |info| info.epoch.load(Ordering::Acquire))
     }
 }
 
@@ -272,10 +261,7 @@ impl FrameInfo {
             if outcome.ends_use() {
                 self.epoch.store(epochs.now_short(), Ordering::Release);
             }
-            match self
-                .word
-                .compare_exchange(now, next.0, Ordering::AcqRel, Ordering::Acquire)
-            {
+            match self.word.compare_exchange(now, next.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(outcome),
                 Err(changed) => now = changed,
             }

@@ -112,6 +112,8 @@ pub enum Step {
     Put,
     /// One more general reference that also needs the type.
     TakeType(FrameType),
+    /// One more reference of the type, if the frame is good for it already.
+    JoinType(FrameType),
     /// One reference of the type less.
     PutType(FrameType),
     /// Begins to undo a partial state, of whatever type.
@@ -226,10 +228,7 @@ impl Word {
     /// The type: what the frame is, or last was when the type count is 0.
     #[must_use]
     pub fn frame_type(self) -> FrameType {
-        FrameType::ALL
-            .get((self.0 >> TYPE_SHIFT) as usize)
-            .copied()
-            .unwrap_or(FrameType::None)
+        FrameType::ALL.get((self.0 >> TYPE_SHIFT) as usize).copied().unwrap_or(FrameType::None)
     }
 
     /// How far the contents have been checked.
@@ -243,10 +242,7 @@ impl Word {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 28 bits are left by the mask"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 28 bits are left by the mask")]
     const fn field(self, shift: u32, bits: u32) -> u32 {
         (self.0.wrapping_shr(shift) & (1_u64.wrapping_shl(bits)).wrapping_sub(1)) as u32
     }
@@ -272,6 +268,7 @@ impl Word {
             Step::Take => self.take(),
             Step::Put => self.put(),
             Step::TakeType(want) => self.take_type(want),
+            Step::JoinType(want) => self.join_type(want),
             Step::PutType(held) => self.put_type(held),
             Step::Reclaim => self.reclaim(),
             Step::Commit => self.busy()?.done(Validation::Done),
@@ -287,14 +284,7 @@ impl Word {
         if self.0 != 0 {
             return Err(WordError::Broken);
         }
-        Ok((
-            Self(if allocated {
-                ALLOCATED | GENERAL_ONE
-            } else {
-                GENERAL_ONE
-            }),
-            Outcome::Done,
-        ))
+        Ok((Self(if allocated { ALLOCATED | GENERAL_ONE } else { GENERAL_ONE }), Outcome::Done))
     }
 
     const fn take(self) -> Result<(Self, Outcome), WordError> {
@@ -318,11 +308,7 @@ impl Word {
 
     /// The outcome of having dropped a reference: a frame without any is blank and freed.
     const fn dropped(self, next: Self, outcome: Outcome) -> (Self, Outcome) {
-        if next.general() == 0 {
-            (Self(0), Outcome::Freed)
-        } else {
-            (next, outcome)
-        }
+        if next.general() == 0 { (Self(0), Outcome::Freed) } else { (next, outcome) }
     }
 
     #[inline]
@@ -338,10 +324,7 @@ impl Word {
             Validation::Done => self.another_of_type(),
             Validation::Partial => Ok((
                 self.with_state(Validation::Busy),
-                Outcome::Validate {
-                    from: self.index(),
-                    flush: false,
-                },
+                Outcome::Validate { from: self.index(), flush: false },
             )),
             Validation::Busy | Validation::None => Err(WordError::Busy),
         }
@@ -361,9 +344,11 @@ impl Word {
             return Err(WordError::Broken);
         }
         let flush = is != want && !matches!(is, FrameType::None);
-        let counted = Self(self.0.wrapping_add(BOTH_ONE))
-            .with(TYPE_SHIFT, 3, want as u64)
-            .with(INDEX_SHIFT, INDEX_BITS, 0);
+        let counted = Self(self.0.wrapping_add(BOTH_ONE)).with(TYPE_SHIFT, 3, want as u64).with(
+            INDEX_SHIFT,
+            INDEX_BITS,
+            0,
+        );
         if flush || want.has_contents() {
             let outcome = Outcome::Validate { from: 0, flush };
             Ok((counted.with_state(Validation::Busy), outcome))
@@ -379,6 +364,16 @@ impl Word {
         Ok((Self(self.0.wrapping_add(BOTH_ONE)), Outcome::Done))
     }
 
+    #[inline]
+    fn join_type(self, want: FrameType) -> Result<(Self, Outcome), WordError> {
+        let is = self.frame_type();
+        if self.typed() > 0 && is == want && matches!(self.validation(), Validation::Done) {
+            self.another_of_type()
+        } else {
+            Err(WordError::Conflict(is))
+        }
+    }
+
     fn put_type(self, held: FrameType) -> Result<(Self, Outcome), WordError> {
         if self.frame_type() != held || !matches!(self.validation(), Validation::Done) {
             return Err(WordError::Broken);
@@ -386,10 +381,9 @@ impl Word {
         match self.typed() {
             0 => Err(WordError::Broken),
             1 if self.is_pinned() => Err(WordError::Broken),
-            1 if held.is_table() => Ok((
-                self.with_state(Validation::Busy),
-                Outcome::Devalidate { below: ENTRIES },
-            )),
+            1 if held.is_table() => {
+                Ok((self.with_state(Validation::Busy), Outcome::Devalidate { below: ENTRIES }))
+            }
             1 => self.drop_type(),
             _ => Ok((Self(self.0.wrapping_sub(BOTH_ONE)), Outcome::Done)),
         }
@@ -400,20 +394,19 @@ impl Word {
         if self.typed() != 1 || self.general() <= self.is_allocated() as u32 {
             return Err(WordError::Broken);
         }
-        let next = Self(self.0.wrapping_sub(BOTH_ONE))
-            .with_state(Validation::None)
-            .with(INDEX_SHIFT, INDEX_BITS, 0);
+        let next = Self(self.0.wrapping_sub(BOTH_ONE)).with_state(Validation::None).with(
+            INDEX_SHIFT,
+            INDEX_BITS,
+            0,
+        );
         Ok(self.dropped(next, Outcome::Untyped))
     }
 
     fn reclaim(self) -> Result<(Self, Outcome), WordError> {
         match self.validation() {
-            Validation::Partial => Ok((
-                self.with_state(Validation::Busy),
-                Outcome::Devalidate {
-                    below: self.index(),
-                },
-            )),
+            Validation::Partial => {
+                Ok((self.with_state(Validation::Busy), Outcome::Devalidate { below: self.index() }))
+            }
             Validation::Busy => Err(WordError::Busy),
             Validation::None | Validation::Done => Err(WordError::Flag),
         }
@@ -427,19 +420,14 @@ impl Word {
     }
 
     const fn done(self, state: Validation) -> Result<(Self, Outcome), WordError> {
-        Ok((
-            self.with_state(state).with(INDEX_SHIFT, INDEX_BITS, 0),
-            Outcome::Done,
-        ))
+        Ok((self.with_state(state).with(INDEX_SHIFT, INDEX_BITS, 0), Outcome::Done))
     }
 
     const fn suspend(self, index: u16) -> Result<(Self, Outcome), WordError> {
         if index >= ENTRIES {
             return Err(WordError::Broken);
         }
-        let next = self
-            .with_state(Validation::Partial)
-            .with(INDEX_SHIFT, INDEX_BITS, index as u64);
+        let next = self.with_state(Validation::Partial).with(INDEX_SHIFT, INDEX_BITS, index as u64);
         Ok((next, Outcome::Done))
     }
 

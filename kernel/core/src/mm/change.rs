@@ -1,0 +1,242 @@
+//! Replacing one entry of a page table.
+//!
+//! No lock: the new entry's reference is taken first, then the entry is exchanged with one locked
+//! instruction, then the reference of exactly the entry that was there is put back. Two CPUs that
+//! change the same entry at the same time each put back what they took out. The caller holds a
+//! reference to the table as one of its level, so that nobody undoes it meanwhile.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::types::Mfn;
+
+use super::Mm;
+use super::entry::{Entry, Level, USED};
+use super::memory::DomainMemory;
+use super::progress::{Budget, Stop};
+use super::refusal::{Place, Refusal, Why};
+use super::tables::slot;
+use crate::frames::{FrameOwners, FrameRef, FrameType, TypeRef};
+use crate::platform::Platform;
+
+/// Whose frames an entry of level 1 may map.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// Those of the domain whose table it is.
+    Own,
+    /// Those of another domain.
+    Foreign(&'a DomainMemory),
+    /// Those of devices.
+    Devices,
+}
+
+/// What becomes of the accessed and dirty bits that the machine set in the old entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// They are lost: the new entry is taken as it is.
+    Nothing,
+    /// They are set in the new entry too.
+    Used,
+}
+
+/// Frames above this are nobody's: an entry's other address bits may be reserved in the machine.
+/// Unit: frames (1 TiB).
+const DEVICE_LIMIT: u64 = 1 << 28;
+
+impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
+    /// Writes an entry of a table, checked.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, naming the entry; [`Stop::Again`]. The entry is unchanged then.
+    #[inline]
+    pub fn change(
+        &self,
+        table: &TypeRef,
+        index: u16,
+        new: Entry,
+        (keep, source): (Keep, Source<'_>),
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        let (Some(level), Some(slot)) =
+            (Level::of(table.frame_type()), slot(self.platform.table(table.mfn()), index))
+        else {
+            return Err(Refusal::new(Why::NotTable(table.mfn())).into());
+        };
+        let changed = match level.below() {
+            None => self.change_page(slot, new, keep, source).map_err(Stop::from),
+            Some(below) => self.change_child(slot, (level, below, index), (new, keep), budget),
+        };
+        changed.map_err(|stop| match stop {
+            Stop::Refused(refusal) => {
+                Stop::Refused(refusal.at(Place { level, table: table.mfn(), index }))
+            }
+            Stop::Again => Stop::Again,
+        })
+    }
+
+    /// Writes an entry of level 1.
+    #[inline]
+    fn change_page(
+        &self,
+        slot: &AtomicU64,
+        new: Entry,
+        keep: Keep,
+        source: Source<'_>,
+    ) -> Result<(), Refusal> {
+        if new.is_present() {
+            if self.change_flags(slot, new, Level::L1, keep)? {
+                return Ok(());
+            }
+            self.take_page(new, source)?;
+        }
+        let old = exchange(slot, new.adjusted(Level::L1), keep);
+        if old.is_present() {
+            if self.is_foreign(old) {
+                self.flush_for_foreign();
+            }
+            self.put_page(old);
+        }
+        Ok(())
+    }
+
+    /// Writes an entry of a higher level.
+    fn change_child(
+        &self,
+        slot: &AtomicU64,
+        (level, below, index): (Level, Level, u16),
+        (new, keep): (Entry, Keep),
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        if level.is_hypervisor_slot(index) {
+            return Err(Refusal::new(Why::HypervisorSlot).into());
+        }
+        if new.is_present() {
+            if self.change_flags(slot, new, level, keep)? {
+                return Ok(());
+            }
+            self.take_child(new, level, below, budget)?;
+        }
+        let old = exchange(slot, new.adjusted(level), keep);
+        if old.is_present() {
+            self.drop_table(TypeRef::from_entry(old.mfn(), below.frame_type()), budget);
+        }
+        Ok(())
+    }
+
+    /// Writes an entry that holds the same reference as the one that is there; says whether it did.
+    /// A reference would be taken and put back for nothing.
+    #[inline]
+    fn change_flags(
+        &self,
+        slot: &AtomicU64,
+        new: Entry,
+        level: Level,
+        keep: Keep,
+    ) -> Result<bool, Refusal> {
+        let mut old = Entry(slot.load(Ordering::Acquire));
+        while new.holds_the_same(old) || level != Level::L1 && same_child(new, old) {
+            let device = self.platform.frames().is_device(new.mfn());
+            let refused = new.refused_bits(level, device);
+            if refused != 0 {
+                return Err(Refusal::new(Why::Bits(refused)));
+            }
+            let next = kept(new.adjusted(level), old, keep);
+            match slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(true),
+                Err(now) => old = Entry(now),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the reference that a present entry of level 1 stands for.
+    #[inline]
+    pub(super) fn take_page(&self, entry: Entry, source: Source<'_>) -> Result<(), Refusal> {
+        let mfn = entry.mfn();
+        let refused = entry.refused_bits(Level::L1, true);
+        if refused != 0 {
+            return Err(Refusal::new(Why::Bits(refused)));
+        }
+        if self.platform.frames().is_device(mfn) {
+            return self.check_device(mfn, source);
+        }
+        let refused = entry.refused_bits(Level::L1, false);
+        if refused != 0 {
+            return Err(Refusal::new(Why::Bits(refused)));
+        }
+        let owner = match source {
+            Source::Own => self.owner(),
+            Source::Foreign(memory) => memory.as_owner(),
+            Source::Devices => return Err(Refusal::new(Why::NotOwned(mfn))),
+        };
+        if entry.is_writable() {
+            let held = self.frames.take_writable(mfn, owner);
+            let held = held.map_err(|error| Refusal::frame(mfn, FrameType::Writable, error))?;
+            let _counted = held.into_entry();
+        } else {
+            let held = self.frames.take(mfn, owner.id);
+            let held = held.map_err(|error| Refusal::frame(mfn, FrameType::None, error))?;
+            let _counted = held.into_entry();
+        }
+        Ok(())
+    }
+
+    /// What is no memory is not counted.
+    fn check_device(&self, mfn: Mfn, source: Source<'_>) -> Result<(), Refusal> {
+        let allowed = match source {
+            Source::Own | Source::Devices => self.memory.has_devices(),
+            Source::Foreign(_) => false,
+        };
+        if allowed && mfn.0 < DEVICE_LIMIT { Ok(()) } else { Err(Refusal::new(Why::Device(mfn))) }
+    }
+
+    /// Puts back the reference that an entry of level 1 stood for.
+    #[inline]
+    pub(super) fn put_page(&self, entry: Entry) {
+        let mfn = entry.mfn();
+        if self.platform.frames().is_device(mfn) {
+            return;
+        }
+        if entry.is_writable() {
+            // A writable frame has no entries of its own to undo.
+            let _ = self.frames.put_type(TypeRef::from_entry(mfn, FrameType::Writable));
+        } else {
+            self.frames.put(FrameRef::from_entry(mfn));
+        }
+    }
+
+    /// Whether an entry maps another domain's memory.
+    #[inline]
+    pub(super) fn is_foreign(&self, entry: Entry) -> bool {
+        !self.owns(entry.mfn()) && !self.platform.frames().is_device(entry.mfn())
+    }
+}
+
+/// Whether two present entries of a higher level refer to the same table: writing is not a reference
+/// of its own there.
+fn same_child(new: Entry, old: Entry) -> bool {
+    old.is_present() && new.is_present() && new.mfn() == old.mfn()
+}
+
+/// Puts an entry in another's place.
+#[inline]
+fn exchange(slot: &AtomicU64, new: Entry, keep: Keep) -> Entry {
+    if keep == Keep::Nothing || !new.is_present() {
+        return Entry(slot.swap(new.0, Ordering::AcqRel));
+    }
+    let mut old = Entry(slot.load(Ordering::Acquire));
+    loop {
+        let next = kept(new, old, keep);
+        match slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return old,
+            Err(now) => old = Entry(now),
+        }
+    }
+}
+
+const fn kept(new: Entry, old: Entry, keep: Keep) -> Entry {
+    match keep {
+        Keep::Nothing => new,
+        Keep::Used => Entry(new.0 | old.0 & USED),
+    }
+}

@@ -1,0 +1,153 @@
+//! What is known of a domain's memory as a whole.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::types::{DomId, Mfn};
+
+use crate::cpu::CpuSet;
+use crate::frames::{DirtyCpus, FrameOwners, Owner};
+
+/// How many tables can wait to be undone.
+const PENDING: usize = 4;
+
+/// The memory of one domain: its accounts, and where its addresses may be cached.
+#[derive(Debug)]
+pub struct DomainMemory {
+    id: DomId,
+    has_devices: bool,
+    pages: AtomicU64,
+    max_pages: AtomicU64,
+    dirty: DirtyCpus,
+    assists: AtomicU64,
+    /// Tables that are half undone: frame number plus 1, or 0. No reference: whoever looks must find
+    /// the frame *partial*.
+    pending: [AtomicU64; PENDING],
+}
+
+impl DomainMemory {
+    /// The memory of a domain that owns `pages` frames and may not have more.
+    #[must_use]
+    pub const fn new(id: DomId, pages: u64) -> Self {
+        Self {
+            id,
+            has_devices: false,
+            pages: AtomicU64::new(pages),
+            max_pages: AtomicU64::new(pages),
+            dirty: DirtyCpus::new(),
+            assists: AtomicU64::new(0),
+            pending: [const { AtomicU64::new(0) }; PENDING],
+        }
+    }
+
+    /// This memory, of a domain that may map devices.
+    #[must_use]
+    pub const fn with_devices(self) -> Self {
+        Self { has_devices: true, ..self }
+    }
+
+    /// The domain.
+    #[must_use]
+    pub const fn id(&self) -> DomId {
+        self.id
+    }
+
+    /// Whether the domain may map what is no memory.
+    #[must_use]
+    pub const fn has_devices(&self) -> bool {
+        self.has_devices
+    }
+
+    /// Frames the domain owns, those included that it has given up and that are still referred to.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Frames the domain may own.
+    #[must_use]
+    pub fn max_pages(&self) -> u64 {
+        self.max_pages.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many frames the domain may own. It keeps what it has.
+    pub fn set_max_pages(&self, pages: u64) {
+        self.max_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Counts `count` more frames, if it may have them.
+    #[must_use]
+    pub fn grow(&self, count: u64) -> bool {
+        let max = self.max_pages();
+        let grown = self.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pages| {
+            pages.checked_add(count).filter(|&pages| pages <= max)
+        });
+        grown.is_ok()
+    }
+
+    /// Counts `count` frames less.
+    pub fn shrink(&self, count: u64) {
+        let less = |pages: u64| Some(pages.saturating_sub(count));
+        let _ = self.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// CPUs that may have cached the domain's addresses.
+    #[must_use]
+    pub const fn dirty(&self) -> &DirtyCpus {
+        &self.dirty
+    }
+
+    /// The CPUs that may have cached the domain's addresses at this moment.
+    #[must_use]
+    pub fn dirty_cpus(&self) -> CpuSet {
+        self.dirty.get()
+    }
+
+    /// The aids that the guest has switched on: a bit each (ABI: `VMASST_TYPE_*`).
+    #[must_use]
+    pub fn assists(&self) -> u64 {
+        self.assists.load(Ordering::Relaxed)
+    }
+
+    /// Switches an aid on or off.
+    pub fn set_assist(&self, number: u32, on: bool) {
+        let bit = 1_u64.wrapping_shl(number);
+        if on {
+            self.assists.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.assists.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    /// The domain as the owner of frames.
+    #[must_use]
+    pub const fn as_owner(&self) -> Owner<'_> {
+        Owner { id: self.id, dirty: &self.dirty }
+    }
+
+    /// Notes a table that is half undone. If there is no room it stays so until somebody needs the
+    /// frame for the same type again, or the domain ends.
+    pub(super) fn add_pending(&self, mfn: Mfn) {
+        let value = mfn.0.wrapping_add(1);
+        let _ = self.pending.iter().find(|slot| {
+            slot.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        });
+    }
+
+    /// Takes one table that is half undone.
+    pub(super) fn take_pending(&self) -> Option<Mfn> {
+        self.pending
+            .iter()
+            .filter(|slot| slot.load(Ordering::Relaxed) != 0)
+            .find_map(|slot| slot.swap(0, Ordering::Relaxed).checked_sub(1))
+            .map(Mfn)
+    }
+}
+
+/// A domain alone with its own frames: what holds as long as there is no other.
+impl FrameOwners for DomainMemory {
+    fn frame_freed(&self, owner: DomId) {
+        if owner == self.id {
+            self.shrink(1);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The page-table roots of a vCPU.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::types::Mfn;
+
+use super::Mm;
+use super::entry::Level;
+use super::memory::DomainMemory;
+use super::progress::{Budget, Stop};
+use super::refusal::{Refusal, Why};
+use crate::platform::Platform;
+
+/// The two roots of a vCPU: one for the guest's kernel, and one for its user mode, if it has one.
+/// Each holds a reference to its frame as an L4 table. Only the CPU that runs the vCPU changes them,
+/// or whoever holds it stopped.
+#[derive(Debug)]
+pub struct VcpuRoots {
+    /// Frame number plus 1; 0: none.
+    kernel: AtomicU64,
+    user: AtomicU64,
+}
+
+impl VcpuRoots {
+    /// A vCPU that has no address space yet.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { kernel: AtomicU64::new(0), user: AtomicU64::new(0) }
+    }
+
+    /// The roots of a domain's first vCPU, whose tables the builder wrote: checks them all.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of one of the tables.
+    pub fn first<P: Platform>(
+        platform: &P,
+        memory: &DomainMemory,
+        root: Mfn,
+    ) -> Result<Self, Refusal> {
+        let mm = Mm::new(platform, memory, memory);
+        let roots = Self::none();
+        match mm.take_table(root, Level::L4, &mut Budget::unlimited()) {
+            Ok(held) => {
+                roots.kernel.store(held.into_entry().0.wrapping_add(1), Ordering::Relaxed);
+                Ok(roots)
+            }
+            Err(Stop::Refused(refusal)) => Err(refusal),
+            Err(Stop::Again) => Err(Refusal::new(Why::NoMemory)),
+        }
+    }
+
+    /// The root for the guest's kernel.
+    #[inline]
+    #[must_use]
+    pub fn kernel(&self) -> Option<Mfn> {
+        get(&self.kernel)
+    }
+
+    /// The root for the guest's user mode.
+    #[inline]
+    #[must_use]
+    pub fn user(&self) -> Option<Mfn> {
+        get(&self.user)
+    }
+
+    /// Sets the kernel's root; returns the one there was. Both carry their reference.
+    pub(super) fn replace_kernel(&self, root: Option<Mfn>) -> Option<Mfn> {
+        replace(&self.kernel, root)
+    }
+
+    /// Sets the user mode's root; returns the one there was. Both carry their reference.
+    pub(super) fn replace_user(&self, root: Option<Mfn>) -> Option<Mfn> {
+        replace(&self.user, root)
+    }
+}
+
+#[inline]
+fn get(root: &AtomicU64) -> Option<Mfn> {
+    root.load(Ordering::Relaxed).checked_sub(1).map(Mfn)
+}
+
+fn replace(root: &AtomicU64, new: Option<Mfn>) -> Option<Mfn> {
+    let value = new.map_or(0, |mfn| mfn.0.wrapping_add(1));
+    root.swap(value, Ordering::Relaxed).checked_sub(1).map(Mfn)
+}
