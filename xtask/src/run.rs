@@ -138,7 +138,7 @@ pub(crate) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// A builder that looks for the compiler by `route` when it first needs one.
     pub(crate) fn new(workspace: &'a Workspace, route: Option<Route>) -> Self {
-        Self { workspace, route, toolchain: None }
+        Self { workspace, route, toolchain: None, built: BTreeMap::new() }
     }
 
     /// A machine with `guest` on `system`, everything in it built; no arguments, no ramdisk.
