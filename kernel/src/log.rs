@@ -7,6 +7,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use kernel_core::options::{LogLevel, Serial};
 use spin::Mutex;
 
 use crate::x86::uart::Uart;
@@ -18,25 +19,35 @@ static BAUD: AtomicU32 = AtomicU32::new(0);
 /// How often a panic tries the lock before it goes on without.
 const PANIC_TRIES: u32 = 1_000_000;
 
-/// Opens the console on the serial port at I/O address `port` and starts the `log` facade.
+/// Opens the console and starts the `log` facade; a second call opens it elsewhere.
 ///
-/// Lines below `level` are dropped from now on.
-pub fn start(port: u16, baud: u32, level: log::LevelFilter) {
-    PORT.store(port, Ordering::Relaxed);
-    BAUD.store(baud, Ordering::Relaxed);
-    *CONSOLE.lock() = Uart::open(port, baud);
+/// Without `serial`, what is printed is lost. Lines below `level` are dropped.
+pub(crate) fn start(serial: Option<Serial>, level: LogLevel) {
+    let mut console = CONSOLE.lock();
+    *console = serial.map_or(Uart::absent(), |Serial { port, baud }| {
+        PORT.store(port, Ordering::Relaxed);
+        BAUD.store(baud, Ordering::Relaxed);
+        Uart::open(port, baud)
+    });
     // Fails only when a logger is set already, which would be this one.
     let _ = log::set_logger(&Facade);
-    log::set_max_level(level);
+    log::set_max_level(match level {
+        LogLevel::None => log::LevelFilter::Off,
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warning => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::All => log::LevelFilter::Trace,
+    });
 }
 
 /// Prints a line whatever the log level: refusals, the end of a guest, what an operator asked for.
-pub fn always(message: fmt::Arguments<'_>) {
+pub(crate) fn always(message: fmt::Arguments<'_>) {
     line(&mut CONSOLE.lock(), "", message);
 }
 
 /// Sends a guest's output to the console as one piece, each line feed as CR LF.
-pub fn guest_output(bytes: &[u8]) {
+pub(crate) fn guest_output(bytes: &[u8]) {
     let mut console = CONSOLE.lock();
     for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
         match piece.split_last() {
@@ -50,20 +61,23 @@ pub fn guest_output(bytes: &[u8]) {
 }
 
 /// Takes what was typed on the console, without waiting; the number of bytes put into `buffer`.
-pub fn input(buffer: &mut [u8]) -> usize {
+pub(crate) fn input(buffer: &mut [u8]) -> usize {
     CONSOLE.lock().receive(buffer)
 }
 
 /// Runs `body` with a printer of lines, at all costs: if another CPU (or this one, interrupted)
 /// keeps the console's lock, without it.
-pub fn emergency(body: impl FnOnce(&mut dyn FnMut(fmt::Arguments<'_>))) {
+pub(crate) fn emergency(body: impl FnOnce(&mut dyn FnMut(fmt::Arguments<'_>))) {
     for _ in 0..PANIC_TRIES {
         if let Some(mut console) = CONSOLE.try_lock() {
             return body(&mut |message| line(&mut console, "", message));
         }
         core::hint::spin_loop();
     }
-    let mut console = Uart::open(PORT.load(Ordering::Relaxed), BAUD.load(Ordering::Relaxed));
+    let mut console = match PORT.load(Ordering::Relaxed) {
+        0 => Uart::absent(),
+        port => Uart::open(port, BAUD.load(Ordering::Relaxed)),
+    };
     console.send(b"\r\n");
     body(&mut |message| line(&mut console, "", message));
 }

@@ -10,40 +10,154 @@ mod log;
 mod panic;
 mod x86;
 
-use x86::exit::{self, Outcome};
+use ::log::{debug, info, warn};
+use kernel_core::options::{self, Options};
+use spin::Mutex;
+use x86::exit::{self, Outcome, refuse};
+use x86::machine::Machine;
 use x86::memory::{self, Memory};
-use x86::{cpu, early_idt, gdt, multiboot, paging, percpu};
+use x86::multiboot::{self, Handover};
+use x86::{acpi, apic, clock, cpu, early_idt, gdt, layout, paging, percpu, pic, smp, stop};
 
-const COM1: u16 = 0x3f8;
-const BAUD: u32 = 115_200;
+/// The machine's way from the boot stack to the main stack.
+static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
 
-/// From the loader's handover on.
+/// First half, on the boot stack and the boot page tables: finds out what there is, and builds what
+/// the second half stands on.
 fn boot(magic: u32, information: u32) -> ! {
-    log::start(COM1, BAUD, ::log::LevelFilter::Info);
+    let defaults = Options::default();
+    log::start(defaults.serial(), defaults.log_level);
     early_idt::load();
-    ::log::info!("Paravane {}", env!("CARGO_PKG_VERSION"));
-    let handover = multiboot::handover(magic, information).unwrap();
-    let ram = memory::usable(&handover.map);
-    let mut memory = Memory::new(&ram);
-    memory.reserve(x86::image());
-    for range in &handover.occupied {
-        memory.reserve(*range);
+
+    let handover =
+        multiboot::handover(magic, information).unwrap_or_else(|why| refuse(format_args!("{why}")));
+    let options =
+        options::parse(handover.command_line).unwrap_or_else(|why| refuse(format_args!("{why}")));
+    log::start(options.serial(), options.log_level);
+    info!("Paravane {}", env!("CARGO_PKG_VERSION"));
+    info!("command line: {}", handover.command_line.escape_ascii());
+    for word in &options.ignored {
+        info!("option `{word}` is Xen's and means nothing here");
     }
-    for module in &handover.modules {
-        memory.reserve(module.bytes);
-    }
-    ::log::info!("{:x?}", memory);
-    let frames = ram.last().unwrap().end / 4096;
+    require_cpu(&options);
+    pic::mask();
+
+    let mut machine = take_over(handover, options);
     cpu::enable_no_execute();
-    paging::build(&mut memory, &ram, frames).unwrap();
-    let cpu = percpu::prepare(&mut memory, 0).unwrap();
+    if paging::build(&mut machine.memory, &machine.ram, machine.frames).is_none() {
+        too_little_memory();
+    }
+    let Some(cpu) = percpu::prepare(&mut machine.memory, x86::boot_apic_id()) else {
+        too_little_memory();
+    };
     gdt::load(cpu);
     cpu::init();
-    ::log::info!("{:x?} {:x?}", memory, cpu::features());
-    percpu::switch_to_main_stack(cpu, second);
+    *FOUND.lock() = Some(machine);
+    percpu::switch_to_main_stack(cpu, run)
 }
 
-extern "C" fn second() -> ! {
-    ::log::info!("on cpu {}", percpu::current().id());
-    panic!("hello");
+/// Second half, on the main stack and the final page tables.
+extern "C" fn run() -> ! {
+    let Some(mut machine) = FOUND.lock().take() else {
+        unreachable!("the first half put it there")
+    };
+    info!(
+        "memory: {} MiB usable, {} MiB free, {} frames",
+        machine.ram.iter().map(memory::Range::len).sum::<u64>() >> 20,
+        machine.memory.free_bytes() >> 20,
+        machine.frames,
+    );
+    if apic::find(&mut machine.memory).is_none() {
+        too_little_memory();
+    }
+    apic::enable();
+    let Some(rates) = clock::calibrate(machine.acpi.timer_port) else {
+        refuse(format_args!(
+            "neither ACPI's timer nor the PC's timer chip runs, so time can't be told: enable one in the firmware"
+        ));
+    };
+    info!("clock: TSC {} kHz, APIC timer {} kHz", rates.tsc_khz, rates.timer_khz);
+    exit::set_power(&mut machine.memory, machine.acpi.power);
+    start_other_cpus(&mut machine);
+    for (number, module) in machine.modules.iter().enumerate() {
+        info!(
+            "module {number}: {} bytes at {:#x}, command line: {}",
+            module.bytes.len(),
+            module.bytes.start,
+            module.command_line.escape_ascii(),
+        );
+    }
+    exit::exit(Outcome::Success)
+}
+
+/// Where every other CPU arrives, set up like the first.
+fn other_cpu() -> ! {
+    debug!("CPU {} runs", percpu::current().id());
+    stop::idle()
+}
+
+/// Everything the boot loader and the firmware say, and what of the memory is free.
+fn take_over(handover: Handover, options: Options<'static>) -> Machine {
+    let acpi = acpi::read(handover.rsdp).unwrap_or_else(|| {
+        warn!("no ACPI tables: only this CPU is used, and the machine can't be switched off");
+        acpi::Acpi::default()
+    });
+    let ram = memory::usable(&handover.map, options.memory_limit);
+    let mut memory = Memory::new(&ram);
+    memory.reserve(x86::image());
+    for range in handover.modules.iter().map(|module| &module.bytes).chain(&handover.occupied) {
+        memory.reserve(*range);
+    }
+    let start_page = smp::low_page(&ram, &handover.occupied, &handover.modules);
+    Machine {
+        command_line: handover.command_line,
+        options,
+        modules: handover.modules,
+        map: handover.map,
+        frames: ram.last().map_or(0, |range| range.end >> 12),
+        start_page,
+        ram,
+        memory,
+        acpi,
+    }
+}
+
+fn start_other_cpus(machine: &mut Machine) {
+    let cpus = &machine.acpi.interrupts.cpus;
+    let wanted = machine.options.max_cpus.and_then(|number| usize::try_from(number).ok());
+    let wanted = wanted.unwrap_or(cpus.len()).clamp(1, layout::MAX_CPUS).min(cpus.len().max(1));
+    let others = wanted.saturating_sub(1);
+    match machine.start_page {
+        _ if others == 0 => {}
+        Some(page) => smp::start(&mut machine.memory, page, cpus, others),
+        None => warn!("no free page below 1 MiB: the other CPUs can't be started"),
+    }
+    for apic in &machine.acpi.interrupts.io_apics {
+        debug!(
+            "I/O APIC {} at {:#x}, from interrupt {}",
+            apic.id, apic.address, apic.first_interrupt
+        );
+    }
+    for row in &machine.acpi.interrupts.overrides {
+        debug!("legacy interrupt {} is {}, flags {:#x}", row.legacy, row.interrupt, row.flags);
+    }
+    info!("CPUs: {} found, {} running", cpus.len().max(1), smp::running());
+}
+
+/// Refuses a CPU on which the kernel can't run, or can't keep guests from each other.
+fn require_cpu(options: &Options<'_>) {
+    if let Some(feature) = cpu::missing_feature() {
+        refuse(format_args!("this CPU lacks {feature}: start Paravane on a newer one"));
+    }
+    if !cpu::features().meltdown_safe && !options.meltdown_unsafe {
+        refuse(format_args!(
+            "guests could read the kernel's memory on this CPU (Meltdown): use another, or say meltdown=unsafe on the kernel's command line if you trust every guest"
+        ));
+    }
+}
+
+fn too_little_memory() -> ! {
+    refuse(format_args!(
+        "there is too little memory for the kernel's tables: give the machine more"
+    ))
 }

@@ -6,14 +6,14 @@ use core::arch::asm;
 const LIMIT: usize = 32;
 
 /// A walk up the frames of one stack.
-pub struct Backtrace {
+pub(crate) struct Backtrace {
     frame: u64,
     left: usize,
 }
 
 /// The backtrace of the caller.
 #[inline(always)]
-pub fn here() -> Backtrace {
+pub(crate) fn here() -> Backtrace {
     let frame: u64;
     // SAFETY: reads a register, nothing else.
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
@@ -21,7 +21,7 @@ pub fn here() -> Backtrace {
 }
 
 /// The backtrace that starts at the frame pointer `frame` (for a trap: the interrupted `rbp`).
-pub fn from(frame: u64) -> Backtrace {
+pub(crate) fn from(frame: u64) -> Backtrace {
     Backtrace { frame, left: LIMIT }
 }
 

@@ -21,7 +21,7 @@ const RDCL_NO: u64 = 1;
 
 /// What this kernel wants to know about the CPU. All CPUs of a machine are taken to be alike.
 #[derive(Clone, Copy, Debug)]
-pub struct Features {
+pub(crate) struct Features {
     /// 1 GiB pages.
     pub huge_pages: bool,
     /// Extended state beyond what FXSAVE knows.
@@ -37,12 +37,12 @@ pub struct Features {
 static FEATURES: Once<Features> = Once::new();
 
 /// The features found by [`examine`].
-pub fn features() -> &'static Features {
+pub(crate) fn features() -> &'static Features {
     FEATURES.call_once(find_features)
 }
 
 /// Executes CPUID.
-pub fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
+pub(crate) fn cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     __cpuid_count(leaf, subleaf)
 }
 
@@ -62,16 +62,13 @@ const NEEDED: [(u32, usize, u32, &str); 11] = [
 ];
 
 /// The first feature this CPU lacks and the kernel needs.
-pub fn missing_feature() -> Option<&'static str> {
-    NEEDED
-        .iter()
-        .find(|(leaf, register, bit, _)| !has(*leaf, *register, *bit))
-        .map(|row| row.3)
+pub(crate) fn missing_feature() -> Option<&'static str> {
+    NEEDED.iter().find(|(leaf, register, bit, _)| !has(*leaf, *register, *bit)).map(|row| row.3)
 }
 
 /// Sets up this CPU's control registers and system-call selectors. Descriptors come before it,
 /// interrupt table and entry point after it.
-pub fn init() {
+pub(crate) fn init() {
     let features = features();
     let cr0 = Cr0Flags::PROTECTED_MODE_ENABLE
         | Cr0Flags::MONITOR_COPROCESSOR
@@ -90,10 +87,7 @@ pub fn init() {
     cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, has(1, 3, 7));
     cr4.set(Cr4Flags::DEBUGGING_EXTENSIONS, has(1, 3, 2));
     cr4.set(Cr4Flags::OSXSAVE, features.xsave);
-    cr4.set(
-        Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
-        features.smep,
-    );
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     // SAFETY: only features the CPU has; no kernel page is a user page but the M2P, which ring 0
     // reaches through the direct map.
@@ -110,7 +104,7 @@ pub fn init() {
 }
 
 /// Sets EFER.NXE alone, for page tables with the bit to be loaded before [`init`].
-pub fn enable_no_execute() {
+pub(crate) fn enable_no_execute() {
     // SAFETY: the CPU has the feature (`missing_feature` was asked).
     unsafe { Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE)) };
 }

@@ -39,17 +39,14 @@ struct Frame {
 }
 
 /// Loads the early table on this CPU.
-pub fn load() {
+pub(crate) fn load() {
     let table = TABLE.call_once(|| {
         core::array::from_fn(|vector| match u64::try_from(vector) {
             Ok(vector @ 0..32) => gate(early_stubs as *const () as u64 + vector * STUB_SIZE),
             _ => gate(early_interrupt as *const () as u64),
         })
     });
-    let pointer = DescriptorTablePointer {
-        limit: 0xfff,
-        base: VirtAddr::from_ptr(table),
-    };
+    let pointer = DescriptorTablePointer { limit: 0xfff, base: VirtAddr::from_ptr(table) };
     // SAFETY: the table is complete, static, and its handlers keep every register.
     unsafe { lidt(&pointer) };
 }
@@ -61,6 +58,7 @@ fn gate(handler: u64) -> [u64; 2] {
 }
 
 #[unsafe(no_mangle)]
+#[expect(clippy::panic, reason = "an exception in ring 0 is a broken invariant")]
 extern "C" fn early_exception(frame: &Frame) {
     if frame.vector == NMI {
         if stop::requested() {

@@ -16,19 +16,19 @@ use x86_64::{PrivilegeLevel, VirtAddr};
 use super::percpu::Cpu;
 
 /// Bytes of the table before the reserved page.
-pub const RESERVED_OFFSET: u64 = 0xe000;
+pub(crate) const RESERVED_OFFSET: u64 = 0xe000;
 /// GDTR's limit, with the reserved page and nothing behind it.
-pub const LIMIT: u16 = 0xefff;
+pub(crate) const LIMIT: u16 = 0xefff;
 /// Ring 0's code selector.
-pub const KERNEL_CS: u16 = 0xe008;
+pub(crate) const KERNEL_CS: u16 = 0xe008;
 /// Ring 0's data selector.
-pub const KERNEL_DS: u16 = 0xe010;
+pub(crate) const KERNEL_DS: u16 = 0xe010;
 /// Selector of the task state segment.
-pub const TSS: u16 = 0xe040;
+pub(crate) const TSS: u16 = 0xe040;
 /// Selector of the local descriptor table.
-pub const LDT: u16 = 0xe050;
+pub(crate) const LDT: u16 = 0xe050;
 /// What `syscall` and `sysret` derive selectors from: `sysret` to 64-bit code gives e033 and e02b.
-pub const STAR_SYSRET: u16 = 0xe023;
+pub(crate) const STAR_SYSRET: u16 = 0xe023;
 
 /// Flat segments in the page's order, from e000: none, kernel code and data, none, user 32-bit code,
 /// user data, user 64-bit code. All are marked as accessed, so the CPU never writes them.
@@ -46,12 +46,12 @@ const AVAILABLE_TSS: u64 = 0x89 << 40;
 const TSS_LIMIT: u64 = 103;
 
 /// Index within the reserved page of the descriptor that `selector` names.
-pub const fn index(selector: u16) -> usize {
+pub(crate) const fn index(selector: u16) -> usize {
     (selector as usize & 0xfff) / 8
 }
 
 /// Fills a fresh reserved page; `tss` is the address of the CPU's task state segment.
-pub fn fill(page: &[AtomicU64; 512], tss: u64) {
+pub(crate) fn fill(page: &[AtomicU64; 512], tss: u64) {
     for (slot, descriptor) in page.iter().zip(FLAT) {
         slot.store(descriptor, Ordering::Relaxed);
     }
@@ -61,7 +61,7 @@ pub fn fill(page: &[AtomicU64; 512], tss: u64) {
 }
 
 /// Makes `cpu`'s descriptors those of this CPU, which must be `cpu`: table, segments, task register.
-pub fn load(cpu: &'static Cpu) {
+pub(crate) fn load(cpu: &'static Cpu) {
     let base = VirtAddr::new(cpu.gdt_address() - RESERVED_OFFSET);
     let pointer = DescriptorTablePointer { limit: LIMIT, base };
     // SAFETY: the reserved page lies where the base says, is filled and stays.

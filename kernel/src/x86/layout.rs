@@ -14,30 +14,30 @@
 //! | 264-271 | direct map of all memory | nothing |
 
 /// First L4 slot that belongs to the hypervisor.
-pub const FIRST_SLOT: usize = 256;
+pub(crate) const FIRST_SLOT: usize = 256;
 /// How many L4 slots belong to the hypervisor.
-pub const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 16;
 
 /// The machine-to-physical table (ABI: `MACH2PHYS_VIRT_START`), one `u64` per machine frame.
-pub const M2P_BASE: u64 = 0xffff_8000_0000_0000;
+pub(crate) const M2P_BASE: u64 = 0xffff_8000_0000_0000;
 /// Descriptor-table windows: [`WINDOW_PAGES`] pages per vCPU.
-pub const WINDOWS_BASE: u64 = 0xffff_8080_0000_0000;
+pub(crate) const WINDOWS_BASE: u64 = 0xffff_8080_0000_0000;
 /// Pages of one window: 16 for the GDT (14 of them the guest's), 16 for the LDT.
-pub const WINDOW_PAGES: u64 = 32;
+pub(crate) const WINDOW_PAGES: u64 = 32;
 /// The frame table, 16 bytes per machine frame.
-pub const FRAMES_BASE: u64 = 0xffff_8100_0000_0000;
+pub(crate) const FRAMES_BASE: u64 = 0xffff_8100_0000_0000;
 /// Kernel image: physical address plus this constant.
-pub const IMAGE_BASE: u64 = 0xffff_8280_0000_0000;
+pub(crate) const IMAGE_BASE: u64 = 0xffff_8280_0000_0000;
 /// Per-CPU areas. Within 2 GiB of the image, so that entry code reaches them relative to RIP.
-pub const PERCPU_BASE: u64 = 0xffff_8280_4000_0000;
+pub(crate) const PERCPU_BASE: u64 = 0xffff_8280_4000_0000;
 /// Distance between two CPUs' areas, also their alignment: the area's base is the stack pointer
 /// rounded down to it.
-pub const PERCPU_STRIDE: u64 = 128 * 1024;
+pub(crate) const PERCPU_STRIDE: u64 = 128 * 1024;
 /// The most CPUs the kernel starts; further ones stay parked.
-pub const MAX_CPUS: usize = 64;
+pub(crate) const MAX_CPUS: usize = 64;
 /// Direct map of all memory: machine address plus this constant.
-pub const DIRECT_BASE: u64 = 0xffff_8400_0000_0000;
+pub(crate) const DIRECT_BASE: u64 = 0xffff_8400_0000_0000;
 /// Bytes the direct map can cover.
-pub const DIRECT_SIZE: u64 = 4 << 40;
+pub(crate) const DIRECT_SIZE: u64 = 4 << 40;
 /// Registers of the devices ring 0 programs itself: interrupt controllers.
-pub const DEVICES_BASE: u64 = 0xffff_8300_0000_0000;
+pub(crate) const DEVICES_BASE: u64 = 0xffff_8300_0000_0000;

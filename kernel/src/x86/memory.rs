@@ -12,11 +12,11 @@ const PAGE: u64 = 4096;
 const LOW_MEMORY: u64 = 1 << 20;
 const USABLE: u32 = 1;
 /// Most separate ranges kept.
-pub const RANGES: usize = 128;
+pub(crate) const RANGES: usize = 128;
 
 /// Physical bytes `start..end`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Range {
+pub(crate) struct Range {
     /// First byte.
     pub start: u64,
     /// First byte behind it.
@@ -25,43 +25,39 @@ pub struct Range {
 
 impl Range {
     /// Length in bytes.
-    pub const fn len(&self) -> u64 {
+    pub(crate) const fn len(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
     /// Whether there is nothing in it.
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The smallest range of whole pages that holds all of it.
-    pub const fn outward(&self) -> Self {
-        Self {
-            start: self.start & !(PAGE - 1),
-            end: self.end.next_multiple_of(PAGE),
-        }
+    pub(crate) const fn outward(&self) -> Self {
+        Self { start: self.start & !(PAGE - 1), end: self.end.next_multiple_of(PAGE) }
     }
 
     /// The largest range of whole pages inside it; may be empty.
-    pub const fn inward(&self) -> Self {
-        Self {
-            start: self.start.next_multiple_of(PAGE),
-            end: self.end & !(PAGE - 1),
-        }
+    pub(crate) const fn inward(&self) -> Self {
+        Self { start: self.start.next_multiple_of(PAGE), end: self.end & !(PAGE - 1) }
     }
 }
 
 /// A list of ranges, sorted and apart from each other.
-pub type Ranges = Vec<Range, RANGES>;
+pub(crate) type Ranges = Vec<Range, RANGES>;
 
-/// The usable memory of `map` in whole pages, sorted, below what the direct map can hold.
+/// The usable memory of `map` in whole pages, sorted, below `limit` bytes and what the direct map can
+/// hold.
 ///
 /// Where lines contradict each other, whatever is not usable memory wins.
-pub fn usable(map: &[MapEntry]) -> Ranges {
+pub(crate) fn usable(map: &[MapEntry], limit: Option<u64>) -> Ranges {
+    let limit = limit.unwrap_or(DIRECT_SIZE).min(DIRECT_SIZE);
     let mut ram = Ranges::new();
     let range = |entry: &MapEntry| Range {
-        start: entry.base.min(DIRECT_SIZE),
-        end: entry.base.saturating_add(entry.length).min(DIRECT_SIZE),
+        start: entry.base.min(limit),
+        end: entry.base.saturating_add(entry.length).min(limit),
     };
     for entry in map.iter().filter(|entry| entry.kind == USABLE) {
         let part = range(entry).inward();
@@ -82,16 +78,10 @@ pub fn usable(map: &[MapEntry]) -> Ranges {
 fn remove(ranges: &mut Ranges, hole: Range) {
     let mut left = Ranges::new();
     for range in ranges.iter() {
-        let before = Range {
-            start: range.start,
-            end: range.end.min(hole.start),
-        };
-        let behind = Range {
-            start: range.start.max(hole.end),
-            end: range.end,
-        };
+        let before = Range { start: range.start, end: range.end.min(hole.start) };
+        let behind = Range { start: range.start.max(hole.end).max(before.end), end: range.end };
         for part in [before, behind] {
-            if !part.is_empty() && !(hole.is_empty() && part == behind) {
+            if !part.is_empty() {
                 // A range that no longer fits is memory lost, not memory given out twice.
                 let _ = left.push(part);
             }
@@ -102,7 +92,7 @@ fn remove(ranges: &mut Ranges, hole: Range) {
 
 /// The boot allocator: hands out physical pages, takes none back.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     free: Ranges,
     /// Pages at and above this cannot be reached yet.
     reachable: u64,
@@ -112,34 +102,25 @@ impl Memory {
     /// An allocator for `ram` above the first MiB; what is in use must then be [reserved].
     ///
     /// [reserved]: Self::reserve
-    pub fn new(ram: &Ranges) -> Self {
+    pub(crate) fn new(ram: &Ranges) -> Self {
         let mut free = ram.clone();
-        remove(
-            &mut free,
-            Range {
-                start: 0,
-                end: LOW_MEMORY,
-            },
-        );
-        Self {
-            free,
-            reachable: phys::BOOT_MAPPED,
-        }
+        remove(&mut free, Range { start: 0, end: LOW_MEMORY });
+        Self { free, reachable: phys::BOOT_MAPPED }
     }
 
     /// Lifts the limit the boot page tables set: from now on all memory may be given out.
-    pub fn reach_all(&mut self) {
+    pub(crate) fn reach_all(&mut self) {
         self.reachable = DIRECT_SIZE;
     }
 
     /// Never gives out any page of `range`.
-    pub fn reserve(&mut self, range: Range) {
+    pub(crate) fn reserve(&mut self, range: Range) {
         remove(&mut self.free, range.outward());
     }
 
     /// Physical address of `count` adjacent pages, zeroed, aligned to `align` bytes (a power of two,
     /// at least a page); `None` when no free range holds them.
-    pub fn alloc_pages(&mut self, count: u64, align: u64) -> Option<u64> {
+    pub(crate) fn alloc_pages(&mut self, count: u64, align: u64) -> Option<u64> {
         let bytes = count.checked_mul(PAGE)?;
         let place = |range: &Range| {
             let start = range.start.checked_next_multiple_of(align)?;
@@ -153,12 +134,12 @@ impl Memory {
     }
 
     /// What has not been given out, sorted.
-    pub fn free(&self) -> &[Range] {
+    pub(crate) fn free(&self) -> &[Range] {
         &self.free
     }
 
     /// Bytes that have not been given out.
-    pub fn free_bytes(&self) -> u64 {
+    pub(crate) fn free_bytes(&self) -> u64 {
         self.free.iter().map(Range::len).sum()
     }
 }

@@ -5,22 +5,26 @@
 //! order is in `main.rs`.
 #![allow(unsafe_code, reason = "ring 0 is where the machine is programmed")]
 
-pub mod acpi;
-pub mod apic;
-pub mod backtrace;
-pub mod cpu;
-pub mod devices;
-pub mod early_idt;
-pub mod exit;
-pub mod gdt;
-pub mod layout;
-pub mod memory;
-pub mod multiboot;
-pub mod paging;
-pub mod percpu;
-pub mod phys;
-pub mod stop;
-pub mod uart;
+pub(crate) mod acpi;
+pub(crate) mod apic;
+pub(crate) mod backtrace;
+pub(crate) mod clock;
+pub(crate) mod cpu;
+pub(crate) mod devices;
+pub(crate) mod early_idt;
+pub(crate) mod exit;
+pub(crate) mod gdt;
+pub(crate) mod layout;
+pub(crate) mod machine;
+pub(crate) mod memory;
+pub(crate) mod multiboot;
+pub(crate) mod paging;
+pub(crate) mod percpu;
+pub(crate) mod phys;
+pub(crate) mod pic;
+pub(crate) mod smp;
+pub(crate) mod stop;
+pub(crate) mod uart;
 
 use layout::IMAGE_BASE;
 use memory::Range;
@@ -45,25 +49,16 @@ unsafe extern "C" {
 }
 
 /// The image in physical memory.
-pub fn image() -> Range {
+pub(crate) fn image() -> Range {
     physical(&raw const __image_start, &raw const __image_end)
 }
 
 /// The image's parts in physical memory and what they are for.
 fn image_parts() -> [(Range, Access); 3] {
     [
-        (
-            physical(&raw const __image_start, &raw const __text_end),
-            Access::Code,
-        ),
-        (
-            physical(&raw const __text_end, &raw const __rodata_end),
-            Access::Constant,
-        ),
-        (
-            physical(&raw const __rodata_end, &raw const __image_end),
-            Access::Data,
-        ),
+        (physical(&raw const __image_start, &raw const __text_end), Access::Code),
+        (physical(&raw const __text_end, &raw const __rodata_end), Access::Constant),
+        (physical(&raw const __rodata_end, &raw const __image_end), Access::Data),
     ]
 }
 
@@ -76,8 +71,10 @@ fn boot_stack_area() -> Range {
 }
 
 fn physical(start: *const u8, end: *const u8) -> Range {
-    Range {
-        start: start.addr() as u64 - IMAGE_BASE,
-        end: end.addr() as u64 - IMAGE_BASE,
-    }
+    Range { start: start.addr() as u64 - IMAGE_BASE, end: end.addr() as u64 - IMAGE_BASE }
+}
+
+/// Number of the boot CPU's local APIC, before the controller itself can be asked.
+pub(crate) fn boot_apic_id() -> u32 {
+    cpu::cpuid(1, 0).ebx >> 24
 }

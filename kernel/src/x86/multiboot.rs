@@ -1,5 +1,7 @@
 //! What the boot loader left: command line, modules, memory map. Multiboot 1 and 2.
 
+use core::fmt;
+
 use heapless::Vec;
 
 use super::memory::Range;
@@ -11,13 +13,13 @@ const MAGIC_2: u32 = 0x36d7_6289;
 const TEXT_LIMIT: u64 = 4096;
 
 /// Most modules taken over.
-pub const MODULES: usize = 8;
+pub(crate) const MODULES: usize = 8;
 /// Most lines of the memory map taken over.
-pub const MAP_ENTRIES: usize = 128;
+pub(crate) const MAP_ENTRIES: usize = 128;
 
 /// A file the boot loader put into memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Module {
+pub(crate) struct Module {
     /// Where it lies, in physical bytes.
     pub bytes: Range,
     /// Its command line, without the file's name.
@@ -26,7 +28,7 @@ pub struct Module {
 
 /// A line of the firmware's memory map.
 #[derive(Clone, Copy, Debug)]
-pub struct MapEntry {
+pub(crate) struct MapEntry {
     /// First physical byte.
     pub base: u64,
     /// Length in bytes.
@@ -37,7 +39,7 @@ pub struct MapEntry {
 
 /// Everything the boot loader handed over.
 #[derive(Debug, Default)]
-pub struct Handover {
+pub(crate) struct Handover {
     /// The kernel's command line, without the file's name.
     pub command_line: &'static [u8],
     /// The modules, in the loader's order.
@@ -54,7 +56,7 @@ pub struct Handover {
 
 /// Why a handover cannot be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The magic number is no multiboot loader's.
     Magic,
     /// Something announced is not where it should be, or not complete.
@@ -65,15 +67,32 @@ pub enum Unusable {
     TooManyModules,
 }
 
+impl fmt::Display for Unusable {
+    /// One sentence for the operator.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic => f.write_str(
+                "not started by a multiboot loader: use QEMU's -kernel, or GRUB's multiboot2",
+            ),
+            Self::Truncated => f.write_str(
+                "what the boot loader says is incomplete or not in the first 4 GiB: use another loader",
+            ),
+            Self::NoMap => f.write_str(
+                "the boot loader gave no memory map: use QEMU's -kernel, or GRUB's multiboot2",
+            ),
+            Self::TooManyModules => {
+                write!(f, "the boot loader loaded more than {MODULES} modules: drop some")
+            }
+        }
+    }
+}
+
 /// Takes over what the loader left at physical address `information`.
 ///
 /// # Errors
 /// See [`Unusable`].
-pub fn handover(magic: u32, information: u32) -> Result<Handover, Unusable> {
-    let mut found = Handover {
-        named: true,
-        ..Handover::default()
-    };
+pub(crate) fn handover(magic: u32, information: u32) -> Result<Handover, Unusable> {
+    let mut found = Handover { named: true, ..Handover::default() };
     match magic {
         MAGIC_1 => found.read_1(u64::from(information)),
         MAGIC_2 => found.read_2(u64::from(information)),
@@ -120,9 +139,7 @@ impl Handover {
                 (rest.u32(0), rest.u64(4), rest.u64(12), rest.u32(20))
             {
                 self.add_map_entry(MapEntry { base, length, kind });
-                let next = usize::try_from(size)
-                    .ok()
-                    .and_then(|size| rest.get(size + 4..));
+                let next = usize::try_from(size).ok().and_then(|size| rest.get(size + 4..));
                 rest = next.unwrap_or_default();
             }
         }
@@ -135,9 +152,7 @@ impl Handover {
         let mut offset = 8;
         while let (Some(kind), Some(size)) = (info.u32(offset), info.u32(offset + 4)) {
             let size = usize::try_from(size).map_err(|_| Unusable::Truncated)?;
-            let tag = info
-                .get(offset..offset + size.max(8))
-                .ok_or(Unusable::Truncated)?;
+            let tag = info.get(offset..offset + size.max(8)).ok_or(Unusable::Truncated)?;
             if kind == 0 {
                 break;
             }
@@ -149,12 +164,7 @@ impl Handover {
 
     fn read_tag(&mut self, kind: u32, tag: &'static [u8]) -> Result<(), Unusable> {
         let payload = tag.get(8..).unwrap_or_default();
-        let word = |offset| {
-            payload
-                .u32(offset)
-                .map(u64::from)
-                .ok_or(Unusable::Truncated)
-        };
+        let word = |offset| payload.u32(offset).map(u64::from).ok_or(Unusable::Truncated);
         match kind {
             1 => self.command_line = until_nul(payload),
             2 => self.named = !names_are_dropped_by(until_nul(payload)),
@@ -164,11 +174,7 @@ impl Handover {
             }
             6 => {
                 let step = usize::try_from(word(0)?).map_err(|_| Unusable::Truncated)?;
-                for entry in payload
-                    .get(8..)
-                    .unwrap_or_default()
-                    .chunks_exact(step.max(20))
-                {
+                for entry in payload.get(8..).unwrap_or_default().chunks_exact(step.max(20)) {
                     if let (Some(base), Some(length), Some(kind)) =
                         (entry.u64(0), entry.u64(8), entry.u32(16))
                     {
@@ -187,13 +193,8 @@ impl Handover {
         if end < start {
             return Err(Unusable::Truncated);
         }
-        let module = Module {
-            bytes: Range { start, end },
-            command_line: text,
-        };
-        self.modules
-            .push(module)
-            .map_err(|_| Unusable::TooManyModules)
+        let module = Module { bytes: Range { start, end }, command_line: text };
+        self.modules.push(module).map_err(|_| Unusable::TooManyModules)
     }
 
     /// Lines beyond [`MAP_ENTRIES`] are lost: memory that is not used, never memory used wrongly,
@@ -205,10 +206,7 @@ impl Handover {
     fn bytes(&mut self, start: u64, length: u64) -> Result<&'static [u8], Unusable> {
         let bytes = phys::left_behind(start, length).ok_or(Unusable::Truncated)?;
         // A full list means a loader that scatters its data; the rest of it lies beside the first.
-        let _ = self.occupied.push(Range {
-            start,
-            end: start + length,
-        });
+        let _ = self.occupied.push(Range { start, end: start + length });
         Ok(bytes)
     }
 
@@ -224,17 +222,12 @@ impl Handover {
 /// GRUB 2 hands over command lines without the file's name, all others with it. Its own name reads
 /// "GRUB 2.xx" (or "GRUB 1.9x" before its release), the old one's "GRUB 0.9x".
 fn names_are_dropped_by(loader: &[u8]) -> bool {
-    loader
-        .strip_prefix(b"GRUB ")
-        .is_some_and(|version| version.first() != Some(&b'0'))
+    loader.strip_prefix(b"GRUB ").is_some_and(|version| version.first() != Some(&b'0'))
 }
 
 fn without_first_word(text: &'static [u8]) -> &'static [u8] {
     let text = text.trim_ascii_start();
-    let end = text
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(text.len());
+    let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
     text.get(end..).unwrap_or_default().trim_ascii_start()
 }
 

@@ -40,7 +40,7 @@ static M2P_ENTRIES: AtomicU64 = AtomicU64::new(0);
 
 /// Who may do what with mapped memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Ring 0 executes.
     Code,
     /// Ring 0 reads.
@@ -68,12 +68,12 @@ impl Access {
 
 /// Physical address of the L4 with nothing but the hypervisor's slots: what idle CPUs run on, and
 /// where guests' L4 tables get those slots from.
-pub fn root() -> u64 {
+pub(crate) fn root() -> u64 {
     ROOT.load(Ordering::Relaxed)
 }
 
 /// The machine-to-physical table, writable, one entry per machine frame up to the highest.
-pub fn machine_to_physical() -> &'static [AtomicU64] {
+pub(crate) fn machine_to_physical() -> &'static [AtomicU64] {
     let length = usize::try_from(M2P_ENTRIES.load(Ordering::Relaxed)).unwrap_or(0);
     let start = phys::direct(M2P.load(Ordering::Relaxed)) as *const AtomicU64;
     // SAFETY: `build` allocated these pages together, filled them, and gives them to nobody else.
@@ -84,7 +84,7 @@ pub fn machine_to_physical() -> &'static [AtomicU64] {
 /// frame table for frames below `frames`.
 ///
 /// `None` when there is too little memory.
-pub fn build(memory: &mut Memory, ram: &Ranges, frames: u64) -> Option<()> {
+pub(crate) fn build(memory: &mut Memory, ram: &Ranges, frames: u64) -> Option<()> {
     let root = memory.alloc_pages(1, PAGE)?;
     for slot in FIRST_SLOT..FIRST_SLOT + SLOTS {
         let l3 = memory.alloc_pages(1, PAGE)?;
@@ -94,22 +94,10 @@ pub fn build(memory: &mut Memory, ram: &Ranges, frames: u64) -> Option<()> {
     ROOT.store(root, Ordering::Relaxed);
 
     for (part, access) in super::image_parts() {
-        map(
-            memory,
-            IMAGE_BASE + part.start,
-            part.start,
-            part.len(),
-            access,
-        )?;
+        map(memory, IMAGE_BASE + part.start, part.start, part.len(), access)?;
     }
     for range in ram {
-        map(
-            memory,
-            DIRECT_BASE + range.start,
-            range.start,
-            range.len(),
-            Access::Data,
-        )?;
+        map(memory, DIRECT_BASE + range.start, range.start, range.len(), Access::Data)?;
     }
     load();
     phys::set_reachable(frames * PAGE);
@@ -120,7 +108,7 @@ pub fn build(memory: &mut Memory, ram: &Ranges, frames: u64) -> Option<()> {
 }
 
 /// Makes the kernel's own root this CPU's. Forgets every translation, global ones included.
-pub fn load() {
+pub(crate) fn load() {
     let without_globals = Cr4::read() - Cr4Flags::PAGE_GLOBAL;
     // SAFETY: clearing the flag only flushes.
     unsafe { Cr4::write(without_globals) };
@@ -134,13 +122,9 @@ pub fn load() {
 /// Maps registers of a device, `length` bytes at physical `start`; returns their linear address.
 ///
 /// `None` when memory for tables is exhausted.
-pub fn map_device(memory: &mut Memory, start: u64, length: u64) -> Option<u64> {
+pub(crate) fn map_device(memory: &mut Memory, start: u64, length: u64) -> Option<u64> {
     static NEXT: AtomicU64 = AtomicU64::new(DEVICES_BASE);
-    let pages = Range {
-        start,
-        end: start + length,
-    }
-    .outward();
+    let pages = Range { start, end: start + length }.outward();
     let at = NEXT.fetch_add(pages.len(), Ordering::Relaxed);
     map(memory, at, pages.start, pages.len(), Access::Device)?;
     Some(at + (start - pages.start))
@@ -150,7 +134,13 @@ pub fn map_device(memory: &mut Memory, start: u64, length: u64) -> Option<u64> {
 /// pages that fit. Nothing may be mapped there yet.
 ///
 /// `None` when memory for tables is exhausted.
-pub fn map(memory: &mut Memory, at: u64, start: u64, length: u64, access: Access) -> Option<()> {
+pub(crate) fn map(
+    memory: &mut Memory,
+    at: u64,
+    start: u64,
+    length: u64,
+    access: Access,
+) -> Option<()> {
     let mut done = 0;
     while done < length {
         let (at, start, left) = (at + done, start + done, length - done);
@@ -207,11 +197,7 @@ fn map_frame_table(memory: &mut Memory, frames: u64) -> Option<()> {
     let mut done = 0;
     while done < bytes {
         let large = bytes - done >= LARGE;
-        let allocated = if large {
-            memory.alloc_pages(LARGE / PAGE, LARGE)
-        } else {
-            None
-        };
+        let allocated = if large { memory.alloc_pages(LARGE / PAGE, LARGE) } else { None };
         let (start, size) = match allocated {
             Some(start) => (start, LARGE),
             None => (memory.alloc_pages(1, PAGE)?, PAGE),

@@ -32,11 +32,11 @@ const OWN_STACKS: [core::ops::Range<u64>; 4] = [6..8, 9..11, 12..14, 15..17];
 const MAIN_STACK: core::ops::Range<u64> = 18..32;
 
 /// Where in a [`Cpu`] the `syscall` stub puts the guest's stack pointer.
-pub const SAVED_RSP_OFFSET: usize = 0;
+pub(crate) const SAVED_RSP_OFFSET: usize = 0;
 
 /// One CPU's data. Others may look at it, so everything that changes is atomic.
 #[repr(C, align(4096))]
-pub struct Cpu {
+pub(crate) struct Cpu {
     /// Scratch of the `syscall` stub, at [`SAVED_RSP_OFFSET`].
     saved_rsp: AtomicU64,
     id: usize,
@@ -59,33 +59,33 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 impl Cpu {
     /// The CPU's number, from 0 without gaps; 0 started the kernel.
-    pub fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         self.id
     }
 
     /// The number of the CPU's local APIC, by which interrupts are sent to it.
-    pub fn apic_id(&self) -> u32 {
+    pub(crate) fn apic_id(&self) -> u32 {
         self.apic_id
     }
 
     /// Top of the stack on which this CPU enters ring 0: the area's end.
-    pub fn main_stack_top(&self) -> u64 {
+    pub(crate) fn main_stack_top(&self) -> u64 {
         self.base() + MAIN_STACK.end * PAGE
     }
 
     /// Physical address of the page with the CPU's reserved descriptors, to be mapped as page 14 of
     /// a vCPU's descriptor-table window.
-    pub fn gdt_page(&self) -> u64 {
+    pub(crate) fn gdt_page(&self) -> u64 {
         self.gdt_page
     }
 
     /// The page with the CPU's reserved descriptors, through the direct map.
-    pub fn descriptors(&self) -> &'static [AtomicU64; 512] {
+    pub(crate) fn descriptors(&self) -> &'static [AtomicU64; 512] {
         phys::table(self.gdt_page)
     }
 
     /// Linear address of the page with the CPU's reserved descriptors in its own area.
-    pub fn gdt_address(&self) -> u64 {
+    pub(crate) fn gdt_address(&self) -> u64 {
         self.base() + GDT_PAGE * PAGE
     }
 
@@ -98,7 +98,7 @@ impl Cpu {
 ///
 /// Only on a stack of an area, that is from `main.rs`'s second half on; see [`try_current`].
 #[inline(always)]
-pub fn current() -> &'static Cpu {
+pub(crate) fn current() -> &'static Cpu {
     let base = (stack_pointer() - 1) & !(PERCPU_STRIDE - 1);
     // SAFETY: the stack pointer lies in (or at the end of) an area's stack, and the area begins
     // with its `Cpu`, written before the stack was first used and never moved.
@@ -106,15 +106,13 @@ pub fn current() -> &'static Cpu {
 }
 
 /// As [`current`], but on the boot stack too: `None` there.
-pub fn try_current() -> Option<&'static Cpu> {
+pub(crate) fn try_current() -> Option<&'static Cpu> {
     let end = base(COUNT.load(Ordering::Acquire));
-    (PERCPU_BASE..end)
-        .contains(&(stack_pointer() - 1))
-        .then(current)
+    (PERCPU_BASE..end).contains(&(stack_pointer() - 1)).then(current)
 }
 
 /// CPU number `id`, if it has been set up.
-pub fn get(id: usize) -> Option<&'static Cpu> {
+pub(crate) fn get(id: usize) -> Option<&'static Cpu> {
     if id >= COUNT.load(Ordering::Acquire) {
         return None;
     }
@@ -123,7 +121,7 @@ pub fn get(id: usize) -> Option<&'static Cpu> {
 }
 
 /// All CPUs set up so far, running or about to.
-pub fn all() -> impl Iterator<Item = &'static Cpu> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
     (0..MAX_CPUS).map_while(get)
 }
 
@@ -131,7 +129,7 @@ pub fn all() -> impl Iterator<Item = &'static Cpu> {
 /// become active by [`gdt::load`] on that CPU.
 ///
 /// To be called by the boot CPU only. `None` when memory is exhausted or all areas are taken.
-pub fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu> {
+pub(crate) fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu> {
     let id = COUNT.load(Ordering::Relaxed);
     if id == MAX_CPUS {
         return None;
@@ -153,14 +151,7 @@ pub fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu> {
     let [debug, nmi, machine_check, double_fault] = OWN_STACKS.map(top);
     tss.interrupt_stack_table = [debug, nmi, machine_check, double_fault, none, none, none];
     let saved_rsp = AtomicU64::new(0);
-    let cpu = Cpu {
-        saved_rsp,
-        id,
-        apic_id,
-        gdt_page,
-        padding: [0; 12],
-        tss,
-    };
+    let cpu = Cpu { saved_rsp, id, apic_id, gdt_page, padding: [0; 12], tss };
     // SAFETY: the area's data pages are mapped (just above) and nobody knows of them yet.
     unsafe { (base as *mut Cpu).write(cpu) };
     COUNT.store(id + 1, Ordering::Release);
@@ -170,7 +161,7 @@ pub fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu> {
 }
 
 /// Continues with `next` on the main stack of `cpu`, which must be the one this runs on.
-pub fn switch_to_main_stack(cpu: &'static Cpu, next: extern "C" fn() -> !) -> ! {
+pub(crate) fn switch_to_main_stack(cpu: &'static Cpu, next: extern "C" fn() -> !) -> ! {
     // SAFETY: the stack is mapped and unused; what lies on the old one is never needed again.
     unsafe {
         asm!(
@@ -186,7 +177,7 @@ pub fn switch_to_main_stack(cpu: &'static Cpu, next: extern "C" fn() -> !) -> ! 
 
 /// Whether `length` bytes at `address` lie in the part of one of this kernel's stacks that is
 /// certainly mapped and aligned: what a backtrace may read.
-pub fn stack_contains(address: u64, length: u64) -> bool {
+pub(crate) fn stack_contains(address: u64, length: u64) -> bool {
     let inside = |low: u64, high: u64| address >= low && address + length <= high;
     if address & 7 != 0 || address > u64::MAX - length {
         return false;

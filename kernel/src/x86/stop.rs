@@ -12,23 +12,23 @@ use super::{apic, percpu};
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// Disables interrupts on this CPU.
-pub fn disable_interrupts() {
+pub(crate) fn disable_interrupts() {
     interrupts::disable();
 }
 
 /// Makes every other CPU halt, by NMI: it also reaches one that has interrupts off.
-pub fn other_cpus() {
+pub(crate) fn other_cpus() {
     STOPPING.store(true, Ordering::SeqCst);
     apic::nmi_to_others();
 }
 
 /// Whether the machine is being stopped: what an NMI means then.
-pub fn requested() -> bool {
+pub(crate) fn requested() -> bool {
     STOPPING.load(Ordering::SeqCst)
 }
 
 /// Halts this CPU for good.
-pub fn halt() -> ! {
+pub(crate) fn halt() -> ! {
     loop {
         interrupts::disable();
         hlt();
@@ -36,18 +36,23 @@ pub fn halt() -> ! {
 }
 
 /// The number of the CPU this runs on; 0 while there is only one.
-pub fn this_cpu() -> usize {
+pub(crate) fn this_cpu() -> usize {
     percpu::try_current().map_or(0, |cpu| cpu.id())
 }
 
 /// Makes the CPU reset itself: an exception without an interrupt table.
-pub fn triple_fault() -> ! {
-    let nothing = DescriptorTablePointer {
-        limit: 0,
-        base: VirtAddr::zero(),
-    };
+pub(crate) fn triple_fault() -> ! {
+    let nothing = DescriptorTablePointer { limit: 0, base: VirtAddr::zero() };
     // SAFETY: the CPU resets at the next line; no handler is needed any more.
     unsafe { lidt(&nothing) };
     interrupts::int3();
     halt()
+}
+
+/// Waits for interrupts for ever, with interrupts on.
+pub(crate) fn idle() -> ! {
+    loop {
+        interrupts::enable_and_hlt();
+        interrupts::disable();
+    }
 }

@@ -4,11 +4,11 @@ use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 /// One serial port. Without hardware behind it, everything written is lost and nothing arrives.
-pub struct Uart(Option<Uart16550<PioBackend>>);
+pub(crate) struct Uart(Option<Uart16550<PioBackend>>);
 
 impl Uart {
     /// A port that is not there.
-    pub const fn absent() -> Self {
+    pub(crate) const fn absent() -> Self {
         Self(None)
     }
 
@@ -16,28 +16,25 @@ impl Uart {
     ///
     /// Calling it twice for one port is harmless: the panic path does so when it cannot wait for
     /// the lock that holds the other value.
-    pub fn open(port: u16, baud: u32) -> Self {
+    pub(crate) fn open(port: u16, baud: u32) -> Self {
         // SAFETY: `port` names a PC serial port; the eight registers behind it are a UART's or
         // nothing, and no access to them can touch memory.
         let Ok(mut uart) = (unsafe { Uart16550::new_port(port) }) else {
             return Self::absent();
         };
-        let config = Config {
-            baud_rate: BaudRate::from_integer(baud),
-            ..Config::DEFAULT
-        };
+        let config = Config { baud_rate: BaudRate::from_integer(baud), ..Config::DEFAULT };
         Self(uart.init(config).is_ok().then_some(uart))
     }
 
     /// Sends `bytes` as they are, waiting for room.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         if let Some(uart) = &mut self.0 {
             uart.send_bytes_exact(bytes);
         }
     }
 
     /// Takes what has arrived, without waiting; the number of bytes put into `buffer`.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> usize {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> usize {
         self.0.as_mut().map_or(0, |uart| uart.receive_bytes(buffer))
     }
 }
