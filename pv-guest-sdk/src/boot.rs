@@ -3,8 +3,9 @@
 
 use core::fmt;
 
+use hypercall_abi::start::{StartFlags, StartInfo};
+
 use crate::frames::FrameList;
-use crate::start::{StartFlags, StartInfo};
 
 /// What the loader left for the guest, checked once at the start.
 ///
@@ -42,11 +43,7 @@ impl<'a> BootInfo<'a> {
         if !start.magic.starts_with(b"xen-3.") {
             return Err(BootError::Magic);
         }
-        Ok(Self {
-            start,
-            ramdisk,
-            frames,
-        })
+        Ok(Self { start, ramdisk, frames })
     }
 
     /// The ABI's name, `xen-3.0-x86_64`.
@@ -81,8 +78,7 @@ impl<'a> BootInfo<'a> {
     /// The value of the first word `name=value` of the command line.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<&'a str> {
-        self.arguments()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        self.arguments().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// The ramdisk, empty if there is none.
@@ -128,10 +124,7 @@ impl fmt::Display for BootError {
             Self::Address(address) => write!(f, "no start-of-day page can lie at {address:#x}"),
             Self::Magic => f.write_str("the start-of-day page does not begin with \"xen-3.\""),
             Self::Area(address, length) => {
-                write!(
-                    f,
-                    "the start-of-day page names {length:#x} bytes at {address:#x}"
-                )
+                write!(f, "the start-of-day page names {length:#x} bytes at {address:#x}")
             }
         }
     }
@@ -146,8 +139,10 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::{BootError, BootInfo, text};
+    use hypercall_abi::start::{StartFlags, StartInfo};
+    use hypercall_abi::types::{Mfn, Pfn};
+
     use crate::frames::FrameList;
-    use crate::start::{StartFlags, StartInfo};
 
     fn page(command_line: &[u8]) -> StartInfo {
         let mut start = StartInfo::new_zeroed();
@@ -166,18 +161,12 @@ mod tests {
         assert_eq!(boot.magic(), "xen-3.0-x86_64");
         assert_eq!(boot.pages(), 2);
         assert_eq!(boot.flags().bits(), 0x303);
-        assert!(
-            boot.flags()
-                .contains(StartFlags::PRIVILEGED | StartFlags::INITDOMAIN)
-        );
+        assert!(boot.flags().contains(StartFlags::PRIVILEGED | StartFlags::INITDOMAIN));
         assert_eq!(boot.ramdisk(), b"disk");
-        assert_eq!(boot.frames().get(0), Some(7));
-        assert_eq!(boot.frames().get(1), None, "a page without a frame");
-        assert_eq!(boot.frames().get(2), None, "a page that does not exist");
-        assert_eq!(
-            boot.arguments().collect::<std::vec::Vec<_>>(),
-            ["a", "name=one", "name=two"]
-        );
+        assert_eq!(boot.frames().get(Pfn(0)), Some(Mfn(7)));
+        assert_eq!(boot.frames().get(Pfn(1)), None, "a page without a frame");
+        assert_eq!(boot.frames().get(Pfn(2)), None, "a page that does not exist");
+        assert_eq!(boot.arguments().collect::<std::vec::Vec<_>>(), ["a", "name=one", "name=two"]);
         assert_eq!(boot.argument("name"), Some("one"));
         assert_eq!(boot.argument("nam"), None);
         assert_eq!(boot.argument("a"), None, "a word without a value");
@@ -187,10 +176,7 @@ mod tests {
     fn another_abi_is_refused() {
         let mut start = page(b"");
         start.magic[4] = b'4';
-        assert_eq!(
-            BootInfo::new(&start, &[], FrameList::new(&[])).err(),
-            Some(BootError::Magic)
-        );
+        assert_eq!(BootInfo::new(&start, &[], FrameList::new(&[])).err(), Some(BootError::Magic));
     }
 
     #[test]

@@ -5,6 +5,10 @@
 
 use core::fmt::{self, Write};
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::console as abi;
+use hypercall_abi::errno::Errno;
+
 use crate::error::{HypercallError, Site, perform};
 use crate::line::LineWriter;
 use crate::raw::gate::{Gate, Machine};
@@ -20,17 +24,11 @@ pub fn print(text: fmt::Arguments<'_>) {
     let _cannot_fail = writer.write_fmt(text);
 }
 
-static WRITE: Site = Site {
-    call: "console_io",
-    operation: "write",
-    causes: &[(1, "this domain may not use the hypervisor's console")],
-};
+const CAUSES: &[(Errno, &str)] =
+    &[(Errno::EPERM, "this domain may not use the hypervisor's console")];
 
-static READ: Site = Site {
-    call: "console_io",
-    operation: "read",
-    causes: &[(1, "this domain may not use the hypervisor's console")],
-};
+static WRITE: Site = Site::operation(Hypercall::ConsoleIo, abi::OPS, abi::WRITE, CAUSES);
+static READ: Site = Site::operation(Hypercall::ConsoleIo, abi::OPS, abi::READ, CAUSES);
 
 /// Writes bytes to the hypervisor's console. Returns when all of them are taken.
 ///

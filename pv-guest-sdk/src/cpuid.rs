@@ -5,8 +5,7 @@ use core::fmt;
 
 use crate::raw::gate::Gate;
 
-/// First leaf of the hypervisor's own.
-pub const HYPERVISOR: u32 = 0x4000_0000;
+pub use hypercall_abi::cpuid::BASE as HYPERVISOR;
 
 /// What a leaf says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -3,18 +3,48 @@
 
 use core::fmt;
 
-use crate::errno;
+use hypercall_abi::call::{Hypercall, SubOp};
+use hypercall_abi::errno::Errno;
+
 use crate::raw::gate::{Gate, Request};
 
 /// One place where the SDK makes a hypercall, with what its refusals mean in this place.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Site {
-    /// The hypercall's name.
-    pub call: &'static str,
-    /// The name of the sub-operation, empty if the call has none.
-    pub operation: &'static str,
-    /// Error numbers (positive) and what each means here; others get their general meaning.
-    pub causes: &'static [(i64, &'static str)],
+    call: Hypercall,
+    operation: &'static str,
+    causes: &'static [(Errno, &'static str)],
+}
+
+impl Site {
+    /// A call without sub-operations. Errors that `causes` does not name keep their general
+    /// meaning.
+    #[must_use]
+    pub const fn call(call: Hypercall, causes: &'static [(Errno, &'static str)]) -> Self {
+        Self { call, operation: "", causes }
+    }
+
+    /// A sub-operation of a call; `operations` is the ABI's table that its number is from.
+    ///
+    /// # Panics
+    /// If the table has no such number. A place is a `static`, so that is an error at compile time.
+    #[must_use]
+    #[expect(clippy::panic, reason = "evaluated by the compiler")]
+    pub const fn operation(
+        call: Hypercall,
+        operations: &'static [SubOp],
+        number: u32,
+        causes: &'static [(Errno, &'static str)],
+    ) -> Self {
+        let mut rest = operations;
+        while let [row, others @ ..] = rest {
+            if row.number == number {
+                return Self { call, operation: row.name, causes };
+            }
+            rest = others;
+        }
+        panic!("the ABI has no such sub-operation")
+    }
 }
 
 /// A hypercall that the hypervisor refused.
@@ -26,9 +56,9 @@ pub struct HypercallError {
 }
 
 impl HypercallError {
-    /// The hypercall's name.
+    /// Which hypercall.
     #[must_use]
-    pub const fn call(&self) -> &'static str {
+    pub const fn call(&self) -> Hypercall {
         self.site.call
     }
 
@@ -44,52 +74,47 @@ impl HypercallError {
         self.args
     }
 
-    /// The error number, positive.
+    /// What the hypervisor answered: a negative number.
     #[must_use]
-    pub const fn errno(&self) -> i64 {
-        self.answer.saturating_neg()
+    pub const fn answer(&self) -> i64 {
+        self.answer
     }
 
-    /// The error number's name, for example `ENOSYS`.
+    /// The error, if the ABI names this number.
+    #[must_use]
+    pub const fn errno(&self) -> Option<Errno> {
+        Errno::from_raw(self.answer)
+    }
+
+    /// The error's name, for example `ENOSYS`.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        errno::name(self.errno())
+        self.errno().map_or("E?", Errno::name)
     }
 
     /// What the error means in this place.
     #[must_use]
     pub fn meaning(&self) -> &'static str {
-        let here = self
-            .site
-            .causes
-            .iter()
-            .find(|&&(number, _)| number == self.errno());
-        here.map_or_else(|| errno::meaning(self.errno()), |&(_, meaning)| meaning)
+        let Some(errno) = self.errno() else {
+            return "an error the ABI does not name";
+        };
+        let here = self.site.causes.iter().find(|&&(cause, _)| cause == errno);
+        here.map_or_else(|| errno.meaning(), |&(_, meaning)| meaning)
     }
 }
 
 impl fmt::Display for HypercallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.site.call)?;
+        f.write_str(self.site.call.name())?;
         if !self.site.operation.is_empty() {
             write!(f, " {}", self.site.operation)?;
         }
-        let used = self
-            .args
-            .iter()
-            .rposition(|&arg| arg != 0)
-            .map_or(0, |last| last + 1);
+        let used = self.args.iter().rposition(|&arg| arg != 0).map_or(0, |last| last + 1);
         f.write_str("(")?;
         for (index, arg) in self.args.iter().take(used).enumerate() {
             write!(f, "{}{arg:#x}", if index == 0 { "" } else { ", " })?;
         }
-        write!(
-            f,
-            ") = {} ({}): {}",
-            self.answer,
-            self.name(),
-            self.meaning()
-        )
+        write!(f, ") = {} ({}): {}", self.answer, self.name(), self.meaning())
     }
 }
 
@@ -105,31 +130,28 @@ pub fn perform(
     request: &Request<'_>,
 ) -> Result<u64, HypercallError> {
     let answer = gate.call(request);
-    u64::try_from(answer).map_err(|_| HypercallError {
-        site,
-        args: request.args(),
-        answer,
-    })
+    u64::try_from(answer).map_err(|_| HypercallError { site, args: request.args(), answer })
 }
 
 #[cfg(test)]
 mod tests {
     use std::string::ToString;
 
+    use hypercall_abi::call::Hypercall;
+    use hypercall_abi::console;
+    use hypercall_abi::errno::Errno;
+
     use super::{Site, perform};
     use crate::raw::gate::{CpuidAnswer, Gate, Machine, Request};
     use crate::raw::request::{console_write, yield_now};
 
-    static SITE: Site = Site {
-        call: "console_io",
-        operation: "write",
-        causes: &[(1, "not for this domain")],
-    };
-    static PLAIN: Site = Site {
-        call: "sched_op",
-        operation: "",
-        causes: &[],
-    };
+    static SITE: Site = Site::operation(
+        Hypercall::ConsoleIo,
+        console::OPS,
+        console::WRITE,
+        &[(Errno::EPERM, "not for this domain")],
+    );
+    static PLAIN: Site = Site::call(Hypercall::SchedOp, &[]);
 
     /// Gives the same answer to everything.
     struct Answer(i64);
@@ -147,10 +169,7 @@ mod tests {
     #[test]
     fn results_are_values_that_are_not_negative() {
         assert_eq!(perform(&Answer(0), &PLAIN, &yield_now()), Ok(0));
-        assert_eq!(
-            perform(&Answer(i64::MAX), &PLAIN, &yield_now()),
-            Ok(i64::MAX.unsigned_abs())
-        );
+        assert_eq!(perform(&Answer(i64::MAX), &PLAIN, &yield_now()), Ok(i64::MAX.unsigned_abs()));
     }
 
     #[test]
@@ -164,10 +183,7 @@ mod tests {
                 "console_io write(0x0, 0x5, {address:#x}) = -1 (EPERM): not for this domain"
             )
         );
-        assert_eq!(
-            (error.call(), error.operation(), error.errno()),
-            ("console_io", "write", 1)
-        );
+        assert_eq!((error.operation(), error.errno()), ("write", Some(Errno::EPERM)));
     }
 
     #[test]
@@ -175,9 +191,9 @@ mod tests {
         let error = perform(&Machine, &PLAIN, &yield_now()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "sched_op() = -38 (ENOSYS): the hypervisor does not have this call"
+            "sched_op() = -38 (ENOSYS): No such call, or not in this build."
         );
         let error = perform(&Answer(i64::MIN), &PLAIN, &yield_now()).unwrap_err();
-        assert_eq!((error.errno(), error.name()), (i64::MAX, "E?"));
+        assert_eq!((error.answer(), error.errno(), error.name()), (i64::MIN, None, "E?"));
     }
 }

@@ -2,6 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hypercall_abi::types::{Mfn, Pfn};
+
+/// The entry of a page without a frame.
+const NO_FRAME: Mfn = Mfn(u64::MAX);
+
 /// The guest's list of frames, which the loader made and the guest keeps up to date.
 ///
 /// Entries are atomic: a page may be exchanged on one virtual CPU while another looks it up.
@@ -17,9 +22,9 @@ impl<'a> FrameList<'a> {
 
     /// The machine frame behind a page, if the page exists and has one.
     #[must_use]
-    pub fn get(&self, pfn: u64) -> Option<u64> {
-        let entry = self.0.get(usize::try_from(pfn).ok()?)?;
-        Some(entry.load(Ordering::Relaxed)).filter(|&mfn| mfn != u64::MAX)
+    pub fn get(&self, pfn: Pfn) -> Option<Mfn> {
+        let entry = self.0.get(usize::try_from(pfn.0).ok()?)?;
+        Some(Mfn(entry.load(Ordering::Relaxed))).filter(|&mfn| mfn != NO_FRAME)
     }
 
     /// How many pages the list has room for.

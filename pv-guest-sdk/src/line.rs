@@ -28,11 +28,7 @@ pub struct LineWriter<S: FnMut(&[u8])> {
 impl<S: FnMut(&[u8])> LineWriter<S> {
     /// A writer that hands its pieces to `sink`. No piece is empty.
     pub const fn new(sink: S) -> Self {
-        Self {
-            sink,
-            buffer: [0; PIECE],
-            used: 0,
-        }
+        Self { sink, buffer: [0; PIECE], used: 0 }
     }
 
     /// Hands on what is left, whether or not it ends a line.

@@ -16,12 +16,7 @@ impl Log for ConsoleLog {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            crate::println!(
-                "{:5} {}: {}",
-                record.level(),
-                record.target(),
-                record.args()
-            );
+            crate::println!("{:5} {}: {}", record.level(), record.target(), record.args());
         }
     }
 
@@ -30,9 +25,7 @@ impl Log for ConsoleLog {
 
 /// The level a command line asks for.
 fn level(boot: &BootInfo<'_>) -> LevelFilter {
-    boot.argument("log")
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(LevelFilter::Info)
+    boot.argument("log").and_then(|word| word.parse().ok()).unwrap_or(LevelFilter::Info)
 }
 
 /// Sends log records to the console. [`crate::entry!`] does so before `main`; a second call only

@@ -1,21 +1,23 @@
 //! The machine's memory, as far as a privileged guest may see it.
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+use hypercall_abi::memory::{self as abi, E820Entry};
+
 use crate::error::{HypercallError, Site, perform};
 use crate::raw::gate::Gate;
-use crate::raw::request::{self, MemoryMapBuffer, MemoryRange};
+use crate::raw::request::{self, MemoryMapBuffer};
 
-static MACHINE_MEMORY_MAP: Site = Site {
-    call: "memory_op",
-    operation: "machine_memory_map",
-    causes: &[
-        (
-            1,
-            "only a privileged domain may see the machine's memory map",
-        ),
-        (22, "the buffer has no room for the whole map"),
-        (105, "the buffer has no room for the whole map"),
+static MACHINE_MEMORY_MAP: Site = Site::operation(
+    Hypercall::MemoryOp,
+    abi::OPS,
+    abi::MACHINE_MEMORY_MAP,
+    &[
+        (Errno::EPERM, "only a privileged domain may see the machine's memory map"),
+        (Errno::EINVAL, "the buffer has no room for the whole map"),
+        (Errno::ENOBUFS, "the buffer has no room for the whole map"),
     ],
-};
+);
 
 /// Reads the machine's memory map into `ranges`, and returns the part that was filled.
 ///
@@ -23,14 +25,10 @@ static MACHINE_MEMORY_MAP: Site = Site {
 /// EPERM (1) for a domain without privileges, ENOBUFS (105) if the map is longer than `ranges`.
 pub fn machine_memory_map<'a>(
     gate: &impl Gate,
-    ranges: &'a mut [MemoryRange],
-) -> Result<&'a [MemoryRange], HypercallError> {
+    ranges: &'a mut [E820Entry],
+) -> Result<&'a [E820Entry], HypercallError> {
     let mut buffer = MemoryMapBuffer::new(ranges);
-    perform(
-        gate,
-        &MACHINE_MEMORY_MAP,
-        &request::machine_memory_map(&mut buffer),
-    )?;
+    perform(gate, &MACHINE_MEMORY_MAP, &request::machine_memory_map(&mut buffer))?;
     let filled = usize::try_from(buffer.entries()).unwrap_or(usize::MAX);
     Ok(ranges.get(..filled).unwrap_or(ranges))
 }

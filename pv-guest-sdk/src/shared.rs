@@ -1,9 +1,12 @@
 //! The page the hypervisor shares with a domain: pending events, clocks, masks.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use hypercall_abi::start;
+
 /// How many virtual CPUs have their state in the shared page.
-pub const VCPUS: usize = 32;
+pub const VCPUS: usize = hypercall_abi::layout::LEGACY_MAX_VCPUS;
 
 /// What the hypervisor and one virtual CPU tell each other.
 #[derive(Debug)]
@@ -71,9 +74,33 @@ pub struct SharedInfo {
     rest: [AtomicU64; 123],
 }
 
-const _: () = assert!(size_of::<VcpuInfo>() == 64);
-const _: () = assert!(core::mem::offset_of!(VcpuInfo, time) == 32);
-const _: () = assert!(core::mem::offset_of!(SharedInfo, pending) == 2048);
-const _: () = assert!(core::mem::offset_of!(SharedInfo, wall_clock_version) == 3072);
-const _: () = assert!(core::mem::offset_of!(SharedInfo, max_pfn) == 3088);
 const _: () = assert!(size_of::<SharedInfo>() == 4096);
+
+/// Refuses to compile unless a field lies where the ABI's form of it does.
+macro_rules! same_place {
+    ($($ours:ident.$field:ident = $abi:ident.$name:ident;)*) => {
+        $(const _: () = assert!(offset_of!($ours, $field) == offset_of!(start::$abi, $name));)*
+    };
+}
+
+same_place! {
+    VcpuInfo.upcall_pending = VcpuInfo.evtchn_upcall_pending;
+    VcpuInfo.upcall_mask = VcpuInfo.evtchn_upcall_mask;
+    VcpuInfo.pending_words = VcpuInfo.evtchn_pending_sel;
+    VcpuInfo.fault_address = VcpuInfo.cr2;
+    VcpuInfo.time = VcpuInfo.time;
+    VcpuTime.version = VcpuTimeInfo.version;
+    VcpuTime.tsc_timestamp = VcpuTimeInfo.tsc_timestamp;
+    VcpuTime.system_time = VcpuTimeInfo.system_time;
+    VcpuTime.tsc_to_system_mul = VcpuTimeInfo.tsc_to_system_mul;
+    VcpuTime.tsc_shift = VcpuTimeInfo.tsc_shift;
+    VcpuTime.flags = VcpuTimeInfo.flags;
+    SharedInfo.vcpus = SharedInfo.vcpu_info;
+    SharedInfo.pending = SharedInfo.evtchn_pending;
+    SharedInfo.mask = SharedInfo.evtchn_mask;
+    SharedInfo.wall_clock_version = SharedInfo.wc_version;
+    SharedInfo.wall_clock_seconds = SharedInfo.wc_sec;
+    SharedInfo.wall_clock_nanoseconds = SharedInfo.wc_nsec;
+    SharedInfo.wall_clock_seconds_high = SharedInfo.wc_sec_hi;
+    SharedInfo.max_pfn = SharedInfo.arch;
+}

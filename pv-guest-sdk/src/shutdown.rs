@@ -1,5 +1,7 @@
 //! The end of a domain.
 
+use hypercall_abi::sched::{REASON_CRASH, REASON_POWEROFF, REASON_REBOOT, SchedShutdown};
+
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::request;
 
@@ -8,18 +10,18 @@ use crate::raw::request;
 #[repr(u32)]
 pub enum Reason {
     /// A normal end: for the outside, success.
-    Poweroff = 0,
+    Poweroff = REASON_POWEROFF,
     /// The domain wants to be started again.
-    Reboot = 1,
+    Reboot = REASON_REBOOT,
     /// Something went wrong: for the outside, failure.
-    Crash = 3,
+    Crash = REASON_CRASH,
 }
 
 /// Ends this domain.
 ///
 /// Should the hypervisor return nevertheless, the virtual CPU yields for ever.
 pub fn shutdown(reason: Reason) -> ! {
-    let reason = reason as u32;
+    let reason = SchedShutdown { reason: reason as u32 };
     loop {
         Machine.call(&request::shutdown(&reason));
         Machine.call(&request::yield_now());

@@ -25,16 +25,9 @@ impl fmt::Display for Vary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
         f.write_char('~')?;
-        let mut word = Word {
-            out: f,
-            empty: true,
-        };
+        let mut word = Word { out: f, empty: true };
         word.write_fmt(self.value)?;
-        if word.empty {
-            f.write_char('-')
-        } else {
-            Ok(())
-        }
+        if word.empty { f.write_char('-') } else { Ok(()) }
     }
 }
 
@@ -51,11 +44,7 @@ impl fmt::Write for Word<'_, '_> {
 
     fn write_char(&mut self, c: char) -> fmt::Result {
         self.empty = false;
-        self.out.write_char(if c.is_whitespace() || c.is_control() {
-            '_'
-        } else {
-            c
-        })
+        self.out.write_char(if c.is_whitespace() || c.is_control() { '_' } else { c })
     }
 }
 

@@ -2,6 +2,10 @@
 
 use core::fmt;
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+use hypercall_abi::version::{self as abi, FeatureInfo, PlatformParameters};
+
 use crate::error::{HypercallError, Site, perform};
 use crate::raw::gate::Gate;
 use crate::raw::request;
@@ -45,27 +49,26 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-const fn site(operation: &'static str) -> Site {
-    Site {
-        call: "xen_version",
-        operation,
-        causes: &[(1, "the hypervisor shows this to privileged domains only")],
-    }
+const fn site(operation: u32) -> Site {
+    const CAUSES: &[(Errno, &str)] =
+        &[(Errno::EPERM, "the hypervisor shows this to privileged domains only")];
+    Site::operation(Hypercall::XenVersion, abi::OPS, operation, CAUSES)
 }
 
-static VERSION: Site = site("version");
-static EXTRAVERSION: Site = site("extraversion");
-static CAPABILITIES: Site = site("capabilities");
-static CHANGESET: Site = site("changeset");
-static PLATFORM: Site = site("platform_parameters");
-static FEATURES: Site = Site {
-    call: "xen_version",
-    operation: "get_features",
-    causes: &[(22, "there is no feature word of this index")],
-};
-static PAGESIZE: Site = site("pagesize");
-static HANDLE: Site = site("guest_handle");
-static COMMANDLINE: Site = site("commandline");
+static VERSION: Site = site(abi::VERSION);
+static EXTRAVERSION: Site = site(abi::EXTRAVERSION);
+static CAPABILITIES: Site = site(abi::CAPABILITIES);
+static CHANGESET: Site = site(abi::CHANGESET);
+static PLATFORM: Site = site(abi::PLATFORM_PARAMETERS);
+static PAGESIZE: Site = site(abi::PAGESIZE);
+static HANDLE: Site = site(abi::GUEST_HANDLE);
+static COMMANDLINE: Site = site(abi::COMMANDLINE);
+static FEATURES: Site = Site::operation(
+    Hypercall::XenVersion,
+    abi::OPS,
+    abi::GET_FEATURES,
+    &[(Errno::EINVAL, "there is no feature word of this index")],
+);
 
 /// The version of the ABI's implementation.
 ///
@@ -115,9 +118,9 @@ pub fn changeset(gate: &impl Gate) -> Result<Text<64>, HypercallError> {
 /// # Errors
 /// None that a hypervisor of this ABI gives.
 pub fn hypervisor_start(gate: &impl Gate) -> Result<u64, HypercallError> {
-    let mut start = 0;
-    perform(gate, &PLATFORM, &request::platform_parameters(&mut start))?;
-    Ok(start)
+    let mut answer = PlatformParameters::default();
+    perform(gate, &PLATFORM, &request::platform_parameters(&mut answer))?;
+    Ok(answer.virt_start)
 }
 
 /// One word of 32 feature bits.
@@ -125,9 +128,9 @@ pub fn hypervisor_start(gate: &impl Gate) -> Result<u64, HypercallError> {
 /// # Errors
 /// EINVAL (22) if there is no word of this index.
 pub fn features(gate: &impl Gate, index: u32) -> Result<u32, HypercallError> {
-    let mut index_and_bits = [index, 0];
-    perform(gate, &FEATURES, &request::features(&mut index_and_bits))?;
-    Ok(index_and_bits[1])
+    let mut info = FeatureInfo { submap_idx: index, submap: 0 };
+    perform(gate, &FEATURES, &request::features(&mut info))?;
+    Ok(info.submap)
 }
 
 /// The size of a page. Unit: bytes.
@@ -154,11 +157,7 @@ pub fn guest_handle(gate: &impl Gate) -> Result<[u8; 16], HypercallError> {
 /// EPERM (1) where it is not shown to this domain.
 pub fn command_line(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
     let mut text = [0; 1024];
-    perform(
-        gate,
-        &COMMANDLINE,
-        &request::hypervisor_command_line(&mut text),
-    )?;
+    perform(gate, &COMMANDLINE, &request::hypervisor_command_line(&mut text))?;
     Ok(Text(text))
 }
 
@@ -186,13 +185,7 @@ mod tests {
     #[test]
     fn major_and_minor_are_the_two_halves() {
         let number = version(&Packed(0x4_0011)).unwrap();
-        assert_eq!(
-            number,
-            Version {
-                major: 4,
-                minor: 17
-            }
-        );
+        assert_eq!(number, Version { major: 4, minor: 17 });
         assert_eq!(number.to_string(), "4.17");
     }
 }

@@ -11,10 +11,7 @@ fn main(boot: &BootInfo) -> Result<(), HypercallError> {
     println!("Hello from a guest of {}", boot.magic());
     println!("command line: {}", boot.command_line());
     println!("memory: {} pages of 4 KiB", vary!("size", boot.pages()));
-    let (number, extra) = (
-        version::version(&Machine)?,
-        version::extra_version(&Machine)?,
-    );
+    let (number, extra) = (version::version(&Machine)?, version::extra_version(&Machine)?);
     println!("hypervisor: {}", vary!("version", "{}{}", number, extra));
     println!("done");
     Ok(())

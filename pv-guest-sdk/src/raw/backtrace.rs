@@ -28,9 +28,7 @@ impl Iterator for Frames {
 
     fn next(&mut self) -> Option<usize> {
         let bottom = (&raw const __boot_stack).expose_provenance();
-        let last = (&raw const __boot_stack_end)
-            .expose_provenance()
-            .checked_sub(16)?;
+        let last = (&raw const __boot_stack_end).expose_provenance().checked_sub(16)?;
         if !self.pointer.is_multiple_of(8) || !(bottom..=last).contains(&self.pointer) {
             return None;
         }

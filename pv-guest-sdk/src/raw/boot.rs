@@ -3,12 +3,11 @@
 use core::slice;
 use core::sync::atomic::AtomicU64;
 
+use hypercall_abi::start::{StartFlags, StartInfo};
+use hypercall_abi::types::PAGE_SIZE;
+
 use crate::boot::{BootError, BootInfo};
 use crate::frames::FrameList;
-use crate::start::{StartFlags, StartInfo};
-
-/// Bytes of a page.
-const PAGE: u64 = 4096;
 
 /// Reads what the loader left, starting at the address of the start-of-day page.
 ///
@@ -20,7 +19,7 @@ const PAGE: u64 = 4096;
 /// loader left it: start-of-day page, ramdisk and list of frames stay mapped and are not written
 /// (the list but atomically) for the rest of the program.
 pub(super) unsafe fn boot_info(start: u64) -> Result<BootInfo<'static>, BootError> {
-    if start == 0 || !start.is_multiple_of(PAGE) {
+    if start == 0 || !start.is_multiple_of(PAGE_SIZE as u64) {
         return Err(BootError::Address(start));
     }
     let start: *const StartInfo = core::ptr::with_exposed_provenance(address(start)?);

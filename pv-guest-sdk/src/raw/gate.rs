@@ -7,6 +7,10 @@
 
 use core::marker::PhantomData;
 
+use hypercall_abi::call::Hypercall;
+#[cfg(not(target_os = "none"))]
+use hypercall_abi::errno::Errno;
+
 /// A hypercall that breaks no promise of Rust when it is carried out.
 ///
 /// It borrows the memory it names for as long as it lives.
@@ -18,7 +22,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Makes a request of a hypercall number and its arguments, unused ones zero.
+    /// Makes a request of a hypercall and its arguments, unused ones zero.
     ///
     /// # Safety
     /// Carrying it out, once or more often, must read only memory that is initialised and write
@@ -26,12 +30,19 @@ impl Request<'_> {
     /// Rust reference sees, and must not make the processor run other code with the state of this
     /// program.
     #[must_use]
-    pub const unsafe fn new(number: u64, args: [u64; 6]) -> Self {
-        Self {
-            number,
-            args,
-            memory: PhantomData,
-        }
+    pub const unsafe fn new(call: Hypercall, args: [u64; 6]) -> Self {
+        let number = call.number() as u64;
+        // SAFETY: by this function's own contract.
+        unsafe { Self::with_number(number, args) }
+    }
+
+    /// Makes a request of any number, known to the ABI or not.
+    ///
+    /// # Safety
+    /// As of [`Request::new`].
+    #[must_use]
+    pub const unsafe fn with_number(number: u64, args: [u64; 6]) -> Self {
+        Self { number, args, memory: PhantomData }
     }
 
     /// The hypercall's number.
@@ -123,7 +134,7 @@ impl Gate for Machine {
 #[cfg(not(target_os = "none"))]
 impl Gate for Machine {
     fn call(&self, _request: &Request<'_>) -> i64 {
-        -38
+        Errno::ENOSYS.to_raw()
     }
 
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> CpuidAnswer {

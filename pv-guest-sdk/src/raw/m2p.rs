@@ -1,10 +1,8 @@
 //! The hypervisor's table of all machine frames, which guests may read: for each frame, the page
 //! number its owner gave it.
 
-/// Address of the first entry.
-const TABLE: u64 = 0xffff_8000_0000_0000;
-/// Entries the address space has room for: 256 GiB of 8 bytes.
-const ENTRIES: u64 = 1 << 35;
+use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_START};
+use hypercall_abi::types::{Mfn, Pfn};
 
 /// The number its owner gave to a machine frame, as the table has it.
 ///
@@ -13,12 +11,13 @@ const ENTRIES: u64 = 1 << 35;
 /// for entries marked invalid. The table has holes where the machine has no memory: asking there
 /// is a page fault.
 #[must_use]
-pub fn lookup(mfn: u64) -> Option<u64> {
-    let offset = Some(mfn).filter(|&mfn| mfn < ENTRIES)?.checked_mul(8)?;
-    let entry: *const u64 =
-        core::ptr::with_exposed_provenance(usize::try_from(TABLE.checked_add(offset)?).ok()?);
+pub fn lookup(mfn: Mfn) -> Option<Pfn> {
+    let offset = Some(mfn.0).filter(|&mfn| mfn < MACH2PHYS_NR_ENTRIES)?.checked_mul(8)?;
+    let address = MACH2PHYS_VIRT_START.checked_add(offset)?;
+    let entry: *const u64 = core::ptr::with_exposed_provenance(usize::try_from(address).ok()?);
     // SAFETY: within the window that is the hypervisor's and that guests may read; a hole faults
     // and does not return. The hypervisor writes entries whole; volatile, as they may change.
     let pfn = unsafe { entry.read_volatile() };
-    (pfn >> 62 == 0).then_some(pfn)
+    // Both marks for "nobody's" have bit 62 set, and no page has such a number.
+    (pfn >> 62 == 0).then_some(Pfn(pfn))
 }

@@ -2,6 +2,9 @@
 
 use core::arch::global_asm;
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+
 use super::gate::Gate;
 use super::request::map_shared_info;
 use crate::boot::BootInfo;
@@ -22,17 +25,13 @@ unsafe extern "C" {
     static __shared_info: SharedInfo;
 }
 
-static MAP: Site = Site {
-    call: "update_va_mapping",
-    operation: "",
-    causes: &[
-        (1, "the frame is not this domain's shared page"),
-        (
-            22,
-            "the frame is not this domain's shared page, or the page is not mapped by a table",
-        ),
+static MAP: Site = Site::call(
+    Hypercall::UpdateVaMapping,
+    &[
+        (Errno::EPERM, "the frame is not this domain's shared page"),
+        (Errno::EINVAL, "the frame is not this domain's shared page, or no table maps the page"),
     ],
-};
+);
 
 /// Maps the shared page. Doing it again gives the same page.
 ///

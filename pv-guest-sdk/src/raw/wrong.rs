@@ -5,6 +5,8 @@
 
 use core::arch::asm;
 
+use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, MACH2PHYS_VIRT_START};
+
 use crate::shutdown::{Reason, shutdown};
 
 /// A way to go wrong.
@@ -53,16 +55,12 @@ impl WrongMove {
     /// The move of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|&(wrong, _)| wrong)
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|&(wrong, _)| wrong)
     }
 
     /// Makes the move. Should the domain go on behind it, it says so and ends as crashed.
     pub fn make(self) -> ! {
-        const FRAME_TABLE: u64 = 0xffff_8000_0000_0000;
-        const HYPERVISOR: u64 = 0xffff_8400_0000_0000;
+        const HYPERVISOR: u64 = HYPERVISOR_VIRT_START.midpoint(HYPERVISOR_VIRT_END);
         const NON_CANONICAL: u64 = 0x1234_0000_0000_0000;
         const UNMAPPED: u64 = 0x1000;
         match self {
@@ -83,7 +81,7 @@ impl WrongMove {
             Self::ReadNonCanonical => read(NON_CANONICAL),
             // SAFETY: guests cannot write there: faults.
             Self::WriteFrameTable => unsafe {
-                asm!("mov qword ptr [{}], 0", in(reg) FRAME_TABLE);
+                asm!("mov qword ptr [{}], 0", in(reg) MACH2PHYS_VIRT_START);
             },
             // SAFETY: guests cannot run what is there: faults.
             Self::RunHypervisor => unsafe { asm!("jmp {}", in(reg) HYPERVISOR, options(noreturn)) },

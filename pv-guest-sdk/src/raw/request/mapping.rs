@@ -1,13 +1,14 @@
 //! `update_va_mapping`, hypercall 14.
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::mmu::{EntryFlags, UVMF_INVLPG, UVMF_LOCAL};
+
 use super::{Request, readable};
 use crate::shared::SharedInfo;
 
-const UPDATE_VA_MAPPING: u64 = 14;
-/// Forget the old translation of this one address, on this virtual CPU.
-const INVALIDATE_LOCAL: u64 = 2;
-/// Present, writable, accessed, dirty.
-const WRITABLE: u64 = 0x63;
+/// What the entry allows.
+const WRITABLE: EntryFlags =
+    EntryFlags::PRESENT.union(EntryFlags::RW).union(EntryFlags::ACCESSED).union(EntryFlags::DIRTY);
 
 /// Maps the frame at machine address `machine` over `page`.
 ///
@@ -16,19 +17,9 @@ const WRITABLE: u64 = 0x63;
 /// the image that is used for nothing else.
 #[must_use]
 pub(in crate::raw) unsafe fn map_shared_info(page: &SharedInfo, machine: u64) -> Request<'_> {
+    let entry = machine | WRITABLE.bits();
+    let args = [readable(page), entry, UVMF_INVLPG | UVMF_LOCAL, 0, 0, 0];
     // SAFETY: the page changes its contents once, from zeros to what the hypervisor shares, which
     // atomics allow at any time; no other memory changes. Repeating it changes nothing.
-    unsafe {
-        Request::new(
-            UPDATE_VA_MAPPING,
-            [
-                readable(page),
-                machine | WRITABLE,
-                INVALIDATE_LOCAL,
-                0,
-                0,
-                0,
-            ],
-        )
-    }
+    unsafe { Request::new(Hypercall::UpdateVaMapping, args) }
 }

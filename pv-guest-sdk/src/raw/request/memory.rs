@@ -2,63 +2,41 @@
 
 use core::marker::PhantomData;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::memory::{E820Entry, MACHINE_MEMORY_MAP, MemoryMap};
 
 use super::{Request, writable};
 
-const MEMORY_OP: u64 = 12;
-const MACHINE_MEMORY_MAP: u64 = 10;
-
-/// One range of the machine's memory map, in the form of the ABI (20 bytes, not aligned).
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C, packed(4))]
-pub struct MemoryRange {
-    /// First address. Unit: bytes.
-    pub start: u64,
-    /// Unit: bytes.
-    pub size: u64,
-    /// 1 for RAM; others are the firmware's business.
-    pub kind: u32,
-}
-
-/// Where a memory map is to be written: number of entries, then their address.
+/// Where a memory map is to be written.
 #[derive(Debug)]
-#[repr(C)]
 pub struct MemoryMapBuffer<'a> {
-    entries: u32,
+    map: MemoryMap,
     capacity: u32,
-    buffer: u64,
-    borrowed: PhantomData<&'a mut [MemoryRange]>,
+    borrowed: PhantomData<&'a mut [E820Entry]>,
 }
 
 impl<'a> MemoryMapBuffer<'a> {
     /// A buffer over `ranges`.
     #[must_use]
-    pub fn new(ranges: &'a mut [MemoryRange]) -> Self {
+    pub fn new(ranges: &'a mut [E820Entry]) -> Self {
         let capacity = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
-        Self {
-            entries: 0,
-            capacity,
-            buffer: writable(ranges),
-            borrowed: PhantomData,
-        }
+        let map = MemoryMap { buffer: writable(ranges), ..MemoryMap::default() };
+        Self { map, capacity, borrowed: PhantomData }
     }
 
     /// After the call: how many entries were written.
     #[must_use]
     pub const fn entries(&self) -> u32 {
-        self.entries
+        self.map.nr_entries
     }
 }
 
 /// Fills the buffer with the machine's memory map.
 #[must_use]
-pub fn machine_memory_map<'a>(map: &'a mut MemoryMapBuffer<'_>) -> Request<'a> {
-    map.entries = map.capacity;
-    // SAFETY: the hypervisor writes at most `entries` ranges, which are plain integers, to the
-    // slice that `map` borrows, and their number to `map`, whose layout is the ABI's (the second
-    // word is padding there, and not written).
-    unsafe { Request::new(MEMORY_OP, [MACHINE_MEMORY_MAP, writable(map), 0, 0, 0, 0]) }
+pub fn machine_memory_map<'a>(buffer: &'a mut MemoryMapBuffer<'_>) -> Request<'a> {
+    buffer.map.nr_entries = buffer.capacity;
+    let args = [MACHINE_MEMORY_MAP.into(), writable(&mut buffer.map), 0, 0, 0, 0];
+    // SAFETY: the hypervisor writes at most `nr_entries` ranges, which are plain integers, to the
+    // slice that `buffer` borrows, and their number to `map`.
+    unsafe { Request::new(Hypercall::MemoryOp, args) }
 }

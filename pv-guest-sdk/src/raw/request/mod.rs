@@ -15,7 +15,7 @@ mod version;
 pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
 pub(super) use mapping::map_shared_info;
-pub use memory::{MemoryMapBuffer, MemoryRange, machine_memory_map};
+pub use memory::{MemoryMapBuffer, machine_memory_map};
 pub use sched::{shutdown, yield_now};
 pub use version::{
     capabilities, changeset, compile_info, extra_version, features, guest_handle,
