@@ -102,20 +102,20 @@ impl DomainMemory {
         self.dirty.get()
     }
 
-    /// The aids that the guest has switched on: a bit each (ABI: `VMASST_TYPE_*`).
+    /// Whether the guest has switched on an aid (ABI: `VMASST_TYPE_*`).
     #[must_use]
-    pub fn assists(&self) -> u64 {
-        self.assists.load(Ordering::Relaxed)
+    pub fn has_assist(&self, number: u32) -> bool {
+        self.assists.load(Ordering::Relaxed) & 1_u64.wrapping_shl(number) != 0
     }
 
-    /// Switches an aid on or off.
-    pub fn set_assist(&self, number: u32, on: bool) {
-        let bit = 1_u64.wrapping_shl(number);
-        if on {
-            self.assists.fetch_or(bit, Ordering::Relaxed);
-        } else {
-            self.assists.fetch_and(!bit, Ordering::Relaxed);
-        }
+    /// Switches an aid on.
+    pub fn enable_assist(&self, number: u32) {
+        self.assists.fetch_or(1_u64.wrapping_shl(number), Ordering::Relaxed);
+    }
+
+    /// Switches an aid off.
+    pub fn disable_assist(&self, number: u32) {
+        self.assists.fetch_and(!1_u64.wrapping_shl(number), Ordering::Relaxed);
     }
 
     /// The domain as the owner of frames.

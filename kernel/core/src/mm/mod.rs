@@ -29,7 +29,7 @@ pub use entry::{Entry, Level};
 pub use memory::DomainMemory;
 pub use progress::{Budget, Progress, Stop};
 pub use refusal::{Place, Refusal, Why};
-pub use roots::VcpuRoots;
+pub use roots::{Mode, VcpuRoots};
 
 use hypercall_abi::types::Mfn;
 

@@ -64,6 +64,39 @@ impl VcpuRoots {
         get(&self.user)
     }
 
+    /// The vCPU, which this CPU runs, goes from user mode to its kernel. User pages are global and
+    /// the same in both, so what is cached of them stays.
+    #[inline]
+    pub fn enter_kernel(&self, platform: &impl Platform) {
+        if let Some(root) = self.kernel() {
+            platform.load_root(root, false);
+        }
+    }
+
+    /// The vCPU goes from its kernel to user mode; `false` if it has no root for that, and nothing
+    /// changes.
+    #[inline]
+    #[must_use]
+    pub fn enter_user(&self, platform: &impl Platform) -> bool {
+        let root = self.user();
+        if let Some(root) = root {
+            platform.load_root(root, false);
+        }
+        root.is_some()
+    }
+
+    /// This CPU begins to run the vCPU, in the mode it was left in; what it had cached goes.
+    pub fn resume(&self, platform: &impl Platform, memory: &DomainMemory, mode: Mode) {
+        memory.dirty().enter(platform.cpu());
+        let root = match mode {
+            Mode::Kernel => self.kernel(),
+            Mode::User => self.user(),
+        };
+        if let Some(root) = root {
+            load_afresh(platform, root);
+        }
+    }
+
     /// Sets the kernel's root; returns the one there was. Both carry their reference.
     pub(super) fn replace_kernel(&self, root: Option<Mfn>) -> Option<Mfn> {
         replace(&self.kernel, root)
@@ -73,6 +106,23 @@ impl VcpuRoots {
     pub(super) fn replace_user(&self, root: Option<Mfn>) -> Option<Mfn> {
         replace(&self.user, root)
     }
+}
+
+/// Which half of a guest runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Its kernel.
+    Kernel,
+    /// Its user mode.
+    User,
+}
+
+/// Loads a root and forgets everything.
+pub(super) fn load_afresh(platform: &impl Platform, root: Mfn) {
+    let epochs = platform.frames().epochs();
+    let begun = epochs.begin_flush();
+    platform.load_root(root, true);
+    epochs.end_flush(platform.cpu(), begun);
 }
 
 #[inline]
