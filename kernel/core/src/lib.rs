@@ -1,5 +1,41 @@
-//! Every decision of the kernel, in safe code.
+//! Every decision of the Paravane kernel, in safe code that also runs on the host.
+//!
+//! The ring-0 binary is a thin layer around this library: it catches what the processor raises,
+//! hands it to [`system::System`], and implements [`platform::Platform`]. Everything else is here:
+//! which frame may be used as what, what a hypercall does, what a fault of a guest leads to.
+//!
+//! Where to start reading: [`system`] (what happens on each way into ring 0), [`dispatch`] (a
+//! hypercall's way from registers to handler), [`frames`] and [`mm`] (who may use which frame as
+//! what), [`boot`] (how a domain comes to be).
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 
 pub mod boot;
+pub mod bounce;
+pub mod calls;
+pub mod cpu;
+pub mod cpuid;
+pub mod crash;
+pub mod dispatch;
+pub mod domain;
+pub mod frames;
+pub mod guest_memory;
+pub mod initial;
+pub mod lock;
+pub mod mm;
+pub mod options;
+pub mod platform;
+pub mod regs;
+pub mod system;
+pub mod trap;
+pub mod vcpu;

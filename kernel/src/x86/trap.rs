@@ -2,18 +2,25 @@
 
 use kernel_core::regs::GuestRegs;
 
-use super::{copy, entry, interrupt, percpu};
+use super::{copy, entry, interrupt, percpu, segment};
 
 /// Vectors from here on are interrupts of devices and other CPUs.
 pub(super) const FIRST_INTERRUPT: u32 = 32;
 
 const DEBUG: u32 = 1;
 const NMI: u32 = 2;
+/// Vector of page faults.
+pub(super) const PAGE_FAULT: u32 = 14;
 
 /// Where the registers of the guest that this CPU runs are saved on every entry.
 pub(super) fn guest_regs() -> *mut GuestRegs {
     let top = percpu::current().main_stack_top();
     core::ptr::with_exposed_provenance_mut::<GuestRegs>(top as usize).wrapping_sub(1)
+}
+
+/// The address whose access raised the last page fault.
+pub(super) fn fault_address() -> u64 {
+    x86_64::registers::control::Cr2::read_raw()
 }
 
 /// A guest was interrupted by an exception that has a stack of its own. Moves the registers to the
@@ -40,7 +47,7 @@ pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
     if regs.entry_vector >= FIRST_INTERRUPT {
         // Only the idle loop runs with interrupts on.
         interrupt::handle(regs.entry_vector);
-    } else if let Some(recovery) = copy::recovery(regs.rip) {
+    } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
     } else if regs.rip == entry::iretq_address() {
         faulted_return(regs);

@@ -1,0 +1,9 @@
+//! The hypercalls, one file per subject.
+
+pub mod console;
+pub mod cpu;
+pub mod mmu;
+pub mod multicall;
+pub mod sched;
+pub mod traps;
+pub mod version;

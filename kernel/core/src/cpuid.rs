@@ -1,0 +1,140 @@
+//! What CPUID shows a guest (`docs/src/abi`): the machine's answer, filtered by an allow-list.
+//!
+//! A feature is shown if a PV guest can use it and the kernel lets it work. Everything else is
+//! hidden, so that a new feature of a new processor is never shown by accident.
+
+use hypercall_abi::cpuid as leaf;
+
+use crate::dispatch::low_u32;
+use crate::platform::Platform;
+use crate::system::Context;
+
+/// Leaf 1, ecx: SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES F16C RDRAND.
+const LEAF1_ECX: u32 = 1 << 0
+    | 1 << 1
+    | 1 << 9
+    | 1 << 12
+    | 1 << 13
+    | 1 << 19
+    | 1 << 20
+    | 1 << 22
+    | 1 << 23
+    | 1 << 25
+    | 1 << 26
+    | 1 << 27
+    | 1 << 28
+    | 1 << 29
+    | 1 << 30;
+/// Leaf 1, ecx: a hypervisor is present.
+const HYPERVISOR: u32 = 1 << 31;
+/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFLUSH MMX FXSR SSE SSE2 HTT.
+const LEAF1_EDX: u32 = 1 << 0
+    | 1 << 2
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 7
+    | 1 << 8
+    | 1 << 9
+    | 1 << 14
+    | 1 << 15
+    | 1 << 16
+    | 1 << 19
+    | 1 << 23
+    | 1 << 24
+    | 1 << 25
+    | 1 << 26
+    | 1 << 28;
+/// Leaf 7, ebx: BMI1 AVX2 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA.
+const LEAF7_EBX: u32 =
+    1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 29;
+/// Leaf 0x80000001, ecx: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH XOP FMA4 TBM.
+const EXT1_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 16 | 1 << 21;
+/// Leaf 0x80000001, edx: SYSCALL NX MMXEXT FFXSR RDTSCP LM 3DNOW.
+const EXT1_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 25 | 1 << 27 | 1 << 29 | 1 << 30 | 1 << 31;
+/// Bits of leaf 0x80000001 edx that AMD repeats from leaf 1 edx.
+const EXT1_EDX_MIRROR: u32 = 0x0183_f3ff;
+/// XSAVE, OSXSAVE and AVX as one group: shown only together.
+const XSAVE_GROUP: u32 = 1 << 26 | 1 << 27 | 1 << 28 | 1 << 12 | 1 << 29;
+
+impl<P: Platform> Context<'_, P> {
+    /// CPUID as this guest sees it, for the leaf and subleaf in its eax and ecx.
+    pub(crate) fn guest_cpuid(&self) -> [u32; 4] {
+        let (wanted, subleaf) = (low_u32(self.regs.rax), low_u32(self.regs.rcx));
+        policy(&self.system.platform, wanted, subleaf)
+    }
+}
+
+/// The guest's view of one leaf: eax, ebx, ecx, edx.
+#[must_use]
+pub fn policy(platform: &impl Platform, wanted: u32, subleaf: u32) -> [u32; 4] {
+    let machine = || platform.cpuid(wanted, subleaf);
+    match wanted {
+        leaf::BASE..=leaf::LAST => hypervisor(platform, wanted, subleaf),
+        leaf::EXTENSION_BASE => extension(),
+        0 => {
+            let [max, ebx, ecx, edx] = machine();
+            [max.min(0xd), ebx, ecx, edx]
+        }
+        0x8000_0000 => {
+            let [max, ebx, ecx, edx] = machine();
+            [max.min(0x8000_0008), ebx, ecx, edx]
+        }
+        _ if !in_range(platform, wanted) => [0; 4],
+        1 => {
+            let [eax, ebx, ecx, edx] = machine();
+            [eax, ebx, xsave(ecx) & LEAF1_ECX | HYPERVISOR, edx & LEAF1_EDX]
+        }
+        7 if subleaf == 0 => {
+            let [_, ebx, ..] = machine();
+            [0, ebx & LEAF7_EBX, 0, 0]
+        }
+        2 | 4 | 0xb | 0x8000_0002..=0x8000_0006 => machine(),
+        0x8000_0001 => {
+            let [eax, ebx, ecx, edx] = machine();
+            let [_, _, _, leaf1] = platform.cpuid(1, 0);
+            let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
+            [eax, ebx, ecx & EXT1_ECX, edx & EXT1_EDX | mirror]
+        }
+        0x8000_0008 => {
+            let [eax, ..] = machine();
+            [eax, 0, 0, 0]
+        }
+        _ => [0; 4],
+    }
+}
+
+/// Hides XSAVE and what needs it: the kernel does not switch extended state yet.
+const fn xsave(ecx: u32) -> u32 {
+    ecx & !XSAVE_GROUP
+}
+
+/// Whether the guest's highest leaves, as shown, admit this one.
+fn in_range(platform: &impl Platform, wanted: u32) -> bool {
+    let base = wanted & 0x8000_0000;
+    let [max, ..] = platform.cpuid(base, 0);
+    wanted <= max
+}
+
+/// The hypervisor's own leaves (ABI).
+fn hypervisor(platform: &impl Platform, wanted: u32, subleaf: u32) -> [u32; 4] {
+    match wanted {
+        leaf::BASE => {
+            let [ebx, ecx, edx] = leaf::SIGNATURE;
+            [leaf::LAST, ebx, ecx, edx]
+        }
+        leaf::VERSION => [low_u32(crate::calls::version::VERSION), 0, 0, 0],
+        leaf::HYPERCALL_PAGE => [1, leaf::HYPERCALL_PAGE_MSR, leaf::FEATURE_PRESERVE_AD, 0],
+        leaf::PV_LIMITS if subleaf == 0 => {
+            let [bits, ..] = platform.cpuid(0x8000_0008, 0);
+            [0, bits & 0xff, 0, 0]
+        }
+        _ => [0; 4],
+    }
+}
+
+/// Our extension's leaf: signature and version, no features yet.
+fn extension() -> [u32; 4] {
+    let [ebx, ecx, edx] = leaf::EXTENSION_SIGNATURE;
+    [leaf::EXTENSION_BASE, ebx, ecx, edx]
+}

@@ -1,0 +1,73 @@
+//! A hypercall's way from registers to its handler and back.
+
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+
+use crate::calls;
+use crate::platform::Platform;
+use crate::system::{Context, SYSCALL_LENGTH};
+
+/// What a handler that did not fail asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reply {
+    /// The call is done, with this value.
+    Value(u64),
+    /// The call has used up its budget. It is executed again with these arguments as soon as
+    /// whatever is due has been served; the guest can't tell.
+    Again([u64; 6]),
+    /// The guest goes on with registers that the call has set: no value is stored.
+    Registers,
+}
+
+/// What a handler answers: a reply, or an error that becomes its negated number.
+pub type Answer = Result<Reply, Errno>;
+
+/// The answer 0.
+pub const DONE: Answer = Ok(Reply::Value(0));
+
+impl<P: Platform> Context<'_, P> {
+    /// Handles the hypercall that the registers describe and writes its result.
+    #[inline]
+    pub(crate) fn hypercall(&mut self) {
+        let answer = self.call(self.regs.rax, self.regs.hypercall_args());
+        match answer {
+            Ok(Reply::Value(value)) => self.regs.rax = value,
+            Ok(Reply::Again(args)) => {
+                self.regs.rip = self.regs.rip.wrapping_sub(SYSCALL_LENGTH);
+                self.regs.set_hypercall_args(args);
+            }
+            Ok(Reply::Registers) => {}
+            Err(errno) => self.regs.rax = errno.to_raw().cast_unsigned(),
+        }
+    }
+
+    /// One line per call that is implemented; all others are unknown, as on a hypervisor built
+    /// without them.
+    pub(crate) fn call(&mut self, number: u64, args: [u64; 6]) -> Answer {
+        let Some(call) = Hypercall::from_number(number) else {
+            return Err(Errno::ENOSYS);
+        };
+        match call {
+            Hypercall::SetTrapTable => calls::traps::set_trap_table(self, args),
+            Hypercall::StackSwitch => calls::traps::stack_switch(self, args),
+            Hypercall::SetCallbacks => calls::traps::set_callbacks(self, args),
+            Hypercall::CallbackOp => calls::traps::callback_op(self, args),
+            Hypercall::Iret => calls::traps::iret(self),
+            Hypercall::FpuTaskswitch => calls::cpu::fpu_taskswitch(self, args),
+            Hypercall::SetSegmentBase => calls::cpu::set_segment_base(self, args),
+            Hypercall::Multicall => calls::multicall::multicall(self, args),
+            Hypercall::UpdateVaMapping => calls::mmu::update_va_mapping(self, args),
+            Hypercall::XenVersion => calls::version::xen_version(self, args),
+            Hypercall::ConsoleIo => calls::console::console_io(self, args),
+            Hypercall::SchedOp => calls::sched::sched_op(self, args),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+/// The low 32 bits of a register: arguments truncate to their C type, as the ABI's do.
+#[must_use]
+pub const fn low_u32(register: u64) -> u32 {
+    let [a, b, c, d, ..] = register.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}

@@ -1,0 +1,151 @@
+//! What the kernel's decisions need of a machine, as one trait.
+//!
+//! The ring-0 binary implements it with real page tables and real instructions, the host tests with
+//! memory they can inspect. Everything takes `&self`: a platform is shared by all CPUs and does its
+//! own synchronisation where a method needs any. The trait is always monomorphised, never `dyn`, so
+//! in the release binary the seam costs nothing.
+//!
+//! The platform obeys; it does not decide. A frame number that reaches it has been checked against
+//! the frame table, a guest range against the address space's layout.
+
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU8, AtomicU64};
+
+use hypercall_abi::types::{Mfn, Pfn};
+
+use crate::cpu::{CpuId, CpuSet};
+use crate::frames::FrameTable;
+use crate::guest_memory::{GuestFault, GuestRange};
+
+/// One page-table frame. Entries are atomic: the guest's CPUs read them, set their accessed and
+/// dirty bits, and other CPUs of the kernel change them.
+pub type Table = [AtomicU64; 512];
+
+/// One frame that a guest shares with the kernel, byte by byte.
+pub type Bytes = [AtomicU8; 4096];
+
+/// There is no memory left for an object of the kernel's own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoMemory;
+
+/// What a CPU must forget of its cached translations.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flush {
+    /// One page of the current address space, global or not, at this linear address.
+    Page(u64),
+    /// Every translation of guest addresses, global ones and paging structures included.
+    All,
+}
+
+/// Why the machine stops running guests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MachineEnd {
+    /// The initial domain asked for power-off: the machine is switched off, with success.
+    PowerOff,
+    /// The initial domain asked for a reboot: the machine is reset.
+    Reboot,
+    /// The initial domain crashed or was ended: reported as failure.
+    GuestFailed,
+    /// The kernel was given an image, module or option it can't use: reported as refusal.
+    InputRefused,
+}
+
+/// Which hidden segment base of the running guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SegmentBase {
+    /// FS, the same in guest kernel and guest user mode.
+    Fs,
+    /// GS as the mode that is active now sees it.
+    GsActive,
+    /// GS of the other mode: what `swapgs` exchanges with the active one.
+    GsInactive,
+}
+
+/// The machine under the kernel.
+pub trait Platform: Sized + Send + Sync + 'static {
+    /// Shared owner of one kernel object, in whole pages of its own.
+    type Arc<T: Send + Sync + 'static>: Clone + Deref<Target = T> + Send + Sync;
+
+    /// Moves `value` into memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] when no free frame is left.
+    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Self::Arc<T>, NoMemory>;
+
+    /// The frame table of this machine.
+    fn frames(&self) -> &FrameTable;
+
+    // --- Contents of frames ---
+
+    /// The frame as a page table.
+    fn table(&self, mfn: Mfn) -> &Table;
+    /// The frame as bytes that a guest may change at any time.
+    fn bytes(&self, mfn: Mfn) -> &Bytes;
+    /// Fills the frame with zeros.
+    fn zero_frame(&self, mfn: Mfn);
+    /// Copies a whole frame.
+    fn copy_frame(&self, to: Mfn, from: Mfn);
+    /// Reads bytes of a frame; stops at the frame's end.
+    fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]);
+    /// Writes bytes of a frame; stops at the frame's end.
+    fn write_frame(&self, mfn: Mfn, offset: usize, from: &[u8]);
+    /// Writes the frame's entry of the machine-to-physical table.
+    fn set_m2p(&self, mfn: Mfn, pfn: Pfn);
+    /// Reads the frame's entry of the machine-to-physical table.
+    fn m2p(&self, mfn: Mfn) -> Pfn;
+    /// Copies the hypervisor's entries into the slots of a new L4 that belong to it.
+    fn fill_hypervisor_slots(&self, l4: &Table);
+
+    // --- The guest's addresses, as the current address space of this CPU maps them ---
+
+    /// Copies from the guest. On a fault, what was copied before it is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestFault`] with the address that can't be read.
+    fn read_guest(&self, from: GuestRange, into: &mut [u8]) -> Result<(), GuestFault>;
+    /// Copies to the guest. On a fault, bytes before the faulting one may have been written.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestFault`] with the address that can't be written.
+    fn write_guest(&self, to: GuestRange, from: &[u8]) -> Result<(), GuestFault>;
+
+    // --- CPUs ---
+
+    /// The CPU that executes this.
+    fn cpu(&self) -> CpuId;
+    /// One round of a waiting loop: pauses, and serves flush requests of other CPUs, without which
+    /// two CPUs could wait for each other for ever. Called with no lock held that a flush needs.
+    fn spin_wait(&self);
+    /// Forgets translations on this CPU.
+    fn flush_local(&self, flush: Flush);
+    /// Forgets translations on other CPUs and waits until they have; this CPU's bit is ignored.
+    fn flush_remote(&self, cpus: CpuSet, flush: Flush);
+    /// Makes `l4` this CPU's root. Forgets all but global translations of guest addresses, and those
+    /// too with `and_globals`.
+    fn load_root(&self, l4: Mfn, and_globals: bool);
+    /// Exchanges the active and the inactive GS base.
+    fn swap_gs(&self);
+    /// Writes a segment base of the running guest; `base` is canonical.
+    fn set_segment_base(&self, which: SegmentBase, base: u64);
+    /// Reads a segment base of the running guest.
+    fn segment_base(&self, which: SegmentBase) -> u64;
+    /// Loads a selector as the inactive GS, with the base its descriptor has; one that can't be
+    /// loaded becomes the null selector.
+    fn load_inactive_gs(&self, selector: u16);
+    /// Sets or clears CR0.TS: while it is set, the guest's use of the FPU faults.
+    fn set_task_switched(&self, set: bool);
+    /// Executes CPUID: eax, ebx, ecx, edx.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
+
+    // --- Console and end ---
+
+    /// Writes bytes to the console as they are, but for a carriage return before each line feed.
+    fn console_write(&self, bytes: &[u8]);
+    /// Takes received bytes from the console; returns how many.
+    fn console_read(&self, into: &mut [u8]) -> usize;
+    /// Ends the machine.
+    fn end(&self, end: MachineEnd) -> !;
+}

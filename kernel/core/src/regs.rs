@@ -1,0 +1,108 @@
+//! The registers of a guest, as entry code saves them.
+
+use hypercall_abi::layout::{FLAT_RING3_CS64, FLAT_RING3_DS};
+
+use crate::bounce::rflags;
+
+/// Guest registers on the kernel's stack: the first 168 bytes of the ABI's `cpu_user_regs`.
+///
+/// Entry code pushes them in this order and pops them again on the way out; whatever a handler
+/// changes here is what the guest continues with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct GuestRegs {
+    /// General register.
+    pub r15: u64,
+    /// General register.
+    pub r14: u64,
+    /// General register.
+    pub r13: u64,
+    /// General register.
+    pub r12: u64,
+    /// General register.
+    pub rbp: u64,
+    /// General register.
+    pub rbx: u64,
+    /// General register.
+    pub r11: u64,
+    /// General register.
+    pub r10: u64,
+    /// General register.
+    pub r9: u64,
+    /// General register.
+    pub r8: u64,
+    /// General register.
+    pub rax: u64,
+    /// General register.
+    pub rcx: u64,
+    /// General register.
+    pub rdx: u64,
+    /// General register.
+    pub rsi: u64,
+    /// General register.
+    pub rdi: u64,
+    /// The exception's error code; 0 where it has none.
+    pub error_code: u32,
+    /// How ring 0 was entered: an exception vector, or [`Self::SYSCALL`].
+    pub entry_vector: u32,
+    /// Next instruction.
+    pub rip: u64,
+    /// Code segment selector in the low 16 bits.
+    pub cs: u64,
+    /// Flags as the processor has them: IF is always set while a guest runs.
+    pub rflags: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Stack segment selector in the low 16 bits.
+    pub ss: u64,
+}
+
+impl GuestRegs {
+    /// Value of [`Self::entry_vector`] after a `syscall` instruction.
+    pub const SYSCALL: u32 = 0x100;
+
+    /// The arguments of a hypercall, first to sixth.
+    #[must_use]
+    pub const fn hypercall_args(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
+
+    /// Puts arguments where the guest's next `syscall` instruction will look for them.
+    pub const fn set_hypercall_args(&mut self, args: [u64; 6]) {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9] = args;
+    }
+
+    /// Lets the guest be left by the quick way where RIP and selectors allow it: RCX and R11 are
+    /// lost then. For handlers, which find both in their frame.
+    pub const fn leave_by_sysret(&mut self) {
+        self.entry_vector = Self::SYSCALL;
+    }
+
+    /// Lets the guest be left with every register as it is here.
+    pub const fn leave_by_iretq(&mut self) {
+        self.entry_vector = 0;
+    }
+
+    /// Whether the guest can be left by `sysret`: RCX and R11 may be lost, and the selectors are
+    /// those that `sysret` loads. RIP must be canonical, or the instruction faults in ring 0.
+    #[inline]
+    #[must_use]
+    pub fn can_leave_by_sysret(&self) -> bool {
+        /// RIPs below are canonical, and not so close to the hole that the next one would not be.
+        const LOWER_HALF: u64 = 0x0000_7fff_ffff_0000;
+        const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
+        self.entry_vector == Self::SYSCALL
+            && self.cs == u64::from(FLAT_RING3_CS64)
+            && self.ss == u64::from(FLAT_RING3_DS)
+            && (self.rip < LOWER_HALF || self.rip >= UPPER_HALF)
+            && self.rflags & (rflags::TF | rflags::RF | rflags::VM) == 0
+    }
+
+    /// Whether 64-bit code runs, as far as the flat selectors tell.
+    #[must_use]
+    pub fn is_flat_64(&self) -> bool {
+        self.cs & 0xffff == u64::from(FLAT_RING3_CS64)
+    }
+}
+
+const _: () = assert!(size_of::<GuestRegs>() == 168);

@@ -1,0 +1,152 @@
+//! The whole system: what happens on each way into ring 0, until the way out.
+
+use crate::crash;
+use crate::domain::{Domain, ShutdownReason};
+use crate::platform::{MachineEnd, Platform};
+use crate::regs::GuestRegs;
+use crate::trap::Exception;
+use crate::vcpu::{Handler, Vcpu};
+
+/// Length of the `syscall` instruction. Unit: bytes.
+pub(crate) const SYSCALL_LENGTH: u64 = 2;
+
+/// Reasons of `sched_op(shutdown)` with a meaning for the machine when the initial domain ends.
+mod reason {
+    pub(super) const POWER_OFF: u32 = 0;
+    pub(super) const REBOOT: u32 = 1;
+    pub(super) const CRASH: u32 = 3;
+}
+
+/// Everything the kernel knows.
+#[derive(Debug)]
+pub struct System<P: Platform> {
+    /// The machine.
+    pub platform: P,
+    /// What guests are told about the hypervisor.
+    pub identity: Identity,
+}
+
+/// What guests are told about the hypervisor itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The kernel's command line.
+    pub command_line: &'static str,
+    /// Revision the kernel was built from.
+    pub changeset: &'static str,
+    /// Compiler that built it.
+    pub compiler: &'static str,
+}
+
+/// A vCPU that a CPU is running, with its domain.
+#[derive(Debug)]
+pub struct Running<P: Platform> {
+    /// The domain.
+    pub domain: P::Arc<Domain>,
+    /// The vCPU.
+    pub vcpu: P::Arc<Vcpu>,
+}
+
+/// One entry into ring 0 from a guest: who, and its registers.
+pub struct Context<'a, P: Platform> {
+    /// The system.
+    pub system: &'a System<P>,
+    /// The domain that entered.
+    pub domain: &'a Domain,
+    /// Its vCPU.
+    pub vcpu: &'a Vcpu,
+    /// Its registers, with which it continues.
+    pub regs: &'a mut GuestRegs,
+}
+
+impl<P: Platform> System<P> {
+    /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
+    pub fn syscall(&self, running: &Running<P>, regs: &mut GuestRegs) {
+        let mut cx = self.context(running, regs);
+        if cx.vcpu.in_kernel_mode() {
+            cx.hypercall();
+        } else {
+            cx.user_syscall();
+        }
+        cx.before_resume();
+    }
+
+    /// A guest raised an exception.
+    pub fn exception(&self, running: &Running<P>, regs: &mut GuestRegs, exception: Exception) {
+        let mut cx = self.context(running, regs);
+        cx.exception(exception);
+        cx.before_resume();
+    }
+
+    /// A guest was interrupted by something that does not concern it.
+    pub fn interrupted(&self, running: &Running<P>, regs: &mut GuestRegs) {
+        self.context(running, regs).before_resume();
+    }
+
+    /// Makes a vCPU's kernel address space this CPU's.
+    pub fn load_address_space(&self, running: &Running<P>) {
+        running.domain.memory.dirty().enter(self.platform.cpu());
+        if let Some(root) = running.vcpu.roots.kernel() {
+            self.platform.load_root(root, true);
+        }
+    }
+
+    fn context<'a>(&'a self, running: &'a Running<P>, regs: &'a mut GuestRegs) -> Context<'a, P> {
+        Context { system: self, domain: &running.domain, vcpu: &running.vcpu, regs }
+    }
+
+    /// The initial domain's end is the machine's.
+    fn initial_domain_ended(&self, why: ShutdownReason) -> ! {
+        let end = match why.0 {
+            reason::POWER_OFF => MachineEnd::PowerOff,
+            reason::REBOOT => MachineEnd::Reboot,
+            _ => MachineEnd::GuestFailed,
+        };
+        self.platform.end(end)
+    }
+}
+
+impl<P: Platform> Context<'_, P> {
+    /// What must be settled before the guest goes on: whether it may go on at all, and whether an
+    /// event is to be delivered first.
+    #[inline]
+    fn before_resume(&mut self) {
+        if self.vcpu.info(&self.system.platform).wants_upcall() {
+            self.deliver_upcall();
+        }
+        if let Some(why) = self.domain.shutdown_reason(&self.system.platform) {
+            self.system.initial_domain_ended(why);
+        }
+    }
+
+    fn deliver_upcall(&mut self) {
+        let handler = self.vcpu.state.lock(&self.system.platform).event;
+        if let Err(error) = self.bounce(handler, None) {
+            self.crash(format_args!("an event is pending and not masked, but {error}"));
+        }
+    }
+
+    /// User mode executed `syscall`: enters the kernel's handler. A kernel without one gets an
+    /// invalid-opcode exception for the instruction.
+    fn user_syscall(&mut self) {
+        let handler = self.vcpu.state.lock(&self.system.platform).syscall;
+        if handler.is_set() {
+            self.bounce_or_crash(handler, None);
+        } else {
+            self.regs.rip = self.regs.rip.wrapping_sub(SYSCALL_LENGTH);
+            self.inject(crate::trap::INVALID_OPCODE, None);
+        }
+    }
+
+    /// Enters a handler; a guest that can't be entered ends.
+    pub(crate) fn bounce_or_crash(&mut self, handler: Handler, error_code: Option<u32>) {
+        if let Err(error) = self.bounce(handler, error_code) {
+            self.crash(format_args!("{error}"));
+        }
+    }
+
+    /// Ends the domain because of what its vCPU did, with a dump of its state.
+    pub(crate) fn crash(&mut self, why: core::fmt::Arguments<'_>) {
+        crash::dump(self, why);
+        self.domain.shut_down(&self.system.platform, ShutdownReason(reason::CRASH));
+    }
+}

@@ -1,0 +1,134 @@
+//! Exceptions a guest raises.
+
+use hypercall_abi::layout::FORCED_EMULATION_PREFIX;
+
+use crate::guest_memory::GuestRange;
+use crate::platform::Platform;
+use crate::system::Context;
+
+/// An exception as the processor reported it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exception {
+    /// Vector.
+    pub vector: u8,
+    /// Error code; 0 where the vector has none.
+    pub error_code: u32,
+    /// Faulting linear address of a page fault, else 0.
+    pub address: u64,
+}
+
+/// Invalid opcode.
+pub const INVALID_OPCODE: u8 = 6;
+const DEVICE_NOT_AVAILABLE: u8 = 7;
+const PAGE_FAULT: u8 = 14;
+
+/// Bit of a page fault's error code: user mode.
+const FAULT_USER: u32 = 1 << 2;
+
+/// The only instruction that may follow the forced-emulation prefix.
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+
+impl<P: Platform> Context<'_, P> {
+    /// Handles an exception of the guest: emulates what is ours to emulate, and gives the guest's
+    /// kernel the rest.
+    pub(crate) fn exception(&mut self, exception: Exception) {
+        match exception.vector {
+            INVALID_OPCODE if self.forced_cpuid() => {}
+            DEVICE_NOT_AVAILABLE => self.device_not_available(),
+            PAGE_FAULT => self.page_fault(exception),
+            vector => self.inject(vector, has_error_code(vector).then_some(exception.error_code)),
+        }
+    }
+
+    /// Enters the guest's handler for an exception. A guest without one ends.
+    pub(crate) fn inject(&mut self, vector: u8, error_code: Option<u32>) {
+        let handler = self.vcpu.state.lock(&self.system.platform).traps.get(vector);
+        if let Err(error) = self.bounce(handler, error_code) {
+            self.crash(format_args!(
+                "exception {vector} ({}), error code {:#x}, and {error}",
+                name(vector),
+                error_code.unwrap_or(0),
+            ));
+        }
+    }
+
+    /// The guest used the FPU while its virtual CR0.TS was set. The exception clears it, so that
+    /// the handler can use the FPU at once.
+    fn device_not_available(&mut self) {
+        self.vcpu.state.lock(&self.system.platform).task_switched = false;
+        self.system.platform.set_task_switched(false);
+        self.inject(DEVICE_NOT_AVAILABLE, None);
+    }
+
+    /// A page fault that is the guest's. The processor saw ring 3 in any case; the guest is told
+    /// which of its own modes it was.
+    fn page_fault(&mut self, exception: Exception) {
+        let user = if self.vcpu.in_kernel_mode() { 0 } else { FAULT_USER };
+        let code = exception.error_code & !FAULT_USER | user;
+        self.vcpu.info(&self.system.platform).set_cr2(exception.address);
+        self.inject(PAGE_FAULT, Some(code));
+    }
+
+    /// Emulates CPUID behind the forced-emulation prefix. False if that is not what is at RIP.
+    fn forced_cpuid(&mut self) -> bool {
+        let mut prefix = [0; FORCED_EMULATION_PREFIX.len()];
+        let mut instruction = [0; CPUID.len()];
+        let at = self.regs.rip;
+        let behind = at.wrapping_add(FORCED_EMULATION_PREFIX.len() as u64);
+        if !self.fetch(at, &mut prefix)
+            || prefix != FORCED_EMULATION_PREFIX
+            || !self.fetch(behind, &mut instruction)
+            || instruction != CPUID
+        {
+            return false;
+        }
+        let [eax, ebx, ecx, edx] = self.guest_cpuid();
+        self.regs.rax = u64::from(eax);
+        self.regs.rbx = u64::from(ebx);
+        self.regs.rcx = u64::from(ecx);
+        self.regs.rdx = u64::from(edx);
+        self.regs.rip = behind.wrapping_add(CPUID.len() as u64);
+        true
+    }
+
+    /// Reads instruction bytes of the guest; false if they can't be read.
+    fn fetch(&self, at: u64, into: &mut [u8]) -> bool {
+        GuestRange::new(at, into.len())
+            .and_then(|range| self.system.platform.read_guest(range, into))
+            .is_ok()
+    }
+}
+
+/// Whether the processor pushes an error code for the vector.
+#[must_use]
+pub const fn has_error_code(vector: u8) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21)
+}
+
+/// What the manuals call a vector.
+#[must_use]
+pub const fn name(vector: u8) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug",
+        2 => "non-maskable interrupt",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range exceeded",
+        6 => "invalid opcode",
+        7 => "device not available",
+        8 => "double fault",
+        10 => "invalid TSS",
+        11 => "segment not present",
+        12 => "stack-segment fault",
+        13 => "general protection",
+        14 => "page fault",
+        16 => "x87 floating-point error",
+        17 => "alignment check",
+        18 => "machine check",
+        19 => "SIMD floating-point error",
+        20 => "virtualization",
+        21 => "control protection",
+        _ => "no exception",
+    }
+}

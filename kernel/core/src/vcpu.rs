@@ -1,0 +1,239 @@
+//! A virtual CPU: what the kernel keeps of it besides the registers of the moment.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use hypercall_abi::trap::TrapInfo;
+use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
+
+use crate::lock::Lock;
+use crate::mm::VcpuRoots;
+use crate::platform::Platform;
+
+/// Where a guest wants to be entered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Handler {
+    /// Address; 0: none.
+    pub address: u64,
+    /// Code segment, with ring 3's privilege bits.
+    pub cs: u16,
+    /// Starts with events masked.
+    pub masks_events: bool,
+    /// The highest ring whose `int n` may reach it. Guest user mode counts as 3, kernel as 0... all
+    /// code of a 64-bit guest runs in ring 3, so 3 admits both and less admits the kernel alone.
+    pub ring: u8,
+}
+
+impl Handler {
+    /// A callback in the flat kernel segment.
+    #[must_use]
+    pub const fn callback(address: u64, masks_events: bool) -> Self {
+        Self { address, cs: FLAT_KERNEL_CS, masks_events, ring: 0 }
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        self.address != 0
+    }
+}
+
+/// The virtual interrupt table (ABI: `set_trap_table`), one handler per vector.
+#[derive(Debug)]
+pub struct TrapTable {
+    address: [u64; 256],
+    cs: [u16; 256],
+    flags: [u8; 256],
+}
+
+impl TrapTable {
+    const EMPTY: Self = Self { address: [0; 256], cs: [0; 256], flags: [0; 256] };
+
+    /// The handler of a vector.
+    #[must_use]
+    pub fn get(&self, vector: u8) -> Handler {
+        let at = usize::from(vector);
+        let flags = self.flags.get(at).copied().unwrap_or(0);
+        Handler {
+            address: self.address.get(at).copied().unwrap_or(0),
+            cs: self.cs.get(at).copied().unwrap_or(0),
+            masks_events: flags & TrapInfo::MASK_EVENTS != 0,
+            ring: flags & TrapInfo::DPL_MASK,
+        }
+    }
+
+    /// Sets one row. The selector gets ring 3's privilege bits.
+    pub fn set(&mut self, row: &TrapInfo) {
+        let at = usize::from(row.vector);
+        if let (Some(address), Some(cs), Some(flags)) =
+            (self.address.get_mut(at), self.cs.get_mut(at), self.flags.get_mut(at))
+        {
+            *address = row.address;
+            *cs = row.cs | 3;
+            *flags = row.flags;
+        }
+    }
+
+    /// Removes every handler.
+    pub fn clear(&mut self) {
+        *self = Self::EMPTY;
+    }
+}
+
+/// The entry points and privileges of a vCPU. Only the CPU that runs the vCPU changes them, or
+/// whoever holds it stopped.
+#[derive(Debug)]
+pub struct State {
+    /// Handlers of exceptions and `int n`.
+    pub traps: TrapTable,
+    /// Event upcall; always masks events.
+    pub event: Handler,
+    /// Entered when a selector can't be loaded on the way to the guest.
+    pub failsafe: Handler,
+    /// `syscall` in 64-bit user mode.
+    pub syscall: Handler,
+    /// `syscall` in 32-bit user mode.
+    pub syscall32: Handler,
+    /// `sysenter` in user mode.
+    pub sysenter: Handler,
+    /// Non-maskable interrupt.
+    pub nmi: u64,
+    /// Stack segment of entries from user mode, with ring 3's privilege bits.
+    pub kernel_ss: u16,
+    /// Stack pointer of entries from user mode.
+    pub kernel_sp: u64,
+    /// Virtual I/O privilege level, in the bits of RFLAGS where IOPL is.
+    pub iopl: u64,
+    /// Whether the guest set the virtual CR0.TS.
+    pub task_switched: bool,
+}
+
+/// One virtual CPU.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// Its number within its domain.
+    pub id: VcpuId,
+    /// Its page-table roots.
+    pub roots: VcpuRoots,
+    kernel_mode: AtomicBool,
+    /// Machine address of its `vcpu_info`.
+    info: AtomicU64,
+    /// Everything the fast paths don't need.
+    pub state: Lock<State>,
+}
+
+impl Vcpu {
+    /// A vCPU in kernel mode that has no handlers, with its information at byte `info_offset` of
+    /// frame `info`.
+    #[must_use]
+    pub fn new(id: VcpuId, roots: VcpuRoots, info: Mfn, info_offset: u64) -> Self {
+        Self {
+            id,
+            roots,
+            kernel_mode: AtomicBool::new(true),
+            info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
+            state: Lock::new(State {
+                traps: TrapTable::EMPTY,
+                event: Handler::default(),
+                failsafe: Handler::default(),
+                syscall: Handler::default(),
+                syscall32: Handler::default(),
+                sysenter: Handler::default(),
+                nmi: 0,
+                kernel_ss: FLAT_KERNEL_SS,
+                kernel_sp: 0,
+                iopl: 0,
+                task_switched: false,
+            }),
+        }
+    }
+
+    /// Whether the guest's kernel runs, not its user mode.
+    #[inline]
+    #[must_use]
+    pub fn in_kernel_mode(&self) -> bool {
+        self.kernel_mode.load(Ordering::Relaxed)
+    }
+
+    /// Notes which mode runs; who calls it also changes the root table and GS.
+    pub fn set_kernel_mode(&self, kernel: bool) {
+        self.kernel_mode.store(kernel, Ordering::Relaxed);
+    }
+
+    /// Moves the vCPU's information to a byte of a frame.
+    pub fn set_info(&self, frame: Mfn, offset: u64) {
+        self.info.store(frame.0.wrapping_shl(PAGE_SHIFT) | offset, Ordering::Release);
+    }
+
+    /// The information that vCPU and kernel share.
+    #[inline]
+    pub fn info<'a, P: Platform>(&self, platform: &'a P) -> VcpuInfoPage<'a, P> {
+        let at = self.info.load(Ordering::Acquire);
+        VcpuInfoPage {
+            platform,
+            frame: Mfn(at.wrapping_shr(PAGE_SHIFT)),
+            offset: usize::try_from(at).unwrap_or(0) % PAGE_SIZE,
+        }
+    }
+}
+
+/// The fields of `vcpu_info` that the kernel reads and writes, in a page the guest writes too.
+#[derive(Debug)]
+pub struct VcpuInfoPage<'a, P: Platform> {
+    platform: &'a P,
+    frame: Mfn,
+    offset: usize,
+}
+
+/// Offsets in `vcpu_info`. ABI: `struct vcpu_info`.
+const UPCALL_PENDING: usize = 0;
+const UPCALL_MASK: usize = 1;
+const CR2: usize = 16;
+
+impl<P: Platform> VcpuInfoPage<'_, P> {
+    /// Whether the guest has masked upcalls: its interrupt flag, inverted.
+    #[inline]
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.byte(UPCALL_MASK) != 0
+    }
+
+    /// Masks or unmasks upcalls.
+    #[inline]
+    pub fn set_masked(&self, masked: bool) {
+        if let Some(byte) = self.cell(UPCALL_MASK) {
+            byte.store(u8::from(masked), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an upcall is to be delivered now.
+    #[inline]
+    #[must_use]
+    pub fn wants_upcall(&self) -> bool {
+        self.byte(UPCALL_PENDING) != 0 && !self.is_masked()
+    }
+
+    /// Tells the guest the address of a page fault.
+    pub fn set_cr2(&self, address: u64) {
+        let at = self.offset.saturating_add(CR2);
+        self.platform.write_frame(self.frame, at, &address.to_le_bytes());
+    }
+
+    /// The address the guest was told last, or what it wrote there.
+    #[must_use]
+    pub fn cr2(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.platform.read_frame(self.frame, self.offset.saturating_add(CR2), &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    #[inline]
+    fn byte(&self, field: usize) -> u8 {
+        self.cell(field).map_or(0, |byte| byte.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn cell(&self, field: usize) -> Option<&core::sync::atomic::AtomicU8> {
+        self.platform.bytes(self.frame).get(self.offset.saturating_add(field))
+    }
+}

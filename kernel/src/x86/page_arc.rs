@@ -1,0 +1,80 @@
+//! Shared owners of kernel objects, each in frames of its own.
+
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use hypercall_abi::types::{Mfn, PAGE_SIZE};
+use kernel_core::platform::{NoMemory, Platform};
+
+use super::frame;
+use super::platform::X86;
+
+/// A counted reference to a `T` in a frame of its own. The last one frees the frame.
+#[derive(Debug)]
+pub(crate) struct PageArc<T: Send + Sync + 'static> {
+    shared: NonNull<Shared<T>>,
+}
+
+/// What lies at the start of the frame.
+#[derive(Debug)]
+struct Shared<T> {
+    references: AtomicUsize,
+    frame: Mfn,
+    value: T,
+}
+
+// SAFETY: the value is shared by reference and dropped by whoever is last: it is Send and Sync.
+unsafe impl<T: Send + Sync> Send for PageArc<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for PageArc<T> {}
+
+impl<T: Send + Sync> PageArc<T> {
+    const FITS: () = assert!(size_of::<Shared<T>>() <= PAGE_SIZE && align_of::<T>() <= PAGE_SIZE);
+
+    /// Moves `value` into a frame of its own.
+    pub(super) fn new(platform: &X86, value: T) -> Result<Self, NoMemory> {
+        let () = Self::FITS;
+        let mfn = platform.frames().alloc_kernel(platform, 1)?;
+        let shared = frame::place::<Shared<T>>(mfn);
+        // SAFETY: the frame was free, is mapped writable, page-aligned, and large enough (`FITS`).
+        unsafe { shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value }) };
+        // SAFETY: addresses of the direct map are not null.
+        Ok(Self { shared: unsafe { NonNull::new_unchecked(shared) } })
+    }
+
+    fn shared(&self) -> &Shared<T> {
+        // SAFETY: initialised by `new`, and freed only with the last reference.
+        unsafe { self.shared.as_ref() }
+    }
+}
+
+impl<T: Send + Sync> Deref for PageArc<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.shared().value
+    }
+}
+
+impl<T: Send + Sync> Clone for PageArc<T> {
+    fn clone(&self) -> Self {
+        let before = self.shared().references.fetch_add(1, Ordering::Relaxed);
+        assert!(before < usize::MAX / 2, "references of a kernel object ran over");
+        Self { shared: self.shared }
+    }
+}
+
+impl<T: Send + Sync> Drop for PageArc<T> {
+    fn drop(&mut self) {
+        if self.shared().references.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        // Whatever other owners did to the value happened before it is dropped.
+        fence(Ordering::Acquire);
+        let frame = self.shared().frame;
+        // SAFETY: this was the last reference, and nobody uses the value any more.
+        unsafe { self.shared.drop_in_place() };
+        super::guest::free_kernel_frame(frame);
+    }
+}

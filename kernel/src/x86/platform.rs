@@ -1,0 +1,210 @@
+//! The machine, as the kernel core sees it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::layout::INVALID_M2P_ENTRY;
+use hypercall_abi::types::{Mfn, Pfn};
+use kernel_core::cpu::{CpuId, CpuSet};
+use kernel_core::frames::FrameTable;
+use kernel_core::guest_memory::{GuestFault, GuestRange};
+use kernel_core::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
+use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase};
+use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
+
+use super::exit::{self, Outcome};
+use super::layout::{FIRST_SLOT, SLOTS};
+use super::page_arc::PageArc;
+use super::{copy, fpu, frame, paging, percpu, phys};
+
+const PAGE: u64 = 4096;
+
+/// The one implementation of [`Platform`] that is a machine.
+#[derive(Debug)]
+pub(crate) struct X86 {
+    frames: FrameTable,
+}
+
+
+impl X86 {
+    /// The machine with this frame table.
+    pub(crate) const fn new(frames: FrameTable) -> Self {
+        Self { frames }
+    }
+}
+
+fn m2p_entry(mfn: Mfn) -> Option<&'static AtomicU64> {
+    paging::machine_to_physical().get(usize::try_from(mfn.0).ok()?)
+}
+
+/// Physical address of a frame that exists; a frame number that does not is a broken invariant of
+/// the core.
+fn address(mfn: Mfn) -> u64 {
+    mfn.0 * PAGE
+}
+
+impl Platform for X86 {
+    type Arc<T: Send + Sync + 'static> = PageArc<T>;
+
+    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<PageArc<T>, NoMemory> {
+        PageArc::new(self, value)
+    }
+
+    fn frames(&self) -> &FrameTable {
+        &self.frames
+    }
+
+    fn table(&self, mfn: Mfn) -> &Table {
+        frame::table(mfn)
+    }
+
+    fn bytes(&self, mfn: Mfn) -> &Bytes {
+        frame::bytes(mfn)
+    }
+
+    fn zero_frame(&self, mfn: Mfn) {
+        frame::zero(mfn);
+    }
+
+    fn copy_frame(&self, to: Mfn, from: Mfn) {
+        frame::copy(to, from);
+    }
+
+    fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
+        frame::read(mfn, offset, into);
+    }
+
+    fn write_frame(&self, mfn: Mfn, offset: usize, from: &[u8]) {
+        frame::write(mfn, offset, from);
+    }
+
+    fn set_m2p(&self, mfn: Mfn, pfn: Pfn) {
+        if let Some(entry) = m2p_entry(mfn) {
+            entry.store(pfn.0, Ordering::Relaxed);
+        }
+    }
+
+    fn m2p(&self, mfn: Mfn) -> Pfn {
+        Pfn(m2p_entry(mfn).map_or(INVALID_M2P_ENTRY, |entry| entry.load(Ordering::Relaxed)))
+    }
+
+    fn fill_hypervisor_slots(&self, l4: &Table) {
+        let ours = phys::table(paging::root());
+        for slot in FIRST_SLOT..FIRST_SLOT + SLOTS {
+            l4[slot].store(ours[slot].load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn read_guest(&self, from: GuestRange, into: &mut [u8]) -> Result<(), GuestFault> {
+        let left = copy::from_guest(into, from.start());
+        fault_unless_done(from, left)
+    }
+
+    fn write_guest(&self, to: GuestRange, from: &[u8]) -> Result<(), GuestFault> {
+        let left = copy::to_guest(to.start(), from);
+        fault_unless_done(to, left)
+    }
+
+    fn cpu(&self) -> CpuId {
+        let number = u8::try_from(percpu::current().id()).ok();
+        number.and_then(CpuId::new).unwrap_or(CpuId::BOOT)
+    }
+
+    fn spin_wait(&self) {
+        core::hint::spin_loop();
+    }
+
+    fn flush_local(&self, flush: Flush) {
+        match flush {
+            Flush::Page(address) => tlb::flush(VirtAddr::new_truncate(address)),
+            Flush::All => flush_with_globals(),
+        }
+    }
+
+    fn flush_remote(&self, cpus: CpuSet, _flush: Flush) {
+        assert!(cpus.without(self.cpu()).is_empty(), "guests run on the boot CPU alone");
+    }
+
+    fn load_root(&self, l4: Mfn, and_globals: bool) {
+        let frame = PhysFrame::containing_address(PhysAddr::new_truncate(address(l4)));
+        // SAFETY: a validated L4 of the running guest, with the hypervisor's slots filled in: what
+        // ring 0 uses is mapped in it as in any other.
+        unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+        if and_globals {
+            flush_with_globals();
+        }
+    }
+
+    fn swap_gs(&self) {
+        // SAFETY: ring 0 does not use GS.
+        unsafe { core::arch::asm!("swapgs", options(nostack, preserves_flags)) };
+    }
+
+    fn set_segment_base(&self, which: SegmentBase, base: u64) {
+        let base = VirtAddr::new_truncate(base);
+        match which {
+            SegmentBase::Fs => FsBase::write(base),
+            SegmentBase::GsActive => GsBase::write(base),
+            SegmentBase::GsInactive => KernelGsBase::write(base),
+        }
+    }
+
+    fn segment_base(&self, which: SegmentBase) -> u64 {
+        match which {
+            SegmentBase::Fs => FsBase::read(),
+            SegmentBase::GsActive => GsBase::read(),
+            SegmentBase::GsInactive => KernelGsBase::read(),
+        }
+        .as_u64()
+    }
+
+    fn load_inactive_gs(&self, selector: u16) {
+        super::segment::load_inactive_gs(selector);
+    }
+
+    fn set_task_switched(&self, set: bool) {
+        fpu::set_task_switched(set);
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let answer = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+
+    fn console_write(&self, bytes: &[u8]) {
+        crate::log::guest_output(bytes);
+    }
+
+    fn console_read(&self, into: &mut [u8]) -> usize {
+        crate::log::input(into)
+    }
+
+    fn end(&self, end: MachineEnd) -> ! {
+        match end {
+            MachineEnd::PowerOff => exit::exit(Outcome::Success),
+            MachineEnd::Reboot => exit::reset(),
+            MachineEnd::GuestFailed => exit::exit(Outcome::GuestCrashed),
+            MachineEnd::InputRefused => exit::exit(Outcome::InputRefused),
+        }
+    }
+}
+
+fn fault_unless_done(range: GuestRange, left: usize) -> Result<(), GuestFault> {
+    if left == 0 {
+        Ok(())
+    } else {
+        let done = range.len().saturating_sub(left) as u64;
+        Err(GuestFault { address: range.start().wrapping_add(done) })
+    }
+}
+
+/// Forgets every translation, global ones included: clearing CR4.PGE does.
+fn flush_with_globals() {
+    let flags = Cr4::read();
+    // SAFETY: only PGE changes, and is set again below.
+    unsafe { Cr4::write(flags - Cr4Flags::PAGE_GLOBAL) };
+    // SAFETY: the flags that were in force before.
+    unsafe { Cr4::write(flags) };
+}
