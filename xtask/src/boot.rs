@@ -29,7 +29,9 @@ pub(crate) enum End {
     HypervisorFailed,
     /// The time was over before anything ended.
     Hang,
-    /// QEMU ended in a way that says nothing about the guest: a user quit, or a wrong option.
+    /// The user ended QEMU.
+    Quit,
+    /// QEMU ended in a way that says nothing about the guest, such as for a wrong option.
     Qemu(ExitStatus),
 }
 
@@ -49,6 +51,7 @@ impl fmt::Display for End {
             Self::Refused => to.write_str("the hypervisor refused what it was given"),
             Self::HypervisorFailed => to.write_str("the hypervisor failed"),
             Self::Hang => to.write_str("the machine hung"),
+            Self::Quit => to.write_str("QEMU was ended before the guest"),
             Self::Qemu(status) => write!(to, "QEMU ended by itself ({status})"),
         }
     }
@@ -97,11 +100,11 @@ pub(crate) fn boot(
         Some(End::Hang) => session.registers(),
         _ => String::new(),
     };
-    let status = session.stop(verdict.is_some())?;
+    let status = session.stop(verdict.is_some(), watch)?;
     session.console.finish();
-    let end = verdict.unwrap_or_else(|| session.judge(machine.system, status));
+    let end = verdict.unwrap_or_else(|| session.judge(machine.system, watch, status));
     let mut report = String::new();
-    if !end.is_success() {
+    if !end.is_success() && end != End::Quit {
         report = session.report(machine, &end, started, &hang_report)?;
     }
     Ok(Record { end, console: session.console, report, duration: started.elapsed() })
@@ -176,7 +179,8 @@ impl Session {
             }
             if machine.system == System::Xen {
                 let fresh = self.console.lines().get(before..).unwrap_or_default();
-                if let Some(end) = fresh.iter().find_map(xen_end) {
+                if let Some(end) = fresh.iter().find_map(|line| xen_end(line, self.console.lines()))
+                {
                     return Ok(Some(end));
                 }
             }
@@ -192,16 +196,20 @@ impl Session {
     }
 
     /// Ends QEMU, unless it ends by itself, and waits until it is gone.
-    fn stop(&mut self, by_force: bool) -> Result<ExitStatus> {
-        if by_force && Monitor::connect(&self.scratch).and_then(|mut qemu| qemu.quit()).is_err() {
-            // It is on its way out already, or deaf.
+    fn stop(&mut self, by_force: bool, watch: Watch) -> Result<ExitStatus> {
+        // Only QEMU itself can put a terminal back as it was. It may be slow to hear us while a
+        // machine keeps it busy, so nobody else waits for that.
+        let asked = by_force
+            && watch == Watch::Terminal
+            && Monitor::connect(&self.scratch).and_then(|mut qemu| qemu.quit()).is_ok();
+        if by_force && !asked {
             let _gone = self.qemu.kill();
         }
         Ok(self.qemu.wait()?)
     }
 
     /// How the boot ended, when QEMU ended by itself.
-    fn judge(&self, system: System, status: ExitStatus) -> End {
+    fn judge(&self, system: System, watch: Watch, status: ExitStatus) -> End {
         // `isa-debug-exit` ends QEMU with twice the value written, plus one.
         match (system, status.code()) {
             (System::Paravane, Some(33)) => End::Success,
@@ -211,6 +219,7 @@ impl Session {
             // A triple fault resets the machine as an orderly reboot does.
             (System::Paravane, Some(0)) if self.triple_fault().is_some() => End::HypervisorFailed,
             (System::Paravane, Some(0)) if !self.console.lines().is_empty() => End::Reboot,
+            (_, Some(0)) if watch == Watch::Terminal => End::Quit,
             _ => End::Qemu(status),
         }
     }
@@ -255,8 +264,9 @@ impl Session {
 ///
 /// QEMU's exit status tells nothing on Xen: a power-off halts the CPUs for ever, and a reboot, a
 /// crashed initial domain (after five seconds) and a failed Xen all reset the machine. These lines
-/// are printed at Xen's level `warning` and above.
-fn xen_end(line: &Line) -> Option<End> {
+/// are printed at Xen's level `warning` and above. When Xen gives up before it starts the guest, it
+/// has refused the guest, or the machine.
+fn xen_end(line: &Line, all: &[Line]) -> Option<End> {
     if line.source != Source::Hypervisor {
         return None;
     }
@@ -267,10 +277,9 @@ fn xen_end(line: &Line) -> Option<End> {
         Some(End::Reboot)
     } else if text.starts_with("Hardware Dom0 ") {
         Some(End::GuestFailed)
-    } else if text.starts_with("Could not construct domain 0") {
-        Some(End::Refused)
     } else if text.starts_with("Reboot in five seconds") {
-        Some(End::HypervisorFailed)
+        let started = all.iter().any(|line| line.text.ends_with(" init memory"));
+        Some(if started { End::HypervisorFailed } else { End::Refused })
     } else {
         None
     }

@@ -42,16 +42,18 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    eprintln!("{}", machine.by_hand(&scratch)?);
+    let by_hand = machine.by_hand(&scratch)?;
+    eprintln!("{by_hand}");
     if watch == Watch::Terminal {
         say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
     }
     let mut symbols = Symbols::of(&machine);
     let note = &mut |line: &str| symbols.note(line);
     let record = boot::boot(&machine, watch, options.verbose, &scratch, note)?;
-    let _kept = std::fs::remove_dir_all(&scratch);
     if !record.end.is_success() {
         eprint!("{}", record.report);
+    } else if !by_hand.starts_with("cd ") {
+        let _kept = std::fs::remove_dir_all(&scratch);
     }
     say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
     Ok(exit_code(&record.end))
@@ -61,7 +63,7 @@ fn exit_code(end: &End) -> ExitCode {
     ExitCode::from(match end {
         End::Success | End::Reboot => 0,
         End::GuestFailed => 1,
-        End::Qemu(_) => 2,
+        End::Quit | End::Qemu(_) => 2,
         End::Refused => 3,
         End::HypervisorFailed => 4,
         End::Hang => 5,
