@@ -182,7 +182,7 @@ pub struct EventStatus {
 }
 
 abi_layout! { EventStatus = "struct evtchn_status", size 24, align 4 {
-    dom @ 0, pad0 = "" @ 2, port @ 4, status @ 8, vcpu @ 12, detail = "u" @ 16, remote_port =
+    dom @ 0, pad0 = "" @ 2, port @ 4, status @ 8, vcpu @ 12, detail = "u.pirq" @ 16, remote_port =
     "u.interdomain.port" @ 20,
 }}
 

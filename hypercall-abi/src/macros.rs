@@ -1,4 +1,4 @@
-//! The macros behind the tables: sub-ops, hypercalls are in `call`, and checked layouts here.
+//! The macros behind the tables. That of the hypercalls stands with its table, in `call`.
 
 /// Checks a structure's size, alignment and every field offset at compile time, and describes them
 /// as data in the associated constant `LAYOUT`.
@@ -28,6 +28,7 @@ macro_rules! abi_layout {
                     name: stringify!($field),
                     c_path: abi_layout!(@path $field $($path)?),
                     offset: $offset,
+                    size: $crate::structure::field_size(|it: &$name| &it.$field),
                 }),*],
             };
         }

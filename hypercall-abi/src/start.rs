@@ -276,8 +276,22 @@ pub struct VgaConsoleLfb {
     pub lfb_base: u32,
     /// Unit: 64 KiB with VESA, bytes with EFI.
     pub lfb_size: u32,
-    /// Position and size of red, green, blue and the unused part. Unit: bits.
-    pub channels: [u8; 8],
+    /// Where red is in a pixel. Unit: bits.
+    pub red_pos: u8,
+    /// How wide red is. Unit: bits.
+    pub red_size: u8,
+    /// Where green is in a pixel. Unit: bits.
+    pub green_pos: u8,
+    /// How wide green is. Unit: bits.
+    pub green_size: u8,
+    /// Where blue is in a pixel. Unit: bits.
+    pub blue_pos: u8,
+    /// How wide blue is. Unit: bits.
+    pub blue_size: u8,
+    /// Where the unused part is in a pixel. Unit: bits.
+    pub rsvd_pos: u8,
+    /// How wide the unused part is. Unit: bits.
+    pub rsvd_size: u8,
     /// The VESA BIOS's capabilities.
     pub gbl_caps: u32,
     /// The VESA BIOS's attributes of the mode.
@@ -292,7 +306,11 @@ abi_layout! { VgaConsoleLfb = "struct dom0_vga_console_info", size 40, align 4 {
     video_type @ 0, pad0 = "" @ 1, width = "u.vesa_lfb.width" @ 4, height = "u.vesa_lfb.height" @ 6,
     bytes_per_line = "u.vesa_lfb.bytes_per_line" @ 8,
     bits_per_pixel = "u.vesa_lfb.bits_per_pixel" @ 10, lfb_base = "u.vesa_lfb.lfb_base" @ 12,
-    lfb_size = "u.vesa_lfb.lfb_size" @ 16, channels = "u.vesa_lfb.red_pos" @ 20,
+    lfb_size = "u.vesa_lfb.lfb_size" @ 16, red_pos = "u.vesa_lfb.red_pos" @ 20,
+    red_size = "u.vesa_lfb.red_size" @ 21, green_pos = "u.vesa_lfb.green_pos" @ 22,
+    green_size = "u.vesa_lfb.green_size" @ 23, blue_pos = "u.vesa_lfb.blue_pos" @ 24,
+    blue_size = "u.vesa_lfb.blue_size" @ 25, rsvd_pos = "u.vesa_lfb.rsvd_pos" @ 26,
+    rsvd_size = "u.vesa_lfb.rsvd_size" @ 27,
     gbl_caps = "u.vesa_lfb.gbl_caps" @ 28, mode_attrs = "u.vesa_lfb.mode_attrs" @ 32,
     pad = "u.vesa_lfb.pad" @ 34, ext_lfb_base = "u.vesa_lfb.ext_lfb_base" @ 36,
 }}

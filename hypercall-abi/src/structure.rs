@@ -29,6 +29,13 @@ pub struct Field {
     pub c_path: &'static str,
     /// From the start of the structure. Unit: bytes.
     pub offset: usize,
+    /// Unit: bytes.
+    pub size: usize,
+}
+
+/// The size of the field that a function picks. Unit: bytes.
+pub(crate) const fn field_size<S, F>(_: fn(&S) -> &F) -> usize {
+    size_of::<F>()
 }
 
 /// Every structure this crate defines, by subject.

@@ -49,7 +49,7 @@ fn numbers_and_offsets_are_the_golden_ones() {
             writeln!(page, "{name} = {value:#x}").expect("a string grows");
         }
     }
-    page.push_str("\nSTRUCTURES (offsets in bytes)\n");
+    page.push_str("\nSTRUCTURES (offset, field, size; in bytes)\n");
     write_structures(&mut page).expect("a string grows");
     compare("golden.txt", &page);
 }
@@ -75,7 +75,7 @@ fn write_structures(page: &mut String) -> std::fmt::Result {
     for it in structure::ALL {
         writeln!(page, "{} = {}, size {}, align {}", it.name, it.c_type, it.size, it.align)?;
         for field in it.fields {
-            writeln!(page, "    {:>5} {}", field.offset, field.name)?;
+            writeln!(page, "    {:>5} {} ({})", field.offset, field.name, field.size)?;
         }
     }
     Ok(())

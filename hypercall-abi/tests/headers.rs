@@ -68,7 +68,8 @@ fn cc(arguments: &[&str]) -> String {
     let output = Command::new("cc")
         .args(arguments)
         .output()
-        .unwrap_or_else(|error| panic!("can't run the C compiler `cc` ({error}): {INSTALL}"));
+        .map_err(|error| format!("can't run the C compiler `cc` ({error}): {INSTALL}"))
+        .expect("the comparison needs a C compiler");
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
@@ -135,8 +136,9 @@ fn layouts_are_those_of_the_headers() {
         expect(format!("{name} size"), format!("sizeof({c})"), it.size);
         expect(format!("{name} align"), format!("_Alignof({c})"), it.align);
         for field in it.fields.iter().filter(|field| !field.c_path.is_empty()) {
-            let key = format!("{name}.{}", field.name);
-            expect(key, format!("offsetof({c}, {})", field.c_path), field.offset);
+            let (key, path) = (format!("{name}.{}", field.name), field.c_path);
+            expect(format!("{key} offset"), format!("offsetof({c}, {path})"), field.offset);
+            expect(format!("{key} size"), format!("sizeof((({c} *)0)->{path})"), field.size);
         }
     }
     compare(&run("layouts", &statements), &rust);

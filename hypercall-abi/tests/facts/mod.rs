@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<Fact> {
     all.extend(Errno::ALL.iter().map(|e| fact(&format!("ALL_{}", e.name()), e.number())));
     all.extend(types_and_layout());
     all.extend(flags());
+    all.extend(states());
     all.extend(named());
     all.extend(limits());
     all
@@ -112,7 +113,7 @@ fn types_and_layout() -> Vec<Fact> {
 }
 
 fn flags() -> Vec<Fact> {
-    let mut all = vec![
+    vec![
         fact("SIF_PRIVILEGED", StartFlags::PRIVILEGED.bits()),
         fact("SIF_INITDOMAIN", StartFlags::INITDOMAIN.bits()),
         fact("SIF_MULTIBOOT_MOD", StartFlags::MULTIBOOT_MOD.bits()),
@@ -149,7 +150,11 @@ fn flags() -> Vec<Fact> {
         fact("XENMEMF_vnode", memory::VNODE),
         fact("GNTCOPY_source_gref", grant::COPY_SOURCE_GREF),
         fact("GNTCOPY_dest_gref", grant::COPY_DEST_GREF),
-    ];
+    ]
+}
+
+fn states() -> Vec<Fact> {
+    let mut all = Vec::new();
     all.extend(Features::all().iter_names().map(|(name, bit)| {
         let name = match name {
             "ARM_SMCCC_SUPPORTED" => "ARM_SMCCC_supported".to_owned(),
