@@ -74,6 +74,11 @@ pub(crate) fn usable(map: &[MapEntry], limit: Option<u64>) -> Ranges {
     ram
 }
 
+/// Whether all of `part` lies in one of `ranges`.
+pub(crate) fn contains(ranges: &Ranges, part: Range) -> bool {
+    ranges.iter().any(|range| range.start <= part.start && part.end <= range.end)
+}
+
 /// Takes `hole` out of every range of `ranges`.
 fn remove(ranges: &mut Ranges, hole: Range) {
     let mut left = Ranges::new();
