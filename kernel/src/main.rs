@@ -13,11 +13,11 @@ mod x86;
 use ::log::{debug, info, warn};
 use kernel_core::options::{self, Options};
 use spin::Mutex;
-use x86::exit::{self, Outcome, refuse};
+use x86::exit::{self, refuse};
 use x86::machine::Machine;
 use x86::memory::{self, Memory};
 use x86::multiboot::{self, Handover};
-use x86::{acpi, apic, clock, cpu, early_idt, gdt, layout, paging, percpu, pic, smp, stop};
+use x86::{acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smp, stop};
 
 /// The machine's way from the boot stack to the main stack.
 static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
@@ -27,7 +27,7 @@ static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
 fn boot(magic: u32, information: u32) -> ! {
     let defaults = Options::default();
     log::start(defaults.serial(), defaults.log_level);
-    early_idt::load();
+    idt::load();
 
     let handover =
         multiboot::handover(magic, information).unwrap_or_else(|why| refuse(format_args!("{why}")));
@@ -58,6 +58,7 @@ fn boot(magic: u32, information: u32) -> ! {
 
 /// Second half, on the main stack and the final page tables.
 extern "C" fn run() -> ! {
+    entry::enable_syscall();
     let Some(mut machine) = FOUND.lock().take() else {
         unreachable!("the first half put it there")
     };
@@ -87,7 +88,7 @@ extern "C" fn run() -> ! {
             module.command_line.escape_ascii(),
         );
     }
-    exit::exit(Outcome::Success)
+    guest::start(machine)
 }
 
 /// Where every other CPU arrives, set up like the first.
@@ -103,6 +104,13 @@ fn take_over(handover: Handover, options: Options<'static>) -> Machine {
         acpi::Acpi::default()
     });
     let ram = memory::usable(&handover.map, options.memory_limit);
+    for (number, module) in handover.modules.iter().enumerate() {
+        if !memory::contains(&ram, module.bytes) {
+            refuse(format_args!(
+                "module {number} lies outside the usable memory: give the machine more, or raise mem="
+            ));
+        }
+    }
     let mut memory = Memory::new(&ram);
     memory.reserve(x86::image());
     for range in handover.modules.iter().map(|module| &module.bytes).chain(&handover.occupied) {

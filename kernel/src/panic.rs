@@ -6,10 +6,34 @@
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kernel_core::regs::GuestRegs;
+
 use crate::x86::exit::{self, Outcome};
-use crate::x86::{backtrace, stop};
+use crate::x86::{backtrace, fault, stop};
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Ends the kernel because of an exception in ring 0 that nothing expects.
+pub(crate) fn exception(regs: &GuestRegs) -> ! {
+    stop::disable_interrupts();
+    crate::log::emergency(|print| {
+        print(format_args!(
+            "exception {} in ring 0, error code {:#x}, cr2 {:#018x}",
+            regs.entry_vector,
+            regs.error_code,
+            fault::address(),
+        ));
+        print(format_args!(
+            "rip {:#018x} rsp {:#018x} flags {:#x}",
+            regs.rip, regs.rsp, regs.rflags
+        ));
+        for [(a, x), (b, y), (c, z)] in regs.by_name() {
+            print(format_args!("{a} {x:016x} {b} {y:016x} {c} {z:016x}"));
+        }
+        print(format_args!("  #0 {:#018x}", regs.rip));
+    });
+    panic!("exception {} in ring 0 at {:#x}", regs.entry_vector, regs.rip);
+}
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {

@@ -15,13 +15,7 @@ pub(crate) fn dump<P: Platform>(cx: &Context<'_, P>, why: core::fmt::Arguments<'
     log::error!("domain {} crashed: vCPU {}: {why}", cx.domain.id.0, cx.vcpu.id.0);
     log::error!("rip {:04x}:{:016x} rflags {:08x}", regs.cs & 0xffff, regs.rip, regs.rflags);
     log::error!("rsp {:04x}:{:016x}", regs.ss & 0xffff, regs.rsp);
-    for [(a, x), (b, y), (c, z)] in [
-        [("rax", regs.rax), ("rbx", regs.rbx), ("rcx", regs.rcx)],
-        [("rdx", regs.rdx), ("rsi", regs.rsi), ("rdi", regs.rdi)],
-        [("rbp", regs.rbp), ("r8 ", regs.r8), ("r9 ", regs.r9)],
-        [("r10", regs.r10), ("r11", regs.r11), ("r12", regs.r12)],
-        [("r13", regs.r13), ("r14", regs.r14), ("r15", regs.r15)],
-    ] {
+    for [(a, x), (b, y), (c, z)] in regs.by_name() {
         log::error!("{a} {x:016x} {b} {y:016x} {c} {z:016x}");
     }
     stack(cx);

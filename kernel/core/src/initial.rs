@@ -3,14 +3,15 @@
 use core::fmt;
 
 use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
-use hypercall_abi::types::{DomId, Mfn, Pfn, VcpuId};
+use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn, VcpuId};
 
 use crate::boot::build::{self, Contents, Target};
 use crate::boot::image::{Image, ImageError};
-use crate::boot::plan::{Connections, Kind, Plan, PlanError, Request};
+use crate::boot::plan::{COMMAND_LINE_MAX, Connections, Kind, Plan, PlanError, Request};
 use crate::bounce::rflags;
 use crate::domain::{Domain, Privilege};
 use crate::mm::{DomainMemory, Refusal, VcpuRoots};
+use crate::options::{Amount, DomainMemory as Share};
 use crate::platform::{NoMemory, Platform};
 use crate::regs::GuestRegs;
 use crate::system::{Running, System};
@@ -18,6 +19,8 @@ use crate::vcpu::Vcpu;
 
 /// Number of the initial domain.
 const ID: DomId = DomId(0);
+/// Frames that the kernel keeps for itself, at most, if the operator does not say: 128 MiB.
+const KEPT: u64 = 128 << (20 - PAGE_SHIFT);
 /// Pieces of memory the domain may be put together from.
 const RUNS: usize = 32;
 
@@ -28,10 +31,12 @@ pub struct Ingredients<'a> {
     pub image: &'a [u8],
     /// The ramdisk: module 1; empty if there is none.
     pub ramdisk: &'a [u8],
-    /// The kernel's command line.
+    /// The kernel's command line: that of module 0.
     pub command_line: &'a [u8],
-    /// Frames of memory it gets.
-    pub pages: u64,
+    /// What is appended to it: the hypervisor's own command line, behind `--`.
+    pub more_command_line: &'a str,
+    /// How much memory it gets.
+    pub memory: Share,
 }
 
 /// Why there is no initial domain. Its `Display` is a sentence for whoever booted the machine.
@@ -154,17 +159,18 @@ impl<P: Platform> System<P> {
         let image = Image::parse(parts.image).map_err(InitialError::Image)?;
         let request = Request {
             kind: Kind::Initial,
-            nr_pages: parts.pages,
+            nr_pages: pages(parts.memory, self.platform.frames().free_count()),
             ramdisk_len: u64::try_from(parts.ramdisk.len()).unwrap_or(u64::MAX),
         };
         let plan = Plan::new(&image, &request).map_err(InitialError::Plan)?;
         let mut frames = Frames { platform: &self.platform, runs: heapless::Vec::new() };
         frames.take(plan.nr_pages)?;
         let shared = self.platform.frames().alloc_shared(&self.platform, ID)?.into_entry();
+        let command_line = joined(parts.command_line, parts.more_command_line.as_bytes());
         let contents = Contents {
             image: parts.image,
             ramdisk: parts.ramdisk,
-            command_line: parts.command_line,
+            command_line: &command_line,
             shared_info: shared,
             connections: Connections::default(),
         };
@@ -192,6 +198,27 @@ impl<P: Platform> System<P> {
             self.platform.write_frame(shared_info, at, &[1]);
         }
     }
+}
+
+/// Both parts of the command line, with a space between them; as much as a guest can be told.
+fn joined(first: &[u8], more: &[u8]) -> heapless::Vec<u8, COMMAND_LINE_MAX> {
+    let space: &[u8] = if first.is_empty() || more.is_empty() { b"" } else { b" " };
+    [first, space, more].into_iter().flatten().copied().take(COMMAND_LINE_MAX).collect()
+}
+
+/// Frames the initial domain gets of those that are free: what was asked for, and without being
+/// asked all but what the kernel keeps for itself.
+fn pages(share: Share, free: u64) -> u64 {
+    let in_pages = |amount: Amount| {
+        let part = free / 100 * u64::from(amount.percent);
+        let wanted = (amount.bytes >> PAGE_SHIFT).saturating_add(part);
+        if amount.is_rest { free.saturating_sub(wanted) } else { wanted }
+    };
+    let kept = (free / 16).min(KEPT);
+    let wanted = share.initial.map_or(free.saturating_sub(kept), in_pages);
+    let least = share.min.map_or(0, in_pages);
+    let most = share.max.map_or(u64::MAX, in_pages);
+    wanted.max(least).min(most)
 }
 
 /// Registers at the guest's first instruction.

@@ -98,6 +98,18 @@ impl GuestRegs {
             && self.rflags & (rflags::TF | rflags::RF | rflags::VM) == 0
     }
 
+    /// The general registers with their names, three to a line.
+    #[must_use]
+    pub const fn by_name(&self) -> [[(&'static str, u64); 3]; 5] {
+        [
+            [("rax", self.rax), ("rbx", self.rbx), ("rcx", self.rcx)],
+            [("rdx", self.rdx), ("rsi", self.rsi), ("rdi", self.rdi)],
+            [("rbp", self.rbp), ("r8 ", self.r8), ("r9 ", self.r9)],
+            [("r10", self.r10), ("r11", self.r11), ("r12", self.r12)],
+            [("r13", self.r13), ("r14", self.r14), ("r15", self.r15)],
+        ]
+    }
+
     /// Whether 64-bit code runs, as far as the flat selectors tell.
     #[must_use]
     pub fn is_flat_64(&self) -> bool {

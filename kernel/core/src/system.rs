@@ -30,7 +30,7 @@ pub struct System<P: Platform> {
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The kernel's command line.
-    pub command_line: &'static str,
+    pub command_line: &'static [u8],
     /// Revision the kernel was built from.
     pub changeset: &'static str,
     /// Compiler that built it.

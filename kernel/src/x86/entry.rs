@@ -19,9 +19,12 @@ use core::arch::global_asm;
 
 use hypercall_abi::layout::{FLAT_RING3_CS64, FLAT_RING3_DS};
 use kernel_core::regs::GuestRegs;
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{LStar, SFMask};
+use x86_64::registers::rflags::RFlags;
 
 use super::layout::{MAX_CPUS, PERCPU_STRIDE};
-use super::percpu::SAVED_RSP_OFFSET;
+use super::percpu::{self, SAVED_RSP_OFFSET};
 
 unsafe extern "C" {
     /// The `iretq` that returns to guests.
@@ -43,9 +46,20 @@ const SYSCALL_STUB_SIZE: usize = 64;
 /// Distance between two vector stubs.
 const VECTOR_STUB_SIZE: usize = 16;
 
-/// Address of the `syscall` stub of a CPU, for its LSTAR.
-pub(crate) fn syscall_stub(cpu: usize) -> u64 {
-    (&raw const syscall_stubs).addr() as u64 + (cpu * SYSCALL_STUB_SIZE) as u64
+/// Makes `syscall` on this CPU enter through its stub, with these flags cleared: interrupts and
+/// single-stepping must be off on a stack that is still the guest's, string instructions go up, and
+/// the rest is what a return by `iretq` or SMAP would stumble over.
+pub(crate) fn enable_syscall() {
+    let stub = (percpu::current().id() * SYSCALL_STUB_SIZE) as u64;
+    LStar::write(VirtAddr::new((&raw const syscall_stubs).addr() as u64 + stub));
+    SFMask::write(
+        RFlags::TRAP_FLAG
+            | RFlags::INTERRUPT_FLAG
+            | RFlags::DIRECTION_FLAG
+            | RFlags::NESTED_TASK
+            | RFlags::RESUME_FLAG
+            | RFlags::ALIGNMENT_CHECK,
+    );
 }
 
 /// Address of the stub of a vector, for the IDT.

@@ -9,41 +9,59 @@ use kernel_core::trap::Exception;
 use spin::Once;
 
 use super::entry;
-use super::exit::{self, Outcome};
-use super::interrupt;
+use super::machine::Machine;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
 use super::window::Window;
+use super::{exit, fault, frames, interrupt, phys};
 
 static SYSTEM: Once<System<X86>> = Once::new();
 static RUNNING: Once<Running<X86>> = Once::new();
 
-/// Builds the system on a machine whose frame table is filled, starts the initial domain.
-pub(crate) fn start(platform: X86, identity: Identity, parts: &Ingredients<'_>) -> ! {
+/// Starts the initial domain on the machine that boot found.
+pub(crate) fn start(machine: Machine) -> ! {
+    let identity = Identity {
+        command_line: machine.command_line,
+        changeset: env!("PARAVANE_CHANGESET"),
+        compiler: env!("PARAVANE_COMPILER"),
+    };
+    let ingredients = Ingredients {
+        image: module(&machine, 0),
+        ramdisk: module(&machine, 1),
+        command_line: machine.modules.first().map_or(&[], |module| module.command_line),
+        more_command_line: machine.options.domain_arguments,
+        memory: machine.options.dom0_memory,
+    };
+    if machine.modules.is_empty() {
+        exit::refuse(format_args!(
+            "there is no guest to start: give the boot loader a PV kernel as the first module"
+        ));
+    }
+    let platform = X86::new(frames::take_over(machine));
     let system = SYSTEM.call_once(|| System { platform, identity });
-    let (running, regs) = match system.build_initial(parts) {
+    let (running, regs) = match system.build_initial(&ingredients) {
         Ok(built) => built,
-        Err(error) => refuse(&format_args!("{error}")),
+        Err(error) => exit::refuse(format_args!("{error}")),
     };
     let running = RUNNING.call_once(|| running);
     if Window::new(0).load().is_err() {
-        refuse(&"no memory is left for the first vCPU's descriptor tables");
+        exit::refuse(format_args!("no memory is left for the first vCPU's descriptor tables"));
     }
     ::log::info!("domain 0 starts at {:#x}", regs.rip);
     system.load_address_space(running);
     super::fpu::reset();
     let top = trap::guest_regs();
-    // SAFETY: the place at the top of this CPU's stack is for exactly this, and what is on the stack
-    // below stays untouched: one structure below the top lies nothing that is used again.
+    // SAFETY: the place belongs to this CPU, and what this function's callers have there is not
+    // needed again: nothing returns to them.
     unsafe { top.write(regs) };
     // SAFETY: `top` is the top of this CPU's stack and holds the registers of a guest.
     unsafe { entry::resume_guest(top) }
 }
 
-/// Says why nothing can be started, and ends the machine.
-fn refuse(why: &dyn core::fmt::Display) -> ! {
-    crate::log::always(format_args!("error: {why}"));
-    exit::exit(Outcome::InputRefused)
+/// The contents of a boot module; nothing if there is none with that number.
+fn module(machine: &Machine, number: usize) -> &'static [u8] {
+    let bytes = machine.modules.get(number).map(|module| module.bytes);
+    bytes.and_then(|bytes| phys::left_behind(bytes.start, bytes.len())).unwrap_or(&[])
 }
 
 /// A kernel object's frame is no longer needed.
@@ -85,7 +103,7 @@ pub(super) extern "sysv64" fn on_trap(regs: &mut GuestRegs) {
     let exception = Exception {
         vector: vector.to_le_bytes()[0],
         error_code: regs.error_code,
-        address: if vector == trap::PAGE_FAULT { trap::fault_address() } else { 0 },
+        address: if vector == trap::PAGE_FAULT { fault::address() } else { 0 },
     };
     system.exception(running, regs, exception);
 }

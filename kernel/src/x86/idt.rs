@@ -45,9 +45,7 @@ fn build_gate(vector: u8) -> [u64; 2] {
     let address = entry::vector_stub(vector);
     let ist = OWN_STACKS.iter().find(|(own, _)| *own == vector).map_or(0, |(_, ist)| *ist);
     let rights = if SOFT.contains(&vector) { GATE | FROM_RING_3 } else { GATE };
-    let low = address & 0xffff
-        | KERNEL_CS << 16
-        | (ist | rights) << 32
-        | (address >> 16 & 0xffff) << 48;
+    let low =
+        address & 0xffff | KERNEL_CS << 16 | (ist | rights) << 32 | (address >> 16 & 0xffff) << 48;
     [low, address >> 32]
 }

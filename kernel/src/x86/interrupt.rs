@@ -2,7 +2,9 @@
 
 use super::apic;
 
-/// Handles the interrupt with this vector and acknowledges it.
-pub(super) fn handle(_vector: u32) {
-    apic::end_of_interrupt();
+/// Handles the interrupt with this vector.
+pub(super) fn handle(vector: u32) {
+    if vector != u32::from(apic::SPURIOUS_VECTOR) {
+        apic::end_of_interrupt();
+    }
 }

@@ -27,7 +27,6 @@ pub(crate) struct X86 {
     frames: FrameTable,
 }
 
-
 impl X86 {
     /// The machine with this frame table.
     pub(crate) const fn new(frames: FrameTable) -> Self {

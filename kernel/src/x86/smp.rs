@@ -7,7 +7,7 @@ use super::layout::{FIRST_SLOT, SLOTS};
 use super::memory::{Memory, Range, Ranges};
 use super::multiboot::Module;
 use super::percpu::Cpu;
-use super::{apic, clock, cpu, early_idt, gdt, paging, percpu, phys};
+use super::{apic, clock, cpu, entry, gdt, idt, paging, percpu, phys};
 
 global_asm!(include_str!("trampoline.s"));
 
@@ -97,8 +97,9 @@ extern "C" fn arrive() -> ! {
     let this = percpu::current();
     paging::load();
     gdt::load(this);
-    early_idt::load();
+    idt::load();
     cpu::init();
+    entry::enable_syscall();
     apic::enable();
     RUNNING.fetch_add(1, Ordering::Release);
     crate::other_cpu()

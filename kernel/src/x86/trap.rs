@@ -18,11 +18,6 @@ pub(super) fn guest_regs() -> *mut GuestRegs {
     core::ptr::with_exposed_provenance_mut::<GuestRegs>(top as usize).wrapping_sub(1)
 }
 
-/// The address whose access raised the last page fault.
-pub(super) fn fault_address() -> u64 {
-    x86_64::registers::control::Cr2::read_raw()
-}
-
 /// A guest was interrupted by an exception that has a stack of its own. Moves the registers to the
 /// ordinary place and handles the exception from there.
 pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) -> ! {

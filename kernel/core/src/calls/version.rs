@@ -31,10 +31,10 @@ pub fn xen_version<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u
     let identity = cx.system.identity;
     match low_u32(cmd) {
         version::VERSION => Ok(Reply::Value(VERSION)),
-        version::EXTRAVERSION => text::<16, P>(cx, argument, EXTRA_VERSION),
+        version::EXTRAVERSION => text::<16, P>(cx, argument, EXTRA_VERSION.as_bytes()),
         version::COMPILE_INFO => compile_info(cx, argument),
-        version::CAPABILITIES => text::<1024, P>(cx, argument, CAPABILITIES),
-        version::CHANGESET => text::<64, P>(cx, argument, identity.changeset),
+        version::CAPABILITIES => text::<1024, P>(cx, argument, CAPABILITIES.as_bytes()),
+        version::CHANGESET => text::<64, P>(cx, argument, identity.changeset.as_bytes()),
         version::PLATFORM_PARAMETERS => put(cx, argument, &HYPERVISOR_VIRT_START),
         version::GET_FEATURES => features(cx, argument),
         version::PAGESIZE => Ok(Reply::Value(PAGE_SIZE as u64)),
@@ -99,10 +99,10 @@ fn build_id<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
 }
 
 /// Writes `text` into a field of `N` bytes at `argument`, cut to leave room for the final zero.
-fn text<const N: usize, P: Platform>(cx: &Context<'_, P>, argument: u64, text: &str) -> Answer {
+fn text<const N: usize, P: Platform>(cx: &Context<'_, P>, argument: u64, text: &[u8]) -> Answer {
     let mut field = [0_u8; N];
-    for (byte, from) in field.iter_mut().take(N.saturating_sub(1)).zip(text.bytes()) {
-        *byte = from;
+    for (byte, from) in field.iter_mut().take(N.saturating_sub(1)).zip(text) {
+        *byte = *from;
     }
     put(cx, argument, &field)
 }
