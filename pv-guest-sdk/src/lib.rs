@@ -2,19 +2,19 @@
 //!
 //! A guest is a program without an operating system that a PV hypervisor loads:
 //!
-//! ```ignore
-//! #![no_std]
-//! #![no_main]
+//! ```no_run
+//! # // A host's program has another `main`.
 //! use pv_guest_sdk::{BootInfo, entry, println};
 //!
-//! entry!(main);
+//! entry!(start);
 //!
-//! fn main(boot: &BootInfo) {
+//! fn start(boot: &BootInfo) {
 //!     println!("Hello, {} pages", boot.pages());
 //! }
+//! # fn main() {}
 //! ```
 //!
-//! Its `build.rs` names the linker script that comes with this crate, `guest.ld`. When `main`
+//! It is `#![no_std]` and `#![no_main]`, and its `build.rs` names the linker script that comes with this crate, `guest.ld`. When `main`
 //! returns `()` or `Ok(())` the domain ends with a power-off, which is success; an error or a panic
 //! is printed and ends it as crashed.
 //!

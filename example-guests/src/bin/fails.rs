@@ -1,5 +1,6 @@
-//! A guest that goes wrong in the way its command line names: `error`, `panic`, or a wrong move
-//! such as `read-unmapped`. Anything else, or nothing, is listed and ends it well.
+//! A guest that goes wrong in the way its command line names: `error`, `panic`, `overflow` (of the
+//! stack), or a wrong move such as `read-unmapped`. Any other word, or none, lists the ways and
+//! ends well.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -15,8 +16,9 @@ fn main(boot: &BootInfo) -> Result<(), &'static str> {
     match (way, WrongMove::named(way)) {
         ("error", _) => return Err("as it was told"),
         ("panic", _) => deeper(3),
+        ("overflow", _) => deeper(u32::MAX),
         (_, Some(wrong)) => wrong.make(),
-        _ => println!("ways: error, panic and {:?}", WrongMove::ALL),
+        _ => println!("ways: error, panic, overflow and {:?}", WrongMove::ALL),
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use core::arch::global_asm;
 
+use super::gate::Machine;
 use super::registers::EntryRegisters;
 use crate::boot::BootInfo;
 use crate::shutdown::{Reason, shutdown};
@@ -65,6 +66,9 @@ global_asm!(
     ".popsection",
     ".pushsection .pages.stack, \"aw\", @nobits",
     ".balign 4096",
+    ".globl __boot_guard",
+    "__boot_guard:",
+    ".skip 4096",
     ".globl __boot_stack",
     "__boot_stack:",
     ".skip {stack}",
@@ -110,6 +114,9 @@ unsafe extern "Rust" {
 extern "C" fn enter(start: u64) -> ! {
     // SAFETY: this runs once, first of all, with the address the loader passed.
     let boot = unsafe { super::boot::boot_info(start) };
+    if let Err(error) = super::guard::unmap(&Machine) {
+        crate::println!("warning: the stack's end is not guarded: {error}");
+    }
     match boot {
         Ok(boot) => __pv_guest_main(&boot),
         Err(error) => {

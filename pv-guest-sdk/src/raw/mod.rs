@@ -13,8 +13,9 @@ mod boot;
 mod entry;
 pub mod gate;
 #[cfg(target_os = "none")]
+mod guard;
+#[cfg(target_os = "none")]
 pub mod m2p;
-pub mod probe;
 #[cfg(target_os = "none")]
 pub mod registers;
 pub mod request;

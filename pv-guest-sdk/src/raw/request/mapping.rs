@@ -23,3 +23,14 @@ pub(in crate::raw) unsafe fn map_shared_info(page: &SharedInfo, machine: u64) ->
     // atomics allow at any time; no other memory changes. Repeating it changes nothing.
     unsafe { Request::new(Hypercall::UpdateVaMapping, args) }
 }
+
+/// Unmaps the page at `address`.
+///
+/// # Safety
+/// It must be a page of the image that is used for nothing.
+#[must_use]
+pub(in crate::raw) unsafe fn unmap_page(address: u64) -> Request<'static> {
+    let args = [address, 0, UVMF_INVLPG | UVMF_LOCAL, 0, 0, 0];
+    // SAFETY: nothing is in the page, by this function's contract.
+    unsafe { Request::new(Hypercall::UpdateVaMapping, args) }
+}

@@ -14,7 +14,7 @@ mod version;
 
 pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
-pub(super) use mapping::map_shared_info;
+pub(super) use mapping::{map_shared_info, unmap_page};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
 pub use sched::{shutdown, yield_now};
 pub use version::{
