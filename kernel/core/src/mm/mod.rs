@@ -14,8 +14,10 @@
 //! not exist here: an entry of level n refers to level n - 1 only. So a table never waits for itself,
 //! and recursion is at most four deep.
 
+pub mod batch;
 pub mod change;
 pub mod entry;
+pub mod ext;
 pub mod memory;
 pub mod progress;
 pub mod refusal;
@@ -24,8 +26,10 @@ pub mod tables;
 pub mod update;
 pub mod walk;
 
+pub use batch::Batch;
 pub use change::{Keep, Source};
 pub use entry::{Entry, Level};
+pub use ext::Ldt;
 pub use memory::DomainMemory;
 pub use progress::{Budget, Progress, Stop};
 pub use refusal::{Place, Refusal, Why};
@@ -59,6 +63,11 @@ impl<'a, P: Platform, O: FrameOwners> Mm<'a, P, O> {
     /// Works on the tables of `memory`'s domain.
     pub const fn new(platform: &'a P, memory: &'a DomainMemory, owners: &'a O) -> Self {
         Self { platform, memory, frames: Frames::new(platform, owners) }
+    }
+
+    /// The same for another domain's tables.
+    const fn on<'b>(&'b self, memory: &'b DomainMemory) -> Mm<'b, P, O> {
+        Mm { platform: self.platform, memory, frames: self.frames }
     }
 
     fn owner(&self) -> Owner<'a> {

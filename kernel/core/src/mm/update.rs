@@ -1,15 +1,25 @@
 //! The hypercalls that write page-table entries.
 
-use hypercall_abi::mmu::{UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_NONE, UVMF_TLB_FLUSH};
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::mmu::mmu_update::{
+    MACHPHYS_UPDATE, NORMAL_PT_UPDATE, PT_UPDATE_NO_TRANSLATE, PT_UPDATE_PRESERVE_AD,
+};
+use hypercall_abi::mmu::{
+    MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_NONE, UVMF_TLB_FLUSH,
+};
+use hypercall_abi::types::{Mfn, Pfn};
 
 use super::Mm;
+use super::batch::Batch;
 use super::change::{Keep, Source};
-use super::entry::Entry;
+use super::entry::{Entry, Level};
 use super::progress::{Budget, Progress, Stop};
 use super::refusal::{Refusal, Why};
 use super::roots::VcpuRoots;
+use super::tables::slot;
 use crate::cpu::CpuSet;
-use crate::frames::{FlushDue, FrameOwners};
+use crate::frames::{FlushDue, FrameOwners, FrameType, TypeRef};
 use crate::guest_memory;
 use crate::platform::{Flush, Platform};
 
@@ -99,4 +109,125 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             self.platform.flush_local(Flush::Page(address));
         }
     }
+}
+
+/// What a word of `mmu_update`'s requests costs of a slice.
+const UPDATE_COST: u32 = 4;
+/// The bits of a request's address that are a command.
+const COMMAND: u64 = 7;
+
+impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
+    /// `mmu_update(requests, count, done, domains)`: writes page-table entries of this domain that
+    /// map frames of `source`, and entries of the machine-to-physical table for frames of `source`.
+    pub fn mmu_update(&self, batch: Batch, source: Source<'_>) -> Progress {
+        let mut budget = Budget::new();
+        if self.finish_pending(&mut budget).is_err() {
+            return Progress::Again { done: 0 };
+        }
+        let mut table = None;
+        let progress = batch.run(self.platform, &mut budget, |request: MmuUpdate, budget| {
+            budget.charge(UPDATE_COST);
+            match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
+                NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => {
+                    self.update_entry(&mut table, request, (Keep::Nothing, source), budget)
+                }
+                PT_UPDATE_PRESERVE_AD => {
+                    self.update_entry(&mut table, request, (Keep::Used, source), budget)
+                }
+                MACHPHYS_UPDATE => self.update_machphys(request, source),
+                command => Err(Refusal::new(Why::Command(u64::from(command))).into()),
+            }
+        });
+        if let Some(table) = table {
+            self.drop_table(table, &mut budget);
+        }
+        self.unless_pending(progress, batch.length(), &mut budget)
+    }
+
+    /// A call that has done everything is executed once more if tables are left half undone.
+    pub(super) fn unless_pending(
+        &self,
+        progress: Progress,
+        count: u32,
+        budget: &mut Budget,
+    ) -> Progress {
+        match progress {
+            Progress::Done(_) if self.finish_pending(budget).is_err() => {
+                Progress::Again { done: u64::from(count) }
+            }
+            progress => progress,
+        }
+    }
+
+    /// Writes one entry. The table of the last request stays held: batches are mostly about one.
+    #[inline]
+    fn update_entry(
+        &self,
+        held: &mut Option<TypeRef>,
+        request: MmuUpdate,
+        how: (Keep, Source<'_>),
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        let mfn = Mfn::containing(request.ptr);
+        let index = entry_index(request.ptr);
+        if held.as_ref().is_none_or(|table| table.mfn() != mfn) {
+            if let Some(table) = held.take() {
+                self.drop_table(table, budget);
+            }
+            match Level::of(self.platform.frames().word(mfn).frame_type()) {
+                Some(level) if self.platform.frames().word(mfn).typed() > 0 => {
+                    *held = Some(self.join_table(mfn, level)?);
+                }
+                _ => return self.write_plain(mfn, index, request.val),
+            }
+        }
+        match held {
+            Some(table) => {
+                let changed = self.change(table, index, Entry(request.val), how, budget);
+                changed.and_then(|()| self.finish_pending_if(table, budget))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing but an entry above level 1 can leave something to undo.
+    fn finish_pending_if(&self, table: &TypeRef, budget: &mut Budget) -> Result<(), Stop> {
+        // What is left is noted, and comes first in the next slice.
+        if table.frame_type() != FrameType::L1 && self.finish_pending(budget).is_err() {
+            budget.charge(u32::MAX);
+        }
+        Ok(())
+    }
+
+    /// Writes a word of a frame that is no page table: the guest could have done so itself.
+    fn write_plain(&self, mfn: Mfn, index: u16, value: u64) -> Result<(), Stop> {
+        let held = self.frames.take_writable(mfn, self.owner());
+        let held = held.map_err(|error| Refusal::frame(mfn, FrameType::Writable, error))?;
+        if let Some(slot) = slot(self.platform.table(mfn), index) {
+            slot.store(value, Ordering::Release);
+        }
+        let _ = self.frames.put_type(held);
+        Ok(())
+    }
+
+    /// Writes the machine-to-physical entry of a frame.
+    fn update_machphys(&self, request: MmuUpdate, source: Source<'_>) -> Result<(), Stop> {
+        let mfn = Mfn::containing(request.ptr);
+        let owner = match source {
+            Source::Own => self.memory.id(),
+            Source::Foreign(memory) => memory.id(),
+            Source::Devices => return Err(Refusal::new(Why::NotOwned(mfn)).into()),
+        };
+        let held = self.frames.take(mfn, owner);
+        let held = held.map_err(|error| Refusal::frame(mfn, FrameType::None, error))?;
+        self.platform.set_m2p(mfn, Pfn(request.val));
+        self.frames.put(held);
+        Ok(())
+    }
+}
+
+/// The index of the entry at a machine address in its frame.
+const fn entry_index(address: u64) -> u16 {
+    let [low, high, ..] = ((address >> 3) & 0x1ff).to_le_bytes();
+    u16::from_le_bytes([low, high])
 }

@@ -1,0 +1,267 @@
+//! A machine made of host memory, for tests of everything above [`Platform`].
+//!
+//! Frames are real pages that page tables can be built in. Several CPUs are played by one thread,
+//! which says with [`Machine::on`] which one it is. Each CPU has a model of all it might have cached
+//! ([`tlb`]), which fails the test when something cached is used for something else meanwhile, and
+//! [`audit`] counts all references from scratch. Emulators flush far too often to find either.
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "it runs in tests only, where failing loudly is the point"
+)]
+
+pub mod audit;
+mod frame;
+pub mod tlb;
+mod walk;
+
+use std::boxed::Box;
+use std::sync::{Arc, Mutex};
+use std::vec::Vec;
+
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use hypercall_abi::layout::{HYPERVISOR_FIRST_SLOT, HYPERVISOR_SLOTS, INVALID_M2P_ENTRY};
+use hypercall_abi::types::{Mfn, Pfn};
+
+use crate::cpu::{CpuId, CpuSet};
+use crate::frames::{FrameInfo, FrameTable};
+use crate::guest_memory::{GuestFault, GuestRange};
+use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
+
+use frame::Frame;
+use tlb::Tlb;
+
+/// What a hypervisor slot of an L4 holds: not present, so nobody walks there, but recognisable.
+pub const HYPERVISOR_ENTRY: u64 = 0x4859_5000;
+
+/// The machine.
+pub struct Machine {
+    table: FrameTable,
+    memory: Vec<Frame>,
+    m2p: Vec<AtomicU64>,
+    cpus: usize,
+    current: AtomicUsize,
+    tlbs: Mutex<Vec<Tlb>>,
+    flushes: AtomicU64,
+    console: Mutex<Vec<u8>>,
+}
+
+impl Machine {
+    /// A machine of `frames` frames, all free, and `cpus` CPUs, all online.
+    #[must_use]
+    pub fn new(frames: usize, cpus: u8) -> Self {
+        let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::default()).collect();
+        let bitmap: Vec<AtomicU64> = (0..frames.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let machine = Self {
+            table: FrameTable::new(Box::leak(infos.into()), Box::leak(bitmap.into())),
+            memory: (0..frames).map(|_| Frame::default()).collect(),
+            m2p: (0..frames).map(|_| AtomicU64::new(INVALID_M2P_ENTRY)).collect(),
+            cpus: usize::from(cpus),
+            current: AtomicUsize::new(0),
+            tlbs: Mutex::new((0..cpus).map(|_| Tlb::default()).collect()),
+            flushes: AtomicU64::new(0),
+            console: Mutex::new(Vec::new()),
+        };
+        machine.table.add_free(Mfn(0), frames as u64);
+        (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
+        machine
+    }
+
+    /// From now on the calling thread is this CPU.
+    pub fn on(&self, cpu: usize) {
+        assert!(cpu < self.cpus);
+        self.current.store(cpu, Ordering::Relaxed);
+    }
+
+    /// How often a CPU had to flush everything by order of the kernel.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// What was written to the console.
+    #[must_use]
+    pub fn console(&self) -> Vec<u8> {
+        self.console.lock().unwrap().clone()
+    }
+
+    /// Every CPU caches all it can reach, as a real one may at any time, and what it has cached must
+    /// still be true.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn check_tlbs(&self) {
+        let mut tlbs = self.tlbs.lock().unwrap();
+        for (cpu, tlb) in tlbs.iter_mut().enumerate() {
+            tlb.fill(self);
+            tlb.check(self, cpu);
+        }
+    }
+
+    /// The root a CPU has loaded.
+    #[must_use]
+    pub fn root(&self, cpu: usize) -> Option<Mfn> {
+        self.tlbs.lock().unwrap()[cpu].root()
+    }
+
+    fn frame(&self, mfn: Mfn) -> &Frame {
+        let index = usize::try_from(mfn.0).unwrap();
+        self.memory.get(index).unwrap_or_else(|| panic!("frame {mfn:#x} is no memory"))
+    }
+
+    fn flush(&self, cpu: usize, flush: Flush) {
+        // Nothing may depend on the flush of a single page, so none is modelled.
+        if flush == Flush::All {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            let tlb = &mut self.tlbs.lock().unwrap()[cpu];
+            tlb.clear();
+            tlb.fill(self);
+        }
+    }
+}
+
+impl Platform for Machine {
+    type Arc<T: Send + Sync + 'static> = Arc<T>;
+
+    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Arc<T>, NoMemory> {
+        Ok(Arc::new(value))
+    }
+
+    fn frames(&self) -> &FrameTable {
+        &self.table
+    }
+
+    fn table(&self, mfn: Mfn) -> &Table {
+        self.frame(mfn).words()
+    }
+
+    fn bytes(&self, mfn: Mfn) -> &Bytes {
+        self.frame(mfn).bytes()
+    }
+
+    fn zero_frame(&self, mfn: Mfn) {
+        if self.table.word(mfn).0 == 0 {
+            // It is being given to somebody: nobody may know it from before.
+            for (cpu, tlb) in self.tlbs.lock().unwrap().iter().enumerate() {
+                assert!(!tlb.knows(mfn), "cpu {cpu} has frame {mfn:#x} cached, which was free");
+            }
+        }
+        self.frame(mfn).words().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    fn copy_frame(&self, to: Mfn, from: Mfn) {
+        for (to, from) in self.table(to).iter().zip(self.table(from)) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
+        let bytes = self.frame(mfn).bytes().iter().skip(offset);
+        into.iter_mut().zip(bytes).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
+    }
+
+    fn write_frame(&self, mfn: Mfn, offset: usize, from: &[u8]) {
+        let bytes = self.frame(mfn).bytes().iter().skip(offset);
+        bytes.zip(from).for_each(|(to, from)| to.store(*from, Ordering::Relaxed));
+    }
+
+    fn set_m2p(&self, mfn: Mfn, pfn: Pfn) {
+        self.m2p[usize::try_from(mfn.0).unwrap()].store(pfn.0, Ordering::Relaxed);
+    }
+
+    fn m2p(&self, mfn: Mfn) -> Pfn {
+        Pfn(self.m2p[usize::try_from(mfn.0).unwrap()].load(Ordering::Relaxed))
+    }
+
+    fn fill_hypervisor_slots(&self, l4: &Table) {
+        for slot in l4.iter().skip(HYPERVISOR_FIRST_SLOT).take(HYPERVISOR_SLOTS) {
+            slot.store(HYPERVISOR_ENTRY, Ordering::Relaxed);
+        }
+    }
+
+    fn read_guest(&self, from: GuestRange, into: &mut [u8]) -> Result<(), GuestFault> {
+        walk::each_page(from, |address, range| {
+            let at = self.translate(address, false)?;
+            self.read_frame(at, page_offset(address), &mut into[range]);
+            Ok(())
+        })
+    }
+
+    fn write_guest(&self, to: GuestRange, from: &[u8]) -> Result<(), GuestFault> {
+        walk::each_page(to, |address, range| {
+            let at = self.translate(address, true)?;
+            self.write_frame(at, page_offset(address), &from[range]);
+            Ok(())
+        })
+    }
+
+    fn cpu(&self) -> CpuId {
+        CpuId::new(u8::try_from(self.current.load(Ordering::Relaxed)).unwrap()).unwrap()
+    }
+
+    fn spin_wait(&self) {
+        panic!("a single thread waits for itself");
+    }
+
+    fn flush_local(&self, flush: Flush) {
+        self.flush(usize::from(self.cpu().number()), flush);
+    }
+
+    fn flush_remote(&self, cpus: CpuSet, flush: Flush) {
+        for cpu in cpus.without(self.cpu()).iter() {
+            assert!(usize::from(cpu.number()) < self.cpus, "no such cpu");
+            self.flush(usize::from(cpu.number()), flush);
+        }
+    }
+
+    fn load_root(&self, l4: Mfn, and_globals: bool) {
+        let cpu = usize::from(self.cpu().number());
+        let tlb = &mut self.tlbs.lock().unwrap()[cpu];
+        tlb.set_root(l4);
+        if and_globals {
+            tlb.clear();
+        }
+        tlb.fill(self);
+    }
+
+    fn swap_gs(&self) {}
+
+    fn set_segment_base(&self, _which: SegmentBase, _base: u64) {}
+
+    fn segment_base(&self, _which: SegmentBase) -> u64 {
+        0
+    }
+
+    fn load_inactive_gs(&self, _selector: u16) {}
+
+    fn set_task_switched(&self, _set: bool) {}
+
+    fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
+        [0; 4]
+    }
+
+    fn console_write(&self, bytes: &[u8]) {
+        self.console.lock().unwrap().extend_from_slice(bytes);
+    }
+
+    fn console_read(&self, _into: &mut [u8]) -> usize {
+        0
+    }
+
+    fn end(&self, end: MachineEnd) -> ! {
+        panic!("the machine ends: {end:?}")
+    }
+}
+
+fn page_offset(address: u64) -> usize {
+    usize::try_from(address % 4096).unwrap()
+}
+
+/// A byte that the guest may change at any time.
+type Byte = AtomicU8;
