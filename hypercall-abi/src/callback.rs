@@ -1,7 +1,5 @@
 //! `callback_op` and `nmi_op`: where a guest wants to be entered by the hypervisor.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 pub use crate::ops::callback::*;
 
 numbers! {
@@ -20,54 +18,32 @@ numbers! {
 /// Flag of [`CallbackRegister::flags`]: events are masked when the callback starts.
 pub const MASK_EVENTS: u16 = 1;
 
-/// Sets a callback.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct CallbackRegister {
-    /// One of [`TYPES`].
-    pub kind: u16,
-    /// [`MASK_EVENTS`] or nothing.
-    pub flags: u16,
-    /// No meaning.
-    pub pad: u32,
-    /// Where the callback starts; must be canonical.
-    pub address: u64,
+abi_structs! {
+    /// Sets a callback.
+    CallbackRegister = "struct callback_register", size 16, align 8 {
+        /// One of [`TYPES`].
+        0 kind: u16 = "type",
+        /// [`MASK_EVENTS`] or nothing.
+        2 flags: u16,
+        /// No meaning.
+        4 pad: u32 = "",
+        /// Where the callback starts; must be canonical.
+        8 address: u64,
+    }
+
+    /// Removes a callback.
+    CallbackUnregister = "struct callback_unregister", size 4, align 2 {
+        /// One of [`TYPES`].
+        0 kind: u16 = "type",
+        /// No meaning.
+        2 pad: u16 = "_unused",
+    }
+
+    /// Argument of `nmi_op` register: the older way to set the callback for non-maskable interrupts.
+    NmiCallback = "struct xennmi_callback", size 16, align 8 {
+        /// Where the callback starts.
+        0 handler_address: u64,
+        /// No meaning.
+        8 pad: u64,
+    }
 }
-
-abi_layout! { CallbackRegister = "struct callback_register", size 16, align 8 {
-    kind = "type" @ 0, flags @ 2, pad = "" @ 4, address @ 8,
-}}
-
-/// Removes a callback.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct CallbackUnregister {
-    /// One of [`TYPES`].
-    pub kind: u16,
-    /// No meaning.
-    pub pad: u16,
-}
-
-abi_layout! { CallbackUnregister = "struct callback_unregister", size 4, align 2 {
-    kind = "type" @ 0, pad = "_unused" @ 2,
-}}
-
-/// Argument of `nmi_op` register: the older way to set the callback for non-maskable interrupts.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct NmiCallback {
-    /// Where the callback starts.
-    pub handler_address: u64,
-    /// No meaning.
-    pub pad: u64,
-}
-
-abi_layout! { NmiCallback = "struct xennmi_callback", size 16, align 8 {
-    handler_address @ 0, pad @ 8,
-}}

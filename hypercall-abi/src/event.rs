@@ -1,7 +1,5 @@
 //! `event_channel_op`: ports by which domains, vCPUs and interrupts signal each other.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 use crate::types::{DomId, Port, VcpuId};
 
 pub use crate::ops::event::*;
@@ -21,229 +19,132 @@ numbers! {
     }
 }
 
-/// Argument of [`ALLOC_UNBOUND`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct AllocUnbound {
-    /// In: where to make the port; `DomId::SELF` if not the control domain.
-    pub dom: DomId,
-    /// In: who may bind to it.
-    pub remote_dom: DomId,
-    /// Out: the new port.
-    pub port: Port,
+abi_structs! {
+    /// Argument of [`ALLOC_UNBOUND`].
+    AllocUnbound = "struct evtchn_alloc_unbound", size 8, align 4 {
+        /// In: where to make the port; `DomId::SELF` if not the control domain.
+        0 dom: DomId,
+        /// In: who may bind to it.
+        2 remote_dom: DomId,
+        /// Out: the new port.
+        4 port: Port,
+    }
+
+    /// Argument of [`BIND_INTERDOMAIN`].
+    BindInterdomain = "struct evtchn_bind_interdomain", size 12, align 4 {
+        /// In: the other domain.
+        0 remote_dom: DomId,
+        /// No meaning.
+        2 pad: u16 = "",
+        /// In: its unbound port.
+        4 remote_port: Port,
+        /// Out: the new port.
+        8 local_port: Port,
+    }
+
+    /// Argument of [`BIND_VIRQ`].
+    BindVirq = "struct evtchn_bind_virq", size 12, align 4 {
+        /// In: see [`crate::virq`].
+        0 virq: u32,
+        /// In: which vCPU's; must be 0 for one that is not per vCPU.
+        4 vcpu: VcpuId,
+        /// Out: the new port.
+        8 port: Port,
+    }
+
+    /// Argument of [`BIND_PIRQ`].
+    BindPirq = "struct evtchn_bind_pirq", size 12, align 4 {
+        /// In: the interrupt, as `physdev_op` map gave it.
+        0 pirq: u32,
+        /// In: bit 0: others may share it.
+        4 flags: u32,
+        /// Out: the new port.
+        8 port: Port,
+    }
+
+    /// Argument of [`BIND_IPI`].
+    BindIpi = "struct evtchn_bind_ipi", size 8, align 4 {
+        /// In: the vCPU that is notified.
+        0 vcpu: VcpuId,
+        /// Out: the new port.
+        4 port: Port,
+    }
+
+    /// Argument of [`BIND_VCPU`].
+    BindVcpu = "struct evtchn_bind_vcpu", size 8, align 4 {
+        /// In: a port of the caller.
+        0 port: Port,
+        /// In: the vCPU to notify from now on.
+        4 vcpu: VcpuId,
+    }
+
+    /// Argument of [`CLOSE`].
+    Close = "struct evtchn_close", size 4, align 4 {
+        /// In: a port of the caller.
+        0 port: Port,
+    }
+
+    /// Argument of [`SEND`].
+    Send = "struct evtchn_send", size 4, align 4 {
+        /// In: a port of the caller.
+        0 port: Port,
+    }
+
+    /// Argument of [`UNMASK`].
+    Unmask = "struct evtchn_unmask", size 4, align 4 {
+        /// In: a port of the caller.
+        0 port: Port,
+    }
+
+    /// Argument of [`STATUS`].
+    EventStatus = "struct evtchn_status", size 24, align 4 {
+        /// In: whose port.
+        0 dom: DomId,
+        /// No meaning.
+        2 pad0: u16 = "",
+        /// In: which.
+        4 port: Port,
+        /// Out: one of [`STATUSES`].
+        8 status: u32,
+        /// Out: the vCPU that is notified.
+        12 vcpu: VcpuId,
+        /// Out: the remote domain (in the lower half), or the interrupt.
+        16 detail: u32 = "u.pirq",
+        /// Out: the remote port, if connected.
+        20 remote_port: Port = "u.interdomain.port",
+    }
+
+    /// Argument of [`RESET`].
+    Reset = "struct evtchn_reset", size 2, align 2 {
+        /// In: whose ports to close.
+        0 dom: DomId,
+    }
+
+    /// Argument of [`INIT_CONTROL`].
+    InitControl = "struct evtchn_init_control", size 24, align 8 {
+        /// In: the frame of the control block.
+        0 control_gfn: u64,
+        /// In: where in it. Unit: bytes.
+        8 offset: u32,
+        /// In: whose.
+        12 vcpu: VcpuId,
+        /// Out: bits of a link in an event word.
+        16 link_bits: u8,
+        /// No meaning.
+        17 pad: [u8; 7] = "_pad",
+    }
+
+    /// Argument of [`EXPAND_ARRAY`].
+    ExpandArray = "struct evtchn_expand_array", size 8, align 8 {
+        /// In: the frame of the next event words.
+        0 array_gfn: u64,
+    }
+
+    /// Argument of [`SET_PRIORITY`].
+    SetPriority = "struct evtchn_set_priority", size 8, align 4 {
+        /// In: a port of the caller.
+        0 port: Port,
+        /// In: 0 (first) to 15 (last).
+        4 priority: u32,
+    }
 }
-
-abi_layout! { AllocUnbound = "struct evtchn_alloc_unbound", size 8, align 4 {
-    dom @ 0, remote_dom @ 2, port @ 4,
-}}
-
-/// Argument of [`BIND_INTERDOMAIN`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BindInterdomain {
-    /// In: the other domain.
-    pub remote_dom: DomId,
-    /// No meaning.
-    pub pad: u16,
-    /// In: its unbound port.
-    pub remote_port: Port,
-    /// Out: the new port.
-    pub local_port: Port,
-}
-
-abi_layout! { BindInterdomain = "struct evtchn_bind_interdomain", size 12, align 4 {
-    remote_dom @ 0, pad = "" @ 2, remote_port @ 4, local_port @ 8,
-}}
-
-/// Argument of [`BIND_VIRQ`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BindVirq {
-    /// In: see [`crate::virq`].
-    pub virq: u32,
-    /// In: which vCPU's; must be 0 for one that is not per vCPU.
-    pub vcpu: VcpuId,
-    /// Out: the new port.
-    pub port: Port,
-}
-
-abi_layout! { BindVirq = "struct evtchn_bind_virq", size 12, align 4 {
-    virq @ 0, vcpu @ 4, port @ 8,
-}}
-
-/// Argument of [`BIND_PIRQ`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BindPirq {
-    /// In: the interrupt, as `physdev_op` map gave it.
-    pub pirq: u32,
-    /// In: bit 0: others may share it.
-    pub flags: u32,
-    /// Out: the new port.
-    pub port: Port,
-}
-
-abi_layout! { BindPirq = "struct evtchn_bind_pirq", size 12, align 4 {
-    pirq @ 0, flags @ 4, port @ 8,
-}}
-
-/// Argument of [`BIND_IPI`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BindIpi {
-    /// In: the vCPU that is notified.
-    pub vcpu: VcpuId,
-    /// Out: the new port.
-    pub port: Port,
-}
-
-abi_layout! { BindIpi = "struct evtchn_bind_ipi", size 8, align 4 { vcpu @ 0, port @ 4 } }
-
-/// Argument of [`BIND_VCPU`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BindVcpu {
-    /// In: a port of the caller.
-    pub port: Port,
-    /// In: the vCPU to notify from now on.
-    pub vcpu: VcpuId,
-}
-
-abi_layout! { BindVcpu = "struct evtchn_bind_vcpu", size 8, align 4 { port @ 0, vcpu @ 4 } }
-
-/// Argument of [`CLOSE`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct Close {
-    /// In: a port of the caller.
-    pub port: Port,
-}
-
-abi_layout! { Close = "struct evtchn_close", size 4, align 4 { port @ 0 } }
-
-/// Argument of [`SEND`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct Send {
-    /// In: a port of the caller.
-    pub port: Port,
-}
-
-abi_layout! { Send = "struct evtchn_send", size 4, align 4 { port @ 0 } }
-
-/// Argument of [`UNMASK`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct Unmask {
-    /// In: a port of the caller.
-    pub port: Port,
-}
-
-abi_layout! { Unmask = "struct evtchn_unmask", size 4, align 4 { port @ 0 } }
-
-/// Argument of [`STATUS`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct EventStatus {
-    /// In: whose port.
-    pub dom: DomId,
-    /// No meaning.
-    pub pad0: u16,
-    /// In: which.
-    pub port: Port,
-    /// Out: one of [`STATUSES`].
-    pub status: u32,
-    /// Out: the vCPU that is notified.
-    pub vcpu: VcpuId,
-    /// Out: the remote domain (in the lower half), or the interrupt.
-    pub detail: u32,
-    /// Out: the remote port, if connected.
-    pub remote_port: Port,
-}
-
-abi_layout! { EventStatus = "struct evtchn_status", size 24, align 4 {
-    dom @ 0, pad0 = "" @ 2, port @ 4, status @ 8, vcpu @ 12, detail = "u.pirq" @ 16, remote_port =
-    "u.interdomain.port" @ 20,
-}}
-
-/// Argument of [`RESET`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct Reset {
-    /// In: whose ports to close.
-    pub dom: DomId,
-}
-
-abi_layout! { Reset = "struct evtchn_reset", size 2, align 2 { dom @ 0 } }
-
-/// Argument of [`INIT_CONTROL`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct InitControl {
-    /// In: the frame of the control block.
-    pub control_gfn: u64,
-    /// In: where in it. Unit: bytes.
-    pub offset: u32,
-    /// In: whose.
-    pub vcpu: VcpuId,
-    /// Out: bits of a link in an event word.
-    pub link_bits: u8,
-    /// No meaning.
-    pub pad: [u8; 7],
-}
-
-abi_layout! { InitControl = "struct evtchn_init_control", size 24, align 8 {
-    control_gfn @ 0, offset @ 8, vcpu @ 12, link_bits @ 16, pad = "_pad" @ 17,
-}}
-
-/// Argument of [`EXPAND_ARRAY`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct ExpandArray {
-    /// In: the frame of the next event words.
-    pub array_gfn: u64,
-}
-
-abi_layout! { ExpandArray = "struct evtchn_expand_array", size 8, align 8 { array_gfn @ 0 } }
-
-/// Argument of [`SET_PRIORITY`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct SetPriority {
-    /// In: a port of the caller.
-    pub port: Port,
-    /// In: 0 (first) to 15 (last).
-    pub priority: u32,
-}
-
-abi_layout! { SetPriority = "struct evtchn_set_priority", size 8, align 4 {
-    port @ 0, priority @ 4,
-}}

@@ -1,7 +1,5 @@
 //! `grant_table_op`: letting another domain map or copy a page. Version 1 of the table.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 use crate::types::{DomId, GrantHandle, GrantRef};
 
 pub use crate::ops::grant::*;
@@ -86,311 +84,196 @@ numbers! {
     }
 }
 
-/// One entry of the table in shared memory (read and written whole only when not in use).
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct GrantEntryV1 {
-    /// See [`EntryState`].
-    pub flags: u16,
-    /// Who may use the page.
-    pub domid: DomId,
-    /// The machine frame granted.
-    pub frame: u32,
+abi_structs! {
+    /// One entry of the table in shared memory (read and written whole only when not in use).
+    GrantEntryV1 = "struct grant_entry_v1", size 8, align 4 {
+        /// See [`EntryState`].
+        0 flags: u16,
+        /// Who may use the page.
+        2 domid: DomId,
+        /// The machine frame granted.
+        4 frame: u32,
+    }
+
+    /// Argument of [`MAP_GRANT_REF`].
+    MapGrantRef = "struct gnttab_map_grant_ref", size 32, align 8 {
+        /// In: virtual address to map at, or the machine address of an entry.
+        0 host_addr: u64,
+        /// In: see [`MapFlags`].
+        8 flags: u32,
+        /// In: the entry.
+        12 grant_ref: GrantRef = "ref",
+        /// In: whose.
+        16 dom: DomId,
+        /// Out: one of [`RESULTS`].
+        18 status: i16,
+        /// Out: name of the mapping.
+        20 handle: GrantHandle,
+        /// Out: machine address of the page. Unit: bytes.
+        24 dev_bus_addr: u64,
+    }
+
+    /// Argument of [`UNMAP_GRANT_REF`].
+    UnmapGrantRef = "struct gnttab_unmap_grant_ref", size 24, align 8 {
+        /// In: where it is mapped, or 0.
+        0 host_addr: u64,
+        /// In: the device mapping, or 0.
+        8 dev_bus_addr: u64,
+        /// In: the mapping.
+        16 handle: GrantHandle,
+        /// Out: one of [`RESULTS`].
+        20 status: i16,
+        /// No meaning.
+        22 pad: u16 = "",
+    }
+
+    /// Argument of [`UNMAP_AND_REPLACE`].
+    UnmapAndReplace = "struct gnttab_unmap_and_replace", size 24, align 8 {
+        /// In: where it is mapped.
+        0 host_addr: u64,
+        /// In: the address whose entry takes its place.
+        8 new_addr: u64,
+        /// In: the mapping.
+        16 handle: GrantHandle,
+        /// Out: one of [`RESULTS`].
+        20 status: i16,
+        /// No meaning.
+        22 pad: u16 = "",
+    }
+
+    /// Argument of [`SETUP_TABLE`].
+    SetupTable = "struct gnttab_setup_table", size 24, align 8 {
+        /// In: whose table.
+        0 dom: DomId,
+        /// No meaning.
+        2 pad0: u16 = "",
+        /// In: how many frames it shall have.
+        4 nr_frames: u32,
+        /// Out: one of [`RESULTS`].
+        8 status: i16,
+        /// No meaning.
+        10 pad1: [u16; 3] = "",
+        /// In: guest address of an array for the machine frames (`u64`).
+        16 frame_list: u64,
+    }
+
+    /// Argument of [`DUMP_TABLE`].
+    DumpTable = "struct gnttab_dump_table", size 4, align 2 {
+        /// In: whose table.
+        0 dom: DomId,
+        /// Out: one of [`RESULTS`].
+        2 status: i16,
+    }
+
+    /// Argument of [`QUERY_SIZE`].
+    QuerySize = "struct gnttab_query_size", size 16, align 4 {
+        /// In: whose table.
+        0 dom: DomId,
+        /// No meaning.
+        2 pad0: u16 = "",
+        /// Out: frames it has.
+        4 nr_frames: u32,
+        /// Out: frames it may have.
+        8 max_nr_frames: u32,
+        /// Out: one of [`RESULTS`].
+        12 status: i16,
+        /// No meaning.
+        14 pad1: u16 = "",
+    }
+
+    /// One end of a copy.
+    CopyPtr = "struct gnttab_copy_ptr", size 16, align 8 {
+        /// An entry (lower half) or a machine frame: [`GrantCopy::flags`] decides.
+        0 page: u64 = "u",
+        /// Whose.
+        8 domid: DomId,
+        /// Where in the page. Unit: bytes.
+        10 offset: u16,
+        /// No meaning.
+        12 pad: u32 = "",
+    }
+
+    /// Argument of [`COPY`].
+    GrantCopy = "struct gnttab_copy", size 40, align 8 {
+        /// In: from where.
+        0 source: CopyPtr,
+        /// In: to where.
+        16 dest: CopyPtr,
+        /// In: how much. Unit: bytes.
+        32 len: u16,
+        /// In: [`COPY_SOURCE_GREF`], [`COPY_DEST_GREF`].
+        34 flags: u16,
+        /// Out: one of [`RESULTS`].
+        36 status: i16,
+        /// No meaning.
+        38 pad: u16 = "",
+    }
+
+    /// Argument of [`TRANSFER`].
+    Transfer = "struct gnttab_transfer", size 24, align 8 {
+        /// In: the machine frame to give.
+        0 mfn: u64,
+        /// In: to whom.
+        8 domid: DomId,
+        /// No meaning.
+        10 pad0: u16 = "",
+        /// In: by which entry.
+        12 grant_ref: GrantRef = "ref",
+        /// Out: one of [`RESULTS`].
+        16 status: i16,
+        /// No meaning.
+        18 pad1: [u16; 3] = "",
+    }
+
+    /// Argument of [`SET_VERSION`].
+    SetVersion = "struct gnttab_set_version", size 4, align 4 {
+        /// In: version wanted. Out: version now.
+        0 version: u32,
+    }
+
+    /// Argument of [`GET_VERSION`].
+    GetVersion = "struct gnttab_get_version", size 8, align 4 {
+        /// In: whose table.
+        0 dom: DomId,
+        /// No meaning.
+        2 pad: u16 = "pad",
+        /// Out: its version.
+        4 version: u32,
+    }
+
+    /// Argument of [`GET_STATUS_FRAMES`].
+    GetStatusFrames = "struct gnttab_get_status_frames", size 16, align 8 {
+        /// In: how many frames.
+        0 nr_frames: u32,
+        /// In: whose table.
+        4 dom: DomId,
+        /// Out: one of [`RESULTS`].
+        6 status: i16,
+        /// In: guest address of an array for frames (`u64`).
+        8 frame_list: u64,
+    }
+
+    /// Argument of [`SWAP_GRANT_REF`].
+    SwapGrantRef = "struct gnttab_swap_grant_ref", size 12, align 4 {
+        /// In: one entry.
+        0 ref_a: GrantRef,
+        /// In: the other.
+        4 ref_b: GrantRef,
+        /// Out: one of [`RESULTS`].
+        8 status: i16,
+        /// No meaning.
+        10 pad: u16 = "",
+    }
+
+    /// Argument of [`CACHE_FLUSH`].
+    CacheFlush = "struct gnttab_cache_flush", size 16, align 8 {
+        /// In: a machine address, or an entry (lower half).
+        0 target: u64 = "a",
+        /// In: where in the page. Unit: bytes.
+        8 offset: u16,
+        /// In: how much. Unit: bytes.
+        10 length: u16,
+        /// In: bit 0: write back; bit 1: discard; bit 31: the target is an entry.
+        12 op: u32,
+    }
 }
-
-abi_layout! { GrantEntryV1 = "struct grant_entry_v1", size 8, align 4 {
-    flags @ 0, domid @ 2, frame @ 4,
-}}
-
-/// Argument of [`MAP_GRANT_REF`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct MapGrantRef {
-    /// In: virtual address to map at, or the machine address of an entry.
-    pub host_addr: u64,
-    /// In: see [`MapFlags`].
-    pub flags: u32,
-    /// In: the entry.
-    pub grant_ref: GrantRef,
-    /// In: whose.
-    pub dom: DomId,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// Out: name of the mapping.
-    pub handle: GrantHandle,
-    /// Out: machine address of the page. Unit: bytes.
-    pub dev_bus_addr: u64,
-}
-
-abi_layout! { MapGrantRef = "struct gnttab_map_grant_ref", size 32, align 8 {
-    host_addr @ 0, flags @ 8, grant_ref = "ref" @ 12, dom @ 16, status @ 18, handle @ 20,
-    dev_bus_addr @ 24,
-}}
-
-/// Argument of [`UNMAP_GRANT_REF`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct UnmapGrantRef {
-    /// In: where it is mapped, or 0.
-    pub host_addr: u64,
-    /// In: the device mapping, or 0.
-    pub dev_bus_addr: u64,
-    /// In: the mapping.
-    pub handle: GrantHandle,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad: u16,
-}
-
-abi_layout! { UnmapGrantRef = "struct gnttab_unmap_grant_ref", size 24, align 8 {
-    host_addr @ 0, dev_bus_addr @ 8, handle @ 16, status @ 20, pad = "" @ 22,
-}}
-
-/// Argument of [`UNMAP_AND_REPLACE`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct UnmapAndReplace {
-    /// In: where it is mapped.
-    pub host_addr: u64,
-    /// In: the address whose entry takes its place.
-    pub new_addr: u64,
-    /// In: the mapping.
-    pub handle: GrantHandle,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad: u16,
-}
-
-abi_layout! { UnmapAndReplace = "struct gnttab_unmap_and_replace", size 24, align 8 {
-    host_addr @ 0, new_addr @ 8, handle @ 16, status @ 20, pad = "" @ 22,
-}}
-
-/// Argument of [`SETUP_TABLE`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct SetupTable {
-    /// In: whose table.
-    pub dom: DomId,
-    /// No meaning.
-    pub pad0: u16,
-    /// In: how many frames it shall have.
-    pub nr_frames: u32,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad1: [u16; 3],
-    /// In: guest address of an array for the machine frames (`u64`).
-    pub frame_list: u64,
-}
-
-abi_layout! { SetupTable = "struct gnttab_setup_table", size 24, align 8 {
-    dom @ 0, pad0 = "" @ 2, nr_frames @ 4, status @ 8, pad1 = "" @ 10, frame_list @ 16,
-}}
-
-/// Argument of [`DUMP_TABLE`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct DumpTable {
-    /// In: whose table.
-    pub dom: DomId,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-}
-
-abi_layout! { DumpTable = "struct gnttab_dump_table", size 4, align 2 { dom @ 0, status @ 2 } }
-
-/// Argument of [`QUERY_SIZE`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct QuerySize {
-    /// In: whose table.
-    pub dom: DomId,
-    /// No meaning.
-    pub pad0: u16,
-    /// Out: frames it has.
-    pub nr_frames: u32,
-    /// Out: frames it may have.
-    pub max_nr_frames: u32,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad1: u16,
-}
-
-abi_layout! { QuerySize = "struct gnttab_query_size", size 16, align 4 {
-    dom @ 0, pad0 = "" @ 2, nr_frames @ 4, max_nr_frames @ 8, status @ 12, pad1 = "" @ 14,
-}}
-
-/// One end of a copy.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct CopyPtr {
-    /// An entry (lower half) or a machine frame: [`GrantCopy::flags`] decides.
-    pub page: u64,
-    /// Whose.
-    pub domid: DomId,
-    /// Where in the page. Unit: bytes.
-    pub offset: u16,
-    /// No meaning.
-    pub pad: u32,
-}
-
-abi_layout! { CopyPtr = "struct gnttab_copy_ptr", size 16, align 8 {
-    page = "u" @ 0, domid @ 8, offset @ 10, pad = "" @ 12,
-}}
-
-/// Argument of [`COPY`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct GrantCopy {
-    /// In: from where.
-    pub source: CopyPtr,
-    /// In: to where.
-    pub dest: CopyPtr,
-    /// In: how much. Unit: bytes.
-    pub len: u16,
-    /// In: [`COPY_SOURCE_GREF`], [`COPY_DEST_GREF`].
-    pub flags: u16,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad: u16,
-}
-
-abi_layout! { GrantCopy = "struct gnttab_copy", size 40, align 8 {
-    source @ 0, dest @ 16, len @ 32, flags @ 34, status @ 36, pad = "" @ 38,
-}}
-
-/// Argument of [`TRANSFER`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct Transfer {
-    /// In: the machine frame to give.
-    pub mfn: u64,
-    /// In: to whom.
-    pub domid: DomId,
-    /// No meaning.
-    pub pad0: u16,
-    /// In: by which entry.
-    pub grant_ref: GrantRef,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad1: [u16; 3],
-}
-
-abi_layout! { Transfer = "struct gnttab_transfer", size 24, align 8 {
-    mfn @ 0, domid @ 8, pad0 = "" @ 10, grant_ref = "ref" @ 12, status @ 16, pad1 = "" @ 18,
-}}
-
-/// Argument of [`SET_VERSION`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct SetVersion {
-    /// In: version wanted. Out: version now.
-    pub version: u32,
-}
-
-abi_layout! { SetVersion = "struct gnttab_set_version", size 4, align 4 { version @ 0 } }
-
-/// Argument of [`GET_VERSION`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct GetVersion {
-    /// In: whose table.
-    pub dom: DomId,
-    /// No meaning.
-    pub pad: u16,
-    /// Out: its version.
-    pub version: u32,
-}
-
-abi_layout! { GetVersion = "struct gnttab_get_version", size 8, align 4 {
-    dom @ 0, pad = "pad" @ 2, version @ 4,
-}}
-
-/// Argument of [`GET_STATUS_FRAMES`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct GetStatusFrames {
-    /// In: how many frames.
-    pub nr_frames: u32,
-    /// In: whose table.
-    pub dom: DomId,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// In: guest address of an array for frames (`u64`).
-    pub frame_list: u64,
-}
-
-abi_layout! { GetStatusFrames = "struct gnttab_get_status_frames", size 16, align 8 {
-    nr_frames @ 0, dom @ 4, status @ 6, frame_list @ 8,
-}}
-
-/// Argument of [`SWAP_GRANT_REF`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct SwapGrantRef {
-    /// In: one entry.
-    pub ref_a: GrantRef,
-    /// In: the other.
-    pub ref_b: GrantRef,
-    /// Out: one of [`RESULTS`].
-    pub status: i16,
-    /// No meaning.
-    pub pad: u16,
-}
-
-abi_layout! { SwapGrantRef = "struct gnttab_swap_grant_ref", size 12, align 4 {
-    ref_a @ 0, ref_b @ 4, status @ 8, pad = "" @ 10,
-}}
-
-/// Argument of [`CACHE_FLUSH`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct CacheFlush {
-    /// In: a machine address, or an entry (lower half).
-    pub target: u64,
-    /// In: where in the page. Unit: bytes.
-    pub offset: u16,
-    /// In: how much. Unit: bytes.
-    pub length: u16,
-    /// In: bit 0: write back; bit 1: discard; bit 31: the target is an entry.
-    pub op: u32,
-}
-
-abi_layout! { CacheFlush = "struct gnttab_cache_flush", size 16, align 8 {
-    target = "a" @ 0, offset @ 8, length @ 10, op @ 12,
-}}

@@ -1,37 +1,59 @@
 //! The macros behind the tables. That of the hypercalls stands with its table, in `call`.
 
-/// Checks a structure's size, alignment and every field offset at compile time, and describes them
-/// as data in the associated constant `LAYOUT`.
+/// A module's shared structures: each as a `repr(C)` type of plain old data, whose `Default` is all
+/// zeros, and as a row of `STRUCTURES`.
 ///
-/// The text after the name is the structure's C type. A field whose C path differs gives it after
-/// its name; the empty path means that C has no such field (padding made explicit here).
-macro_rules! abi_layout {
-    ($name:ident = $c:literal, size $size:literal, align $align:literal {
-        $($field:ident $(= $path:literal)? @ $offset:literal),* $(,)?
-    }) => {
-        const _: () = {
-            assert!(size_of::<$name>() == $size, concat!(stringify!($name), ": size changed"));
-            assert!(align_of::<$name>() == $align, concat!(stringify!($name), ": alignment changed"));
-            $(assert!(
-                core::mem::offset_of!($name, $field) == $offset,
-                concat!(stringify!($name), ".", stringify!($field), ": offset changed")
-            );)*
-        };
-        impl $name {
-            /// Size, alignment and offsets of this structure as data. Unit: bytes.
-            pub const LAYOUT: $crate::structure::Structure = $crate::structure::Structure {
+/// Size, alignment and every offset are asserted at compile time. `12 pad: u32 = ""` is a field at
+/// offset 12; the text is its path in the C type if that is not its name, and empty if C has no
+/// such field (padding that is spelt out here).
+macro_rules! abi_structs {
+    ($(
+        $(#[$about:meta])*
+        $name:ident = $c:literal, size $size:literal, align $align:literal {
+            $($(#[$doc:meta])* $offset:literal $field:ident: $kind:ty $(= $path:literal)?,)*
+        }
+    )*) => {
+        $(
+            $(#[$about])*
+            #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+            #[derive(zerocopy::FromBytes, zerocopy::IntoBytes)]
+            #[derive(zerocopy::Immutable, zerocopy::KnownLayout)]
+            #[repr(C)]
+            pub struct $name {
+                $($(#[$doc])* pub $field: $kind,)*
+            }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    zerocopy::FromZeros::new_zeroed()
+                }
+            }
+
+            const _: () = {
+                assert!(size_of::<$name>() == $size, concat!(stringify!($name), ": size"));
+                assert!(align_of::<$name>() == $align, concat!(stringify!($name), ": alignment"));
+                $(assert!(
+                    core::mem::offset_of!($name, $field) == $offset,
+                    concat!(stringify!($name), ".", stringify!($field), ": offset")
+                );)*
+            };
+        )*
+
+        /// The structures of this module, described as data.
+        pub static STRUCTURES: &[$crate::structure::Structure] = &[$(
+            $crate::structure::Structure {
                 name: stringify!($name),
                 c_type: $c,
                 size: $size,
                 align: $align,
                 fields: &[$($crate::structure::Field {
                     name: stringify!($field),
-                    c_path: abi_layout!(@path $field $($path)?),
+                    c_path: abi_structs!(@path $field $($path)?),
                     offset: $offset,
                     size: $crate::structure::field_size(|it: &$name| &it.$field),
                 }),*],
-            };
-        }
+            }
+        ),*];
     };
     (@path $field:ident $path:literal) => { $path };
     (@path $field:ident) => { stringify!($field) };

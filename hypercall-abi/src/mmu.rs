@@ -1,47 +1,33 @@
 //! Page tables: `mmu_update`, `mmuext_op`, `update_va_mapping`, and the entries themselves.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 pub use crate::ops::{mmu_update, mmuext};
 
-/// One change by `mmu_update`.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct MmuUpdate {
-    /// Machine address of what to change; bits 0 and 1 are a command of [`mmu_update`].
-    pub ptr: u64,
-    /// The new entry, or the new frame number.
-    pub val: u64,
+abi_structs! {
+    /// One change by `mmu_update`.
+    MmuUpdate = "struct mmu_update", size 16, align 8 {
+        /// Machine address of what to change; bits 0 and 1 are a command of [`mmu_update`].
+        0 ptr: u64,
+        /// The new entry, or the new frame number.
+        8 val: u64,
+    }
+
+    /// One operation of `mmuext_op`.
+    MmuextOp = "struct mmuext_op", size 24, align 8 {
+        /// A command of [`mmuext`].
+        0 cmd: u32,
+        /// No meaning.
+        4 pad: u32 = "",
+        /// A machine frame, or a virtual address: the command decides.
+        8 arg1: u64,
+        /// A length (`u32`), the guest address of a set of vCPUs, or a machine frame.
+        16 arg2: u64,
+    }
 }
 
 impl MmuUpdate {
     /// The bits of `ptr` that are a command.
     pub const COMMAND_MASK: u64 = 3;
 }
-
-abi_layout! { MmuUpdate = "struct mmu_update", size 16, align 8 { ptr @ 0, val @ 8 } }
-
-/// One operation of `mmuext_op`.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct MmuextOp {
-    /// A command of [`mmuext`].
-    pub cmd: u32,
-    /// No meaning.
-    pub pad: u32,
-    /// A machine frame, or a virtual address: the command decides.
-    pub arg1: u64,
-    /// A length (`u32`), the guest address of a set of vCPUs, or a machine frame.
-    pub arg2: u64,
-}
-
-abi_layout! { MmuextOp = "struct mmuext_op", size 24, align 8 {
-    cmd @ 0, pad = "" @ 4, arg1 @ 8, arg2 @ 16,
-}}
 
 /// `update_va_mapping` flags: no flush.
 pub const UVMF_NONE: u64 = 0;

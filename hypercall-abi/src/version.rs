@@ -1,7 +1,5 @@
 //! `xen_version`: what the hypervisor is and offers.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
 pub use crate::ops::version::*;
 
 /// The version that [`VERSION`] answers: 4.17, major in the upper half.
@@ -60,62 +58,36 @@ bitflags::bitflags! {
     }
 }
 
-/// Argument of [`GET_FEATURES`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct FeatureInfo {
-    /// In: which 32 features. Only 0 has any.
-    pub submap_idx: u32,
-    /// Out: see [`Features`].
-    pub submap: u32,
+abi_structs! {
+    /// Argument of [`GET_FEATURES`].
+    FeatureInfo = "struct xen_feature_info", size 8, align 4 {
+        /// In: which 32 features. Only 0 has any.
+        0 submap_idx: u32,
+        /// Out: see [`Features`].
+        4 submap: u32,
+    }
+
+    /// Answer of [`COMPILE_INFO`]: texts, each ended by a zero.
+    CompileInfo = "struct xen_compile_info", size 144, align 1 {
+        /// The compiler and its version.
+        0 compiler: [u8; 64],
+        /// Who compiled.
+        64 compile_by: [u8; 16],
+        /// Where.
+        80 compile_domain: [u8; 32],
+        /// When.
+        112 compile_date: [u8; 32],
+    }
+
+    /// Answer of [`PLATFORM_PARAMETERS`].
+    PlatformParameters = "struct xen_platform_parameters", size 8, align 8 {
+        /// The first address of the hypervisor's part of every address space.
+        0 virt_start: u64,
+    }
+
+    /// Argument of [`BUILD_ID`]: this header, and after it room for the identity's bytes.
+    BuildId = "struct xen_build_id", size 4, align 4 {
+        /// In: how much room follows; must not be 0. Unit: bytes.
+        0 len: u32,
+    }
 }
-
-abi_layout! { FeatureInfo = "struct xen_feature_info", size 8, align 4 {
-    submap_idx @ 0, submap @ 4,
-}}
-
-/// Answer of [`COMPILE_INFO`]: texts, each ended by a zero.
-#[derive(Clone, Copy, Debug, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq)]
-#[repr(C)]
-pub struct CompileInfo {
-    /// The compiler and its version.
-    pub compiler: [u8; 64],
-    /// Who compiled.
-    pub compile_by: [u8; 16],
-    /// Where.
-    pub compile_domain: [u8; 32],
-    /// When.
-    pub compile_date: [u8; 32],
-}
-
-abi_layout! { CompileInfo = "struct xen_compile_info", size 144, align 1 {
-    compiler @ 0, compile_by @ 64, compile_domain @ 80, compile_date @ 112,
-}}
-
-/// Answer of [`PLATFORM_PARAMETERS`].
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct PlatformParameters {
-    /// The first address of the hypervisor's part of every address space.
-    pub virt_start: u64,
-}
-
-abi_layout! { PlatformParameters = "struct xen_platform_parameters", size 8, align 8 {
-    virt_start @ 0,
-}}
-
-/// Argument of [`BUILD_ID`]: this header, and after it room for the identity's bytes.
-#[derive(
-    Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout, PartialEq,
-)]
-#[repr(C)]
-pub struct BuildId {
-    /// In: how much room follows; must not be 0. Unit: bytes.
-    pub len: u32,
-}
-
-abi_layout! { BuildId = "struct xen_build_id", size 4, align 4 { len @ 0 } }

@@ -72,7 +72,7 @@ fn write_calls(page: &mut String) -> std::fmt::Result {
 }
 
 fn write_structures(page: &mut String) -> std::fmt::Result {
-    for it in structure::ALL {
+    for it in structure::all() {
         writeln!(page, "{} = {}, size {}, align {}", it.name, it.c_type, it.size, it.align)?;
         for field in it.fields {
             writeln!(page, "    {:>5} {} ({})", field.offset, field.name, field.size)?;

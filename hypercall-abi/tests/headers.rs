@@ -131,7 +131,7 @@ fn layouts_are_those_of_the_headers() {
         print(&mut statements, &key, &expression);
         rust.push((key, value as u64));
     };
-    for it in structure::ALL {
+    for it in structure::all() {
         let (name, c) = (it.name, it.c_type);
         expect(format!("{name} size"), format!("sizeof({c})"), it.size);
         expect(format!("{name} align"), format!("_Alignof({c})"), it.align);
