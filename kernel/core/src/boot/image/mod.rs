@@ -7,6 +7,7 @@
 //! Stricter than Xen in one respect: segments that overlap each other are refused.
 mod compression;
 mod error;
+mod features;
 mod notes;
 mod segments;
 
@@ -15,9 +16,10 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::SegmentTable;
 use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
+use hypercall_abi::version::Features;
 
 pub use self::compression::Compression;
-pub use self::error::{ImageError, Part};
+pub use self::error::{FileError, ImageError, NoteError, Part, PlaceError, SegmentError};
 use self::notes::Notes;
 pub use self::segments::{Segment, Segments};
 
@@ -38,6 +40,8 @@ pub struct Image {
     pub p2m: Option<u64>,
     /// The guest takes its ramdisk unmapped, by frame number.
     pub ramdisk_by_frame: bool,
+    /// The kernel can be the initial domain: it says so, or says nothing of what it supports.
+    pub may_be_initial: bool,
     /// What is subtracted from `p_paddr` to get an offset from [`Image::base`].
     paddr_offset: u64,
 }
@@ -56,7 +60,7 @@ impl Image {
         notes.check_loader()?;
 
         let base = match (notes.virt_base, notes.paddr_offset) {
-            (None, Some(_)) => return Err(ImageError::BaseMissing),
+            (None, Some(_)) => return Err(NoteError::BaseMissing.into()),
             (base, _) => base.unwrap_or(0),
         };
         let paddr_offset = notes.paddr_offset.unwrap_or(0);
@@ -70,6 +74,9 @@ impl Image {
             hypercall_page: notes.hypercall_page,
             p2m: notes.init_p2m,
             ramdisk_by_frame: notes.mod_start_pfn,
+            may_be_initial: notes
+                .supported
+                .is_none_or(|set| set.contains(Features::DOM0)),
             paddr_offset,
         };
         image.check()?;
@@ -84,46 +91,42 @@ impl Image {
     }
 
     /// Checks the notes against each other and against the segments.
-    fn check(&self) -> Result<(), ImageError> {
+    fn check(&self) -> Result<(), PlaceError> {
         if self.base & PAGE_MASK != 0 {
-            return Err(ImageError::Misaligned {
+            return Err(PlaceError::Misaligned {
                 part: Part::Base,
                 address: self.base,
             });
         }
-        let outside = |part, address| ImageError::OutOfImage {
-            part,
-            address,
-            start: self.start,
-            end: self.end,
-        };
         if self.entry < self.start || self.entry >= self.end {
-            return Err(outside(Part::Entry, self.entry));
+            return Err(PlaceError::EntryOutside {
+                entry: self.entry,
+                start: self.start,
+                end: self.end,
+            });
         }
         if self.base < HYPERVISOR_VIRT_END && self.end > HYPERVISOR_VIRT_START {
-            return Err(ImageError::HypervisorRange {
+            return Err(PlaceError::HypervisorRange {
                 start: self.base,
                 end: self.end,
             });
         }
-        if let Some(address) = self.hypercall_page {
-            if address & PAGE_MASK != 0 {
-                return Err(ImageError::Misaligned {
+        match self.hypercall_page {
+            Some(address) if address & PAGE_MASK != 0 => {
+                return Err(PlaceError::Misaligned {
                     part: Part::HypercallPage,
                     address,
                 });
             }
-            if address < self.start || address >= self.end {
-                return Err(outside(Part::HypercallPage, address));
-            }
+            _ => {}
         }
         match self.p2m {
-            Some(address) if address & PAGE_MASK != 0 => Err(ImageError::Misaligned {
+            Some(address) if address & PAGE_MASK != 0 => Err(PlaceError::Misaligned {
                 part: Part::P2m,
                 address,
             }),
             Some(address) if address >= self.start && address < self.end => {
-                Err(ImageError::P2mInImage {
+                Err(PlaceError::P2mInImage {
                     address,
                     start: self.start,
                     end: self.end,
@@ -137,14 +140,14 @@ impl Image {
 const PAGE_MASK: u64 = 0xfff;
 
 /// Guest-virtual address of a segment's physical address.
-fn place(base: u64, paddr_offset: u64, paddr: u64) -> Result<u64, ImageError> {
+fn place(base: u64, paddr_offset: u64, paddr: u64) -> Result<u64, PlaceError> {
     let offset = paddr
         .checked_sub(paddr_offset)
-        .ok_or(ImageError::BelowOffset {
+        .ok_or(PlaceError::BelowOffset {
             paddr,
             paddr_offset,
         })?;
-    base.checked_add(offset).ok_or(ImageError::Wraps {
+    base.checked_add(offset).ok_or(PlaceError::Wraps {
         paddr,
         base,
         paddr_offset,
@@ -152,9 +155,9 @@ fn place(base: u64, paddr_offset: u64, paddr: u64) -> Result<u64, ImageError> {
 }
 
 /// Checks what the file is at all, and returns its header.
-fn header(file: &[u8]) -> Result<FileHeader<LittleEndian>, ImageError> {
+fn header(file: &[u8]) -> Result<FileHeader<LittleEndian>, FileError> {
     if let Some(compression) = Compression::of(file) {
-        return Err(ImageError::Compressed(compression));
+        return Err(FileError::Compressed(compression));
     }
     let (ident, rest) = file.split_at_checked(abi::EI_NIDENT).ok_or(not_elf(file))?;
     if !ident.starts_with(&abi::ELFMAGIC) {
@@ -162,32 +165,32 @@ fn header(file: &[u8]) -> Result<FileHeader<LittleEndian>, ImageError> {
     }
     match ident.get(abi::EI_CLASS).copied() {
         Some(abi::ELFCLASS64) => {}
-        Some(abi::ELFCLASS32) => return Err(ImageError::ThirtyTwoBit),
-        class => return Err(ImageError::Class(class.unwrap_or_default())),
+        Some(abi::ELFCLASS32) => return Err(FileError::ThirtyTwoBit),
+        class => return Err(FileError::Class(class.unwrap_or_default())),
     }
-    let ident = parse_ident::<LittleEndian>(ident).map_err(|_| ImageError::Endianness)?;
+    let ident = parse_ident::<LittleEndian>(ident).map_err(|_| FileError::Endianness)?;
     debug_assert!(ident.1 == Class::ELF64, "32-bit files were refused above");
-    let header = FileHeader::parse_tail(ident, rest).map_err(|_| ImageError::Truncated {
+    let header = FileHeader::parse_tail(ident, rest).map_err(|_| FileError::Truncated {
         what: "its ELF header",
         needed: ELF_HEADER_LEN,
         len: segments::widen(file.len()),
     })?;
     match (header.e_machine, header.e_type) {
         (abi::EM_X86_64, abi::ET_EXEC | abi::ET_DYN) => Ok(header),
-        (abi::EM_X86_64, kind) => Err(ImageError::Type(kind)),
-        (machine, _) => Err(ImageError::Machine(machine)),
+        (abi::EM_X86_64, kind) => Err(FileError::Type(kind)),
+        (machine, _) => Err(FileError::Machine(machine)),
     }
 }
 
 /// Bytes of an ELF64 file header.
 const ELF_HEADER_LEN: u64 = 64;
 
-fn not_elf(file: &[u8]) -> ImageError {
+fn not_elf(file: &[u8]) -> FileError {
     let mut start = [0; 4];
     for (to, from) in start.iter_mut().zip(file) {
         *to = *from;
     }
-    ImageError::NotElf {
+    FileError::NotElf {
         start,
         len: segments::widen(file.len()),
     }

@@ -6,8 +6,9 @@ use elf::note::{Note, NoteIterator};
 use elf::parse::ParseAt;
 use elf::section::{SectionHeader, SectionHeaderTable};
 use hypercall_abi::elfnote;
+use hypercall_abi::version::Features;
 
-use super::{ImageError, Table, segments};
+use super::{ImageError, NoteError, SegmentError, Table, features, segments};
 
 /// Names and values are padded to this, whatever the segment's alignment says.
 const ALIGN: usize = 4;
@@ -21,6 +22,8 @@ pub(super) struct Notes<'a> {
     pub(super) paddr_offset: Option<u64>,
     pub(super) init_p2m: Option<u64>,
     pub(super) mod_start_pfn: bool,
+    /// Feature bits the kernel says it can live with, or has.
+    pub(super) supported: Option<Features>,
     xen_version: Option<&'a [u8]>,
     guest_os: Option<&'a [u8]>,
     loader: Option<&'a [u8]>,
@@ -39,7 +42,7 @@ impl<'a> Notes<'a> {
         for (number, program) in table.iter().enumerate() {
             if program.p_type == PT_NOTE {
                 let (_, bytes) =
-                    segments::file_range(file, &program).ok_or(ImageError::SegmentTruncated {
+                    segments::file_range(file, &program).ok_or(SegmentError::Truncated {
                         number,
                         needed: program.p_offset.saturating_add(program.p_filesz),
                         len: segments::widen(file.len()),
@@ -60,37 +63,37 @@ impl<'a> Notes<'a> {
             }
         }
         if notes.count == 0 {
-            Err(ImageError::NoNotes)
+            Err(NoteError::None.into())
         } else {
             Ok(notes)
         }
     }
 
     /// Is this image for Xen 3.0's interface, and for a builder like this one?
-    pub(super) fn check_loader(&self) -> Result<(), ImageError> {
+    pub(super) fn check_loader(&self) -> Result<(), NoteError> {
         let generic = self
             .loader
             .is_some_and(|loader| loader.starts_with(b"generic"));
         let linux = self.guest_os.is_some_and(|os| os.starts_with(b"linux"));
         if !generic && !linux {
             return Err(if self.loader.is_some() {
-                ImageError::LoaderUnknown
+                NoteError::LoaderUnknown
             } else {
-                ImageError::LoaderMissing
+                NoteError::LoaderMissing
             });
         }
         match self.xen_version {
-            None => Err(ImageError::VersionMissing),
+            None => Err(NoteError::VersionMissing),
             Some(version) if version.starts_with(b"xen-3.0") => Ok(()),
-            Some(_) => Err(ImageError::VersionUnknown),
+            Some(_) => Err(NoteError::VersionUnknown),
         }
     }
 
     /// Takes the notes of one segment or section.
-    fn read(&mut self, bytes: &'a [u8]) -> Result<(), ImageError> {
+    fn read(&mut self, bytes: &'a [u8]) -> Result<(), NoteError> {
         for note in NoteIterator::new(LittleEndian, Class::ELF64, ALIGN, bytes) {
             if let Note::Unknown(note) = note
-                && note.name.strip_suffix(&[0]) == Some(elfnote::OWNER.as_bytes())
+                && note.name.strip_suffix(b"\0").unwrap_or(note.name) == elfnote::OWNER.as_bytes()
                 && let Ok(kind) = u32::try_from(note.n_type)
             {
                 self.count = self.count.saturating_add(1);
@@ -100,7 +103,7 @@ impl<'a> Notes<'a> {
         Ok(())
     }
 
-    fn take(&mut self, kind: u32, value: &'a [u8]) -> Result<(), ImageError> {
+    fn take(&mut self, kind: u32, value: &'a [u8]) -> Result<(), NoteError> {
         let name = match kind {
             elfnote::ENTRY => ("ENTRY", &mut self.entry),
             elfnote::HYPERCALL_PAGE => ("HYPERCALL_PAGE", &mut self.hypercall_page),
@@ -110,6 +113,14 @@ impl<'a> Notes<'a> {
             elfnote::XEN_VERSION => return Self::text(&mut self.xen_version, value),
             elfnote::GUEST_OS => return Self::text(&mut self.guest_os, value),
             elfnote::LOADER => return Self::text(&mut self.loader, value),
+            elfnote::FEATURES => return features::check_required(value),
+            elfnote::SUPPORTED_FEATURES => {
+                // Bits above 31 belong to words of features that do not exist.
+                let [a, b, c, d, ..] = number_of("SUPPORTED_FEATURES", value)?.to_le_bytes();
+                let bits = u32::from_le_bytes([a, b, c, d]);
+                self.supported = Some(Features::from_bits_retain(bits));
+                return Ok(());
+            }
             elfnote::MOD_START_PFN => {
                 self.mod_start_pfn = number_of("MOD_START_PFN", value)? != 0;
                 return Ok(());
@@ -121,20 +132,20 @@ impl<'a> Notes<'a> {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "one arm among those of `take`")]
-    fn text(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), ImageError> {
+    fn text(field: &mut Option<&'a [u8]>, value: &'a [u8]) -> Result<(), NoteError> {
         *field = Some(value);
         Ok(())
     }
 }
 
 /// The value of a note that holds a number, in 4 or 8 bytes.
-fn number_of(note: &'static str, value: &[u8]) -> Result<u64, ImageError> {
+fn number_of(note: &'static str, value: &[u8]) -> Result<u64, NoteError> {
     if let Ok(bytes) = value.try_into() {
         return Ok(u64::from_le_bytes(bytes));
     }
     match value.try_into() {
         Ok(bytes) => Ok(u64::from(u32::from_le_bytes(bytes))),
-        Err(_) => Err(ImageError::NoteSize {
+        Err(_) => Err(NoteError::Size {
             note,
             len: segments::widen(value.len()),
         }),

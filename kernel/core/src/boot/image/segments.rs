@@ -7,7 +7,7 @@ use elf::file::{Class, FileHeader};
 use elf::parse::ParseAt;
 use elf::segment::ProgramHeader;
 
-use super::{ImageError, Table, header};
+use super::{FileError, ImageError, SegmentError, Table, header};
 
 /// Program headers an image may have: the check for overlaps takes the square of their number.
 pub(super) const MAX_HEADERS: u16 = 128;
@@ -35,7 +35,9 @@ pub struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     pub(super) fn new(file: &'a [u8], paddr_offset: u64) -> Self {
-        let table = header(file).and_then(|header| table(file, &header)).ok();
+        let table = header(file)
+            .ok()
+            .and_then(|header| table(file, &header).ok());
         Self {
             file,
             table,
@@ -81,20 +83,21 @@ pub(super) fn table<'a>(
     header: &FileHeader<LittleEndian>,
 ) -> Result<Table<'a>, ImageError> {
     if header.e_phnum > MAX_HEADERS {
-        return Err(ImageError::TooManySegments {
+        return Err(SegmentError::TooMany {
             count: header.e_phnum,
             most: MAX_HEADERS,
-        });
+        }
+        .into());
     }
     let size = ProgramHeader::validate_entsize(Class::ELF64, usize::from(header.e_phentsize))
-        .map_err(|_| ImageError::HeaderSize(header.e_phentsize))?;
+        .map_err(|_| FileError::HeaderSize(header.e_phentsize))?;
     let len = size.saturating_mul(usize::from(header.e_phnum));
     let needed = header.e_phoff.saturating_add(widen(len));
     let bytes = usize::try_from(header.e_phoff)
         .ok()
         .and_then(|from| Some(from..from.checked_add(len)?))
         .and_then(|range| file.get(range))
-        .ok_or(ImageError::Truncated {
+        .ok_or(FileError::Truncated {
             what: "its program headers",
             needed,
             len: widen(file.len()),
@@ -103,7 +106,7 @@ pub(super) fn table<'a>(
 }
 
 /// Checks every segment alone and against the others, and returns what they span.
-pub(super) fn check(file: &[u8], table: &Table<'_>) -> Result<Extent, ImageError> {
+pub(super) fn check(file: &[u8], table: &Table<'_>) -> Result<Extent, SegmentError> {
     let mut extent: Option<Extent> = None;
     for (number, program) in loaded(table) {
         let end = check_one(file, number, &program)?;
@@ -112,7 +115,7 @@ pub(super) fn check(file: &[u8], table: &Table<'_>) -> Result<Extent, ImageError
             let earlier_end = earlier.p_paddr.saturating_add(earlier.p_memsz);
             if program.p_paddr < earlier_end && earlier.p_paddr < end {
                 let at = program.p_paddr.max(earlier.p_paddr);
-                return Err(ImageError::Overlap {
+                return Err(SegmentError::Overlap {
                     first: other,
                     second: number,
                     at,
@@ -127,11 +130,11 @@ pub(super) fn check(file: &[u8], table: &Table<'_>) -> Result<Extent, ImageError
     }
     extent
         .filter(|extent| extent.low < extent.high)
-        .ok_or(ImageError::NoSegments)
+        .ok_or(SegmentError::None)
 }
 
 /// Checks one segment; returns the end of its memory.
-fn check_one(file: &[u8], number: usize, program: &ProgramHeader) -> Result<u64, ImageError> {
+fn check_one(file: &[u8], number: usize, program: &ProgramHeader) -> Result<u64, SegmentError> {
     let ProgramHeader {
         p_paddr: paddr,
         p_filesz: in_file,
@@ -139,21 +142,19 @@ fn check_one(file: &[u8], number: usize, program: &ProgramHeader) -> Result<u64,
         ..
     } = *program;
     if in_file > in_memory {
-        return Err(ImageError::SegmentSize {
+        return Err(SegmentError::Size {
             number,
             in_file,
             in_memory,
         });
     }
-    let end = paddr
-        .checked_add(in_memory)
-        .ok_or(ImageError::SegmentWraps {
-            number,
-            paddr,
-            in_memory,
-        })?;
+    let end = paddr.checked_add(in_memory).ok_or(SegmentError::Wraps {
+        number,
+        paddr,
+        in_memory,
+    })?;
     if file_range(file, program).is_none() {
-        return Err(ImageError::SegmentTruncated {
+        return Err(SegmentError::Truncated {
             number,
             needed: program.p_offset.saturating_add(in_file),
             len: widen(file.len()),

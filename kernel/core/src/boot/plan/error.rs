@@ -31,6 +31,13 @@ pub enum PlanError {
         /// Where they end (exclusive).
         end: u64,
     },
+    /// The image is not made to be the initial domain.
+    NotInitial,
+    /// The hypercall page lies where nothing is mapped.
+    HypercallPageOutside {
+        /// Where the guest wants it.
+        page: u64,
+    },
     /// The guest wants its frame list where other parts are mapped.
     ListOverlaps {
         /// Where it wants the list.
@@ -75,6 +82,15 @@ impl fmt::Display for PlanError {
                 "the domain's parts ({start:#x} to {end:#x}) reach into addresses that are not \
                  canonical or belong to the hypervisor (0x800000000000 to 0xffff880000000000): \
                  choose another base (Xen notes VIRT_BASE, INIT_P2M)"
+            ),
+            Self::NotInitial => f.write_str(
+                "the image can't be the initial domain: its Xen note SUPPORTED_FEATURES (17) lacks \
+                 bit 11 (dom0), so give a kernel that has it, or start this one as another domain",
+            ),
+            Self::HypercallPageOutside { page } => write!(
+                f,
+                "the hypercall page (Xen note HYPERCALL_PAGE) at {page:#x} lies outside of the \
+                 domain's initial mapping: correct the note"
             ),
             Self::ListOverlaps { va, start, end } => write!(
                 f,

@@ -122,9 +122,12 @@ impl Plan {
                 pages: request.nr_pages,
             });
         }
+        if request.kind == Kind::Initial && !image.may_be_initial {
+            return Err(PlanError::NotInitial);
+        }
         let (plan, mut needed) = lay_out(image, request)?;
         if needed <= request.nr_pages {
-            return Ok(plan);
+            return plan.check_hypercall_page();
         }
         // More frames make the list of frames longer, by one page in 512: each turn adds
         // less than the one before, and the bound is never reached.
@@ -146,6 +149,15 @@ impl Plan {
             pages: request.nr_pages,
             ramdisk_len: request.ramdisk_len,
         })
+    }
+
+    fn check_hypercall_page(self) -> Result<Self, PlanError> {
+        match self.hypercall_page {
+            Some(page) if self.frame_at(page).is_none() => {
+                Err(PlanError::HypercallPageOutside { page })
+            }
+            _ => Ok(self),
+        }
     }
 
     /// The frame behind an address of the mapped range.
