@@ -20,14 +20,20 @@
     )
 )]
 
+#[cfg(any(test, feature = "fake"))]
+extern crate std;
+
 pub mod boot;
 pub mod bounce;
 pub mod calls;
 pub mod cpu;
 pub mod cpuid;
 pub mod crash;
+pub mod debug;
 pub mod dispatch;
 pub mod domain;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod frames;
 pub mod guest_memory;
 pub mod initial;

@@ -242,6 +242,14 @@ impl Platform for Machine {
 
     fn set_task_switched(&self, _set: bool) {}
 
+    fn set_breakpoint(&self, _number: u8, _address: u64) {}
+
+    fn set_debug_control(&self, _control: u64) {}
+
+    fn access_rights(&self, _selector: u16) -> Option<u32> {
+        None
+    }
+
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
         [0; 4]
     }

@@ -55,16 +55,27 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         if self.finish_pending(&mut budget).is_err() {
             return Progress::Again { done: 0 };
         }
-        let mut asked = Asked { roots, other, set_ldt };
-        let progress = batch.run(self.platform, &mut budget, |operation: MmuextOp, budget| {
-            budget.charge(1);
-            self.extended(&mut asked, operation, budget)?;
-            if self.finish_pending(budget).is_err() {
-                budget.charge(u32::MAX);
-            }
-            Ok(())
+        let progress = batch.run(self.platform, &mut budget, |operation, budget| {
+            self.one_extended(roots, other, operation, budget, set_ldt)
         });
         self.unless_pending(progress, batch.length(), &mut budget)
+    }
+
+    /// One operation. What it leaves to be undone is noted, and comes first in the next slice.
+    pub(super) fn one_extended(
+        &self,
+        roots: &VcpuRoots,
+        other: Option<&DomainMemory>,
+        operation: MmuextOp,
+        budget: &mut Budget,
+        set_ldt: &mut impl FnMut(Ldt),
+    ) -> Result<(), Stop> {
+        budget.charge(1);
+        self.extended(&mut Asked { roots, other, set_ldt }, operation, budget)?;
+        if self.finish_pending(budget).is_err() {
+            budget.charge(u32::MAX);
+        }
+        Ok(())
     }
 
     fn extended(

@@ -23,6 +23,8 @@ pub mod progress;
 pub mod refusal;
 pub mod roots;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 pub mod update;
 pub mod walk;
 

@@ -125,23 +125,48 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             return Progress::Again { done: 0 };
         }
         let mut table = None;
-        let progress = batch.run(self.platform, &mut budget, |request: MmuUpdate, budget| {
-            budget.charge(UPDATE_COST);
-            match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
-                NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => {
-                    self.update_entry(&mut table, request, (Keep::Nothing, source), budget)
-                }
-                PT_UPDATE_PRESERVE_AD => {
-                    self.update_entry(&mut table, request, (Keep::Used, source), budget)
-                }
-                MACHPHYS_UPDATE => self.update_machphys(request, source),
-                command => Err(Refusal::new(Why::Command(u64::from(command))).into()),
-            }
+        let progress = batch.run(self.platform, &mut budget, |request, budget| {
+            self.update_one(&mut table, request, source, budget)
         });
         if let Some(table) = table {
             self.drop_table(table, &mut budget);
         }
         self.unless_pending(progress, batch.length(), &mut budget)
+    }
+
+    #[inline]
+    fn update_one(
+        &self,
+        table: &mut Option<TypeRef>,
+        request: MmuUpdate,
+        source: Source<'_>,
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        budget.charge(UPDATE_COST);
+        match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
+            NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => {
+                self.update_entry(table, request, (Keep::Nothing, source), budget)
+            }
+            PT_UPDATE_PRESERVE_AD => {
+                self.update_entry(table, request, (Keep::Used, source), budget)
+            }
+            MACHPHYS_UPDATE => self.update_machphys(request, source),
+            command => Err(Refusal::new(Why::Command(u64::from(command))).into()),
+        }
+    }
+
+    /// A request alone.
+    #[cfg(test)]
+    pub(super) fn one_update(
+        &self,
+        request: MmuUpdate,
+        source: Source<'_>,
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        let mut table = None;
+        let updated = self.update_one(&mut table, request, source, budget);
+        table.into_iter().for_each(|table| self.drop_table(table, budget));
+        updated
     }
 
     /// A call that has done everything is executed once more if tables are left half undone.

@@ -1,0 +1,6 @@
+//! Tests of the rules for page tables.
+
+#![allow(clippy::wildcard_imports, reason = "a test uses nearly everything")]
+
+mod attacks;
+mod world;
