@@ -12,6 +12,7 @@ const VARYING: usize = 15;
 ///
 /// Names the first line that differs.
 pub(crate) fn compare(paravane: &str, xen: &str) -> Result<()> {
+    ensure!(!paravane.is_empty() || !xen.is_empty(), "the guest said nothing on either system");
     let (ours, theirs) = (normal(paravane), normal(xen));
     let varying = theirs.matches("~*").count();
     ensure!(varying <= VARYING, "{varying} varying values, {VARYING} are the most");
@@ -48,6 +49,7 @@ mod tests {
         let error = compare("a~1 b\nc\n", "a~1 b\nd\n").expect_err("differs");
         assert!(error.to_string().starts_with("line 2 differs"), "{error}");
         assert!(compare("a\n", "a\nb\n").is_err());
+        assert!(compare("", "").is_err());
     }
 
     #[test]

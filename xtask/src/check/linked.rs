@@ -29,9 +29,12 @@ pub(crate) fn print(kernel: &Path) -> Result<()> {
     let mut rows: Vec<_> = crates.into_iter().collect();
     rows.sort_by_key(|(_, (code, data))| std::cmp::Reverse(code + data));
     println!("bytes linked into the kernel: {:<12}{:>9}{:>9}", "", "code", "data");
+    let mut all = (0, 0);
     for (name, (code, data)) in rows {
         println!("    {name:<38}{code:>9}{data:>9}");
+        all = (all.0 + code, all.1 + data);
     }
+    println!("    {:<38}{:>9}{:>9}", "all", all.0, all.1);
     Ok(())
 }
 
@@ -40,8 +43,11 @@ fn origin(symbol: &str) -> String {
     let Ok(name) = addr2line::demangle(symbol, addr2line::gimli::DW_LANG_Rust).ok_or(()) else {
         return "(assembler)".into();
     };
-    let path = name.trim_start_matches(['<', '&', '*', '(', '[']).trim_start_matches("mut ");
-    match path.split_once("::") {
+    let (own, of) = name.split_once(" as ").unwrap_or((&name, ""));
+    // `<u64 as core::fmt::Display>::fmt` is core's; `<paravane::Uart as ...>::write` is ours.
+    let path = if own.contains("::") { own } else { of };
+    let path = path.trim_start_matches(|letter: char| !letter.is_alphabetic() && letter != '_');
+    match path.trim_start_matches("mut ").split_once("::") {
         Some((first, _)) => first.to_owned(),
         None => "(assembler)".into(),
     }
@@ -55,5 +61,9 @@ mod tests {
     fn symbols_belong_to_the_crate_of_their_first_path() {
         assert_eq!(origin("_ZN11kernel_core4boot4plan17h0123456789abcdefE"), "kernel_core");
         assert_eq!(origin("_start"), "(assembler)");
+        let shown = "_ZN42_$LT$u64$u20$as$u20$core..fmt..Display$GT$3fmt17h0123456789abcdefE";
+        assert_eq!(origin(shown), "core");
+        let written = "_ZN46_$LT$log..Uart$u20$as$u20$core..fmt..Write$GT$3fmt17h0123456789abcdefE";
+        assert_eq!(origin(written), "log");
     }
 }
