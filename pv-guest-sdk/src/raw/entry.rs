@@ -93,7 +93,7 @@ global_asm!(
     "9: .balign 4",
     ".endm",
     ".pushsection .note.Xen, \"a\", @note",
-    "xen_note 1, .quad _start",
+    "xen_note 1, .quad __pv_entry",
     "xen_note 3, .quad 0xffffffff80000000",
     "xen_note 4, .quad 0",
     "xen_note 5, .asciz \"xen-3.0\"",
