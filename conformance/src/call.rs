@@ -1,0 +1,33 @@
+//! Hypercalls with any number and any arguments.
+
+use crate::raw::{Registers, run, snippets};
+
+pub(crate) const UPDATE_VA_MAPPING: u64 = 14;
+pub(crate) const XEN_VERSION: u64 = 17;
+pub(crate) const CONSOLE_IO: u64 = 18;
+pub(crate) const SCHED_OP: u64 = 29;
+
+pub(crate) const EFAULT: i64 = -14;
+pub(crate) const EINVAL: i64 = -22;
+pub(crate) const ENOSYS: i64 = -38;
+
+/// Registers that make a hypercall.
+pub(crate) fn registers(number: u64, args: &[u64]) -> Registers {
+    let mut registers = Registers::new();
+    registers.rax = number;
+    let arg = |index: usize| args.get(index).copied().unwrap_or(0);
+    registers.rdi = arg(0);
+    registers.rsi = arg(1);
+    registers.rdx = arg(2);
+    registers.high[2] = arg(3);
+    registers.high[0] = arg(4);
+    registers.high[1] = arg(5);
+    registers
+}
+
+/// Makes a hypercall. Arguments not given are zero.
+pub(crate) fn hypercall(number: u64, args: &[u64]) -> i64 {
+    let mut registers = registers(number, args);
+    run(snippets::SYSCALL, &mut registers);
+    registers.rax.cast_signed()
+}

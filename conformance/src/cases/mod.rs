@@ -1,0 +1,36 @@
+//! All cases, one file per area.
+
+mod console;
+mod cpuid;
+mod crash;
+mod info;
+mod layout;
+mod preserve;
+mod registers;
+mod sched;
+mod shared;
+mod truncation;
+mod unknown;
+mod version;
+
+use crate::case::Case;
+
+const AREAS: &[&[Case]] = &[
+    registers::CASES,
+    info::CASES,
+    layout::CASES,
+    shared::CASES,
+    version::CASES,
+    unknown::CASES,
+    truncation::CASES,
+    console::CASES,
+    sched::CASES,
+    preserve::CASES,
+    cpuid::CASES,
+    crash::CASES,
+];
+
+/// All cases, in the order of their numbers.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    AREAS.iter().copied().flatten()
+}

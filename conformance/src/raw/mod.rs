@@ -1,0 +1,16 @@
+//! The one place of this crate where `unsafe` is allowed.
+//!
+//! A conformance guest does on purpose what no guest should: wild hypercalls, reads of addresses
+//! that belong to nobody, instructions that fault. The functions here are safe to *call* because
+//! of a rule that this crate keeps as a whole: **a case names only memory that no Rust object lives
+//! in** (the arena, the pages the loader left, addresses outside the image), or expects the guest
+//! to end. Whoever writes a case keeps it; nothing outside this crate can call these.
+#![allow(unsafe_code, reason = "wild instructions and hypercalls are what this guest is for")]
+
+mod entry;
+pub(crate) mod memory;
+mod probe;
+pub(crate) mod snippets;
+
+pub(crate) use entry::{EntryState, entry_state, guard_page, image_end};
+pub(crate) use probe::{Code, Registers, run};
