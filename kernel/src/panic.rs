@@ -14,6 +14,7 @@ use crate::x86::{backtrace, fault, stop};
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
 /// Ends the kernel because of an exception in ring 0 that nothing expects.
+#[expect(clippy::panic, reason = "a broken invariant is what panics are for")]
 pub(crate) fn exception(regs: &GuestRegs) -> ! {
     stop::disable_interrupts();
     crate::log::emergency(|print| {

@@ -120,11 +120,6 @@ pub(crate) fn get(id: usize) -> Option<&'static Cpu> {
     Some(unsafe { &*(base(id) as *const Cpu) })
 }
 
-/// All CPUs set up so far, running or about to.
-pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
-    (0..MAX_CPUS).map_while(get)
-}
-
 /// Sets up the area of the next CPU, whose local APIC has the number `apic_id`. Its descriptors
 /// become active by [`gdt::load`] on that CPU.
 ///
