@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::console::{Console, Line, Source};
-use crate::machine::{Machine, System};
+use crate::machine::{Log, Machine, System};
 use crate::monitor::{Monitor, SOCKET};
 use crate::process;
+use crate::symbols::Symbols;
 
 /// How a boot ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,38 +81,34 @@ pub(crate) struct Record {
     pub(crate) duration: Duration,
 }
 
-/// Boots `machine` in a folder of its own (`scratch`), and waits for the end. `note` explains
-/// lines of the console to the user ([`Console::feed`]).
+/// Boots `machine` in a folder of its own (`scratch`), and waits for the end.
 ///
 /// # Errors
 ///
 /// When QEMU does not start or its files cannot be made. A guest that fails is not an error.
-pub(crate) fn boot(
-    machine: &Machine,
-    watch: Watch,
-    verbose: bool,
-    scratch: &Path,
-    note: &mut dyn FnMut(&str) -> Option<String>,
-) -> Result<Record> {
+pub(crate) fn boot(machine: &Machine, watch: Watch, scratch: &Path) -> Result<Record> {
     let started = Instant::now();
-    let mut session = Session::start(machine, watch, verbose, scratch)?;
-    let verdict = session.follow(machine, watch, started, note)?;
+    let mut session = Session::start(machine, watch, scratch)?;
+    let verdict = session.follow(started + machine.options.limit)?;
     let hang_report = match verdict {
         Some(End::Hang) => session.registers(),
         _ => String::new(),
     };
-    let status = session.stop(verdict.is_some(), watch)?;
+    let status = session.stop(verdict.is_some())?;
     session.console.finish();
-    let end = verdict.unwrap_or_else(|| session.judge(machine.system, watch, status));
+    let end = verdict.unwrap_or_else(|| session.judge(status));
     let mut report = String::new();
     if !end.is_success() && end != End::Quit {
-        report = session.report(machine, &end, started, &hang_report)?;
+        report = session.report(&end, &hang_report)?;
     }
     Ok(Record { end, console: session.console, report, duration: started.elapsed() })
 }
 
 /// A QEMU that runs.
-struct Session {
+struct Session<'a> {
+    machine: &'a Machine,
+    watch: Watch,
+    symbols: Symbols,
     qemu: Child,
     output: Receiver<Vec<u8>>,
     console: Console,
@@ -121,8 +118,8 @@ struct Session {
 /// QEMU's own log of CPU resets, in its folder.
 const RESET_LOG: &str = "resets";
 
-impl Session {
-    fn start(machine: &Machine, watch: Watch, verbose: bool, scratch: &Path) -> Result<Self> {
+impl<'a> Session<'a> {
+    fn start(machine: &'a Machine, watch: Watch, scratch: &Path) -> Result<Self> {
         let line = machine.qemu(watch == Watch::Terminal, scratch)?;
         for stale in [SOCKET, RESET_LOG] {
             let _absent = std::fs::remove_file(scratch.join(stale));
@@ -142,25 +139,21 @@ impl Session {
         let mut qemu = qemu.spawn().context("cannot start QEMU")?;
         let output = qemu.stdout.take().context("QEMU has no output")?;
         Ok(Self {
+            machine,
+            watch,
+            symbols: Symbols::of(machine),
             qemu,
             output: pump(output),
-            console: Console::new(machine.system, verbose),
+            console: Console::new(machine.system, machine.log == Log::All),
             scratch: scratch.to_path_buf(),
         })
     }
 
     /// Shows and records the console until QEMU ends (`None`), the console tells the end, or the
     /// time is over.
-    fn follow(
-        &mut self,
-        machine: &Machine,
-        watch: Watch,
-        started: Instant,
-        note: &mut dyn FnMut(&str) -> Option<String>,
-    ) -> Result<Option<End>> {
-        let deadline = started + machine.options.limit;
+    fn follow(&mut self, deadline: Instant) -> Result<Option<End>> {
         loop {
-            let bytes = if watch == Watch::Terminal {
+            let bytes = if self.watch == Watch::Terminal {
                 self.output.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -172,12 +165,12 @@ impl Session {
                 Err(RecvTimeoutError::Timeout) => return Ok(Some(End::Hang)),
             };
             let before = self.console.lines().len();
-            let show = self.console.feed(&bytes, &mut *note);
-            if watch != Watch::Nobody {
+            let show = self.console.feed(&bytes, |line| self.symbols.note(line));
+            if self.watch != Watch::Nobody {
                 let mut out = std::io::stdout().lock();
                 out.write_all(&show).and_then(|()| out.flush())?;
             }
-            if machine.system == System::Xen {
+            if self.machine.system == System::Xen {
                 let fresh = self.console.lines().get(before..).unwrap_or_default();
                 if let Some(end) = fresh.iter().find_map(|line| xen_end(line, self.console.lines()))
                 {
@@ -196,11 +189,11 @@ impl Session {
     }
 
     /// Ends QEMU, unless it ends by itself, and waits until it is gone.
-    fn stop(&mut self, by_force: bool, watch: Watch) -> Result<ExitStatus> {
+    fn stop(&mut self, by_force: bool) -> Result<ExitStatus> {
         // Only QEMU itself can put a terminal back as it was. It may be slow to hear us while a
         // machine keeps it busy, so nobody else waits for that.
         let asked = by_force
-            && watch == Watch::Terminal
+            && self.watch == Watch::Terminal
             && Monitor::connect(&self.scratch).and_then(|mut qemu| qemu.quit()).is_ok();
         if by_force && !asked {
             let _gone = self.qemu.kill();
@@ -209,9 +202,9 @@ impl Session {
     }
 
     /// How the boot ended, when QEMU ended by itself.
-    fn judge(&self, system: System, watch: Watch, status: ExitStatus) -> End {
+    fn judge(&self, status: ExitStatus) -> End {
         // `isa-debug-exit` ends QEMU with twice the value written, plus one.
-        match (system, status.code()) {
+        match (self.machine.system, status.code()) {
             (System::Paravane, Some(33)) => End::Success,
             (System::Paravane, Some(35)) => End::GuestFailed,
             (System::Paravane, Some(37)) => End::Refused,
@@ -219,7 +212,7 @@ impl Session {
             // A triple fault resets the machine as an orderly reboot does.
             (System::Paravane, Some(0)) if self.triple_fault().is_some() => End::HypervisorFailed,
             (System::Paravane, Some(0)) if !self.console.lines().is_empty() => End::Reboot,
-            (_, Some(0)) if watch == Watch::Terminal => End::Quit,
+            (_, Some(0)) if self.watch == Watch::Terminal => End::Quit,
             _ => End::Qemu(status),
         }
     }
@@ -230,10 +223,10 @@ impl Session {
         log.find("Triple fault").and_then(|at| log.get(at..)).map(str::to_owned)
     }
 
-    fn report(&self, machine: &Machine, end: &End, started: Instant, hang: &str) -> Result<String> {
+    fn report(&mut self, end: &End, hang: &str) -> Result<String> {
         let mut text = String::new();
         if *end == End::Hang {
-            text += &format!("no end after {} s\n", started.elapsed().as_secs());
+            text += &format!("no end after {} s\n", self.machine.options.limit.as_secs());
         }
         let lines = self.console.lines();
         if lines.is_empty() {
@@ -244,9 +237,11 @@ impl Session {
             for line in last {
                 let mark = match line.source {
                     Source::Guest => "",
-                    Source::Hypervisor => machine.system.mark(),
+                    Source::Hypervisor => self.machine.system.mark(),
                 };
-                text += &format!("    {mark}{}\n", line.text);
+                let note = self.symbols.note(&line.text);
+                let note = note.map_or(String::new(), |note| format!(" {note}"));
+                text += &format!("    {mark}{}{note}\n", line.text);
             }
         }
         if let Some(fault) = self.triple_fault() {
@@ -254,7 +249,7 @@ impl Session {
         }
         text += hang;
         text += "to see it again, by hand:\n    ";
-        text += &machine.by_hand(&self.scratch)?;
+        text += &self.machine.by_hand(&self.scratch)?;
         text.push('\n');
         Ok(text)
     }

@@ -13,7 +13,6 @@ use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages::{self, Need};
 use crate::process::say;
-use crate::symbols::Symbols;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
 
@@ -47,9 +46,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if watch == Watch::Terminal {
         say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
     }
-    let mut symbols = Symbols::of(&machine);
-    let note = &mut |line: &str| symbols.note(line);
-    let record = boot::boot(&machine, watch, options.verbose, &scratch, note)?;
+    let record = boot::boot(&machine, watch, &scratch)?;
     if !record.end.is_success() {
         eprint!("{}", record.report);
     } else if !by_hand.starts_with("cd ") {

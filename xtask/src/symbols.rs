@@ -26,7 +26,7 @@ impl Symbols {
     }
 
     /// What the address in a line of a dump means: a frame of a backtrace (`  #N 0xADDRESS`), or
-    /// the instruction pointer in Xen's dump of a guest (`RIP: e033:[<ADDRESS>]`).
+    /// the instruction pointer (`rip e033:ADDRESS`, Xen's `RIP: e033:[<ADDRESS>]`).
     pub(crate) fn note(&mut self, line: &str) -> Option<String> {
         let address = address(line)?;
         let image = if HYPERVISOR.contains(&address) { &mut self.kernel } else { &mut self.guest };
@@ -61,17 +61,19 @@ fn read(path: &Path) -> Image {
 }
 
 fn address(line: &str) -> Option<u64> {
-    let (_, text) = line.split_once(") ").unwrap_or(("", line));
-    let text = text.trim_start();
-    if let Some(frame) = text.strip_prefix('#') {
+    let hex = |text: &str| {
+        let end = text.find(|letter: char| !letter.is_ascii_hexdigit()).unwrap_or(text.len());
+        u64::from_str_radix(text.get(..end)?, 16).ok()
+    };
+    if let Some((_, frame)) = line.split_once(" #") {
         let (number, address) = frame.split_once(" 0x")?;
         number.parse::<u32>().ok()?;
-        let address = u64::from_str_radix(address.split_whitespace().next()?, 16).ok()?;
         // Where a call returns to may be the next function's first line already.
-        return address.checked_sub(1);
+        return hex(address)?.checked_sub(1);
     }
-    let (_, pointer) = text.strip_prefix("RIP:")?.split_once("[<")?;
-    u64::from_str_radix(pointer.split_once('>')?.0, 16).ok()
+    let (_, pointer) = line.split_once("rip ").or_else(|| line.split_once("RIP:"))?;
+    let (_, pointer) = pointer.split_once(':')?;
+    hex(pointer.trim_start_matches("[<"))
 }
 
 fn describe(loader: &Loader, address: u64) -> Option<String> {
@@ -104,6 +106,11 @@ mod tests {
         assert_eq!(address("(PV)   #12 0xffff828000001234"), Some(0xffff_8280_0000_1233));
         assert_eq!(address("  #0 0x10 in main"), Some(0xf));
         assert_eq!(address("(XEN) RIP:    e033:[<ffffffff80100020>]"), Some(0xffff_ffff_8010_0020));
+        assert_eq!(
+            address("(PV) error: rip e033:ffffffff80103b9a rflags 2"),
+            Some(0xffff_ffff_8010_3b9a)
+        );
+        assert_eq!(address("(PV) error:   #1 0x11"), Some(0x10));
         assert_eq!(address("rip 0x1234"), None);
         assert_eq!(address("# 0x1234"), None);
     }

@@ -61,7 +61,7 @@ fn on_both(
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
             args.clone_into(&mut machine.guest_args);
             let scratch = workspace.scratch(&format!("test-{}", system.name()))?;
-            let record = boot::boot(&machine, Watch::Nobody, false, &scratch, &mut |_| None)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             transcript = Some(record.console.transcript());
             ensure!(
                 record.end == *expected,
