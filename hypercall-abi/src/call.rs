@@ -134,20 +134,20 @@ impl Hypercall {
 
 hypercalls! {
     // number, variant, name, caller, status, [sub-ops], what it does
-    0 SetTrapTable "set_trap_table" Any Absent [] "Says where this vCPU's exceptions are delivered.";
+    0 SetTrapTable "set_trap_table" Any Done [] "Says where this vCPU's exceptions are delivered.";
     1 MmuUpdate "mmu_update" Any Absent [mmu_update] "Changes page-table entries or the machine-to-physical table, in a batch.";
     2 SetGdt "set_gdt" Any Absent [] "Sets the frames and length of this vCPU's descriptor table.";
-    3 StackSwitch "stack_switch" Any Absent [] "Sets the kernel stack for entries from user mode.";
-    4 SetCallbacks "set_callbacks" Any Absent [] "Sets the event, failsafe and syscall callbacks; the older form of `callback_op`.";
-    5 FpuTaskswitch "fpu_taskswitch" Any Absent [] "Sets or clears the virtual task-switched flag.";
+    3 StackSwitch "stack_switch" Any Done [] "Sets the kernel stack for entries from user mode.";
+    4 SetCallbacks "set_callbacks" Any Done [] "Sets the event, failsafe and syscall callbacks; the older form of `callback_op`.";
+    5 FpuTaskswitch "fpu_taskswitch" Any Done [] "Sets or clears the virtual task-switched flag.";
     6 SchedOpCompat "sched_op_compat" Any Absent [] "The older form of `sched_op`: yield, block and shutdown.";
     7 PlatformOp "platform_op" Privileged Absent [platform] "Settings of the machine.";
     8 SetDebugreg "set_debugreg" Any Absent [] "Sets a debug register.";
     9 GetDebugreg "get_debugreg" Any Absent [] "Returns a debug register.";
     10 UpdateDescriptor "update_descriptor" Any Absent [] "Changes one descriptor.";
     12 MemoryOp "memory_op" Any Absent [memory] "How much memory a domain has, and which frames.";
-    13 Multicall "multicall" Any Absent [] "Makes several hypercalls.";
-    14 UpdateVaMapping "update_va_mapping" Any Done [] "Changes the entry that maps a virtual address. So far: of the shared page only.";
+    13 Multicall "multicall" Any Done [] "Makes several hypercalls.";
+    14 UpdateVaMapping "update_va_mapping" Any Done [] "Changes the entry that maps a virtual address.";
     15 SetTimerOp "set_timer_op" Any Absent [] "Sets this vCPU's one-shot timer.";
     16 EventChannelOpCompat "event_channel_op_compat" Any Absent [] "The older form of `event_channel_op`, with the sub-op in the structure.";
     17 XenVersion "xen_version" Any Absent [version] "What the hypervisor is and offers.";
@@ -156,9 +156,9 @@ hypercalls! {
     20 GrantTableOp "grant_table_op" Any Absent [grant] "Letting another domain map or copy a page.";
     21 VmAssist "vm_assist" Any Absent [vm_assist] "Switches behaviours on and off.";
     22 UpdateVaMappingOtherdomain "update_va_mapping_otherdomain" Any Absent [] "Like `update_va_mapping`, to a frame of another domain.";
-    23 Iret "iret" Any Absent [] "Returns from an exception, and from kernel to user mode.";
+    23 Iret "iret" Any Done [] "Returns from an exception, and from kernel to user mode.";
     24 VcpuOp "vcpu_op" Any Absent [vcpu] "vCPUs, their timers and their information.";
-    25 SetSegmentBase "set_segment_base" Any Absent [segment] "Sets the base of `fs` or `gs`.";
+    25 SetSegmentBase "set_segment_base" Any Refused(EINVAL) [segment] "Sets the base of `fs` or `gs`.";
     26 MmuextOp "mmuext_op" Any Absent [mmuext] "Pins and loads page tables, flushes translations, in a batch.";
     27 XsmOp "xsm_op" Any Absent [] "Security policy. Xen has it if built with one.";
     28 NmiOp "nmi_op" Any Absent [nmi] "The older form of `callback_op` for non-maskable interrupts.";

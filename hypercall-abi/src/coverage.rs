@@ -119,6 +119,9 @@ fn overview(out: &mut impl Write) -> Result {
 
 fn details(out: &mut impl Write, call: Hypercall) -> Result {
     writeln!(out, "\n## {} ({})\n", call.name(), call.number())?;
+    if let Status::Refused(errno) = call.status() {
+        writeln!(out, "Any other sub-op is answered with `{}`.\n", errno.name())?;
+    }
     out.write_str("| Sub-op | Name | Caller | Status | What it does |\n|---:|---|---|---|---|\n")?;
     for SubOp { number, name, caller, status: how_far, about, .. } in call.sub_ops() {
         write!(out, "| {number} | `{name}` | {} | ", caller.name())?;

@@ -48,3 +48,4 @@ pub mod vcpu;
 pub mod version;
 pub mod virq;
 pub mod vm_assist;
+pub mod xenstore;

@@ -31,10 +31,10 @@ sub_ops! { console "CONSOLEIO_" "Sub-ops of `console_io`." {
 }}
 
 sub_ops! { segment "SEGBASE_" "What `set_segment_base` can set: its first argument." {
-    0 FS "FS" Any Absent "The base of `fs`.";
-    1 GS_USER "GS_USER" Any Absent "The base of `gs` in user mode.";
-    2 GS_KERNEL "GS_KERNEL" Any Absent "The base of `gs` in kernel mode.";
-    3 GS_USER_SEL "GS_USER_SEL" Any Absent "The selector of `gs` in user mode.";
+    0 FS "FS" Any Done "The base of `fs`.";
+    1 GS_USER "GS_USER" Any Done "The base of `gs` in user mode.";
+    2 GS_KERNEL "GS_KERNEL" Any Done "The base of `gs` in kernel mode.";
+    3 GS_USER_SEL "GS_USER_SEL" Any Done "The selector of `gs` in user mode.";
 }}
 
 sub_ops! { vm_assist "VMASST_CMD_" "Sub-ops of `vm_assist`." {
@@ -43,8 +43,8 @@ sub_ops! { vm_assist "VMASST_CMD_" "Sub-ops of `vm_assist`." {
 }}
 
 sub_ops! { callback "CALLBACKOP_" "Sub-ops of `callback_op`." {
-    0 REGISTER "register" Any Absent "Sets a callback of this vCPU.";
-    1 UNREGISTER "unregister" Any Absent "Removes a callback of this vCPU.";
+    0 REGISTER "register" Any Done "Sets a callback of this vCPU.";
+    1 UNREGISTER "unregister" Any Done "Removes a callback of this vCPU.";
 }}
 
 sub_ops! { nmi "XENNMI_" "Sub-ops of `nmi_op`." {

@@ -9,7 +9,7 @@ use hypercall_abi::types::DomId;
 use hypercall_abi::version::Features;
 use hypercall_abi::{
     callback, cpuid, elfnote, event, grant, layout, memory, mmu, physdev, platform, sched, start,
-    trap, vcpu, version, virq, vm_assist,
+    trap, vcpu, version, virq, vm_assist, xenstore,
 };
 
 /// A number as C sees it, and as Rust does; negative ones as their 64-bit pattern.
@@ -63,6 +63,8 @@ fn named() -> Vec<Fact> {
         event::STATUSES,
         vcpu::RUNSTATES,
         vm_assist::TYPES,
+        xenstore::KINDS,
+        xenstore::STATES,
     ] {
         all.extend(table.iter().map(|(name, value)| fact(name, *value)));
     }
@@ -199,6 +201,10 @@ fn limits() -> Vec<Fact> {
         fact("GNTTAB_RESERVED_CONSOLE", grant::RESERVED_CONSOLE.0),
         fact("GNTTAB_RESERVED_XENSTORE", grant::RESERVED_XENSTORE.0),
         fact("4096 / sizeof(grant_entry_v1_t)", grant::ENTRIES_PER_FRAME),
+        fact("XENSTORE_RING_SIZE", xenstore::RING_SIZE),
+        fact("XENSTORE_PAYLOAD_MAX", xenstore::PAYLOAD_MAX),
+        fact("XENSTORE_ABS_PATH_MAX", xenstore::ABSOLUTE_PATH_MAX),
+        fact("XENSTORE_REL_PATH_MAX", xenstore::RELATIVE_PATH_MAX),
         fact("XENPF_INTERFACE_VERSION", platform::INTERFACE_VERSION),
         fact("XEN_EXTRAVERSION_LEN", version::EXTRAVERSION_SIZE as u64),
         fact("XEN_CAPABILITIES_INFO_LEN", version::CAPABILITIES_SIZE as u64),
