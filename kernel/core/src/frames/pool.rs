@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use hypercall_abi::types::Mfn;
 
 /// The largest order of an aligned group of frames that the pool gives.
-pub const MAX_ORDER: u32 = 9;
+pub const MAX_ORDER: u32 = 12;
 
 const WORD_BITS: u64 = 64;
 const WORD_ORDER: u32 = 6;

@@ -1,6 +1,7 @@
 //! Taking references to frames and putting them back.
 
-use hypercall_abi::types::{DomId, Mfn};
+use hypercall_abi::layout::INVALID_M2P_ENTRY;
+use hypercall_abi::types::{DomId, Mfn, Pfn};
 
 use super::epoch::{DirtyCpus, FlushDue};
 use super::table::FrameTable;
@@ -332,6 +333,19 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
         Ok(())
     }
 
+    /// Undoes [`Frames::disown`]: the reference becomes the owner's own.
+    pub fn own(&self, frame: FrameRef) {
+        let mfn = frame.into_entry();
+        self.settle(mfn, self.table().change(mfn, Step::Own));
+    }
+
+    /// Whether at this moment nobody refers to the frame but its owner, and the caller.
+    #[must_use]
+    pub fn is_alone(&self, frame: &FrameRef) -> bool {
+        let word = self.table().word(frame.mfn());
+        word.is_allocated() && word.general() == 2 && word.typed() == 0
+    }
+
     fn wait_for(&self, mfn: Mfn, step: Step) -> Result<Outcome, FrameError> {
         let info = self.table().info(mfn).ok_or(FrameError::NotOwned)?;
         loop {
@@ -351,6 +365,7 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     fn settle(&self, mfn: Mfn, result: Result<Outcome, FrameError>) {
         match result {
             Ok(Outcome::Freed) => {
+                self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
                 if let Some(owner) = self.table().give_back(mfn) {
                     self.owners.frame_freed(owner);
                 }

@@ -130,6 +130,8 @@ pub enum Step {
     Unpin,
     /// The owner gives up its own reference.
     Disown,
+    /// A general reference becomes the owner's own again.
+    Own,
 }
 
 /// What the caller of a transition has to do next.
@@ -277,6 +279,7 @@ impl Word {
             Step::Pin => self.pin(),
             Step::Unpin => self.unpin(),
             Step::Disown => self.disown(),
+            Step::Own => self.own(),
         }
     }
 
@@ -449,6 +452,13 @@ impl Word {
         } else {
             Err(WordError::Flag)
         }
+    }
+
+    const fn own(self) -> Result<(Self, Outcome), WordError> {
+        if self.is_allocated() || self.general() <= self.typed() {
+            return Err(WordError::Broken);
+        }
+        Ok((Self(self.0 | ALLOCATED), Outcome::Done))
     }
 
     const fn disown(self) -> Result<(Self, Outcome), WordError> {

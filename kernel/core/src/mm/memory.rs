@@ -84,6 +84,11 @@ impl DomainMemory {
         grown.is_ok()
     }
 
+    /// Counts `count` more frames, whether it may have them or not: as many will go at once.
+    pub(super) fn add(&self, count: u64) {
+        self.pages.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Counts `count` frames less.
     pub fn shrink(&self, count: u64) {
         let less = |pages: u64| Some(pages.saturating_sub(count));

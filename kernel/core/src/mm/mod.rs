@@ -8,7 +8,7 @@
 //! - [`entry`]: the bits of one entry, pure;
 //! - [`tables`]: checking a whole table and its children, and undoing it, in pieces;
 //! - [`change`]: replacing one entry;
-//! - [`update`], [`ext`], [`reservation`], [`descriptor`]: the hypercalls.
+//! - [`update`], [`ext`], [`reservation`]: the hypercalls.
 //!
 //! What Linux people call a linear page table, a table that refers to one of its own level, does
 //! not exist here: an entry of level n refers to level n - 1 only. So a table never waits for itself,
@@ -17,10 +17,12 @@
 pub mod batch;
 pub mod change;
 pub mod entry;
+mod exchange;
 pub mod ext;
 pub mod memory;
 pub mod progress;
 pub mod refusal;
+pub mod reservation;
 pub mod roots;
 pub mod tables;
 #[cfg(test)]

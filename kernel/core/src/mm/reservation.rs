@@ -1,0 +1,247 @@
+//! `memory_op`: how much memory a domain has, and which frames.
+
+use hypercall_abi::layout::{
+    INVALID_M2P_ENTRY, MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START,
+};
+use hypercall_abi::memory::{
+    ADDRESS_BITS_MASK, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg, EXCHANGE,
+    INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION, MachphysMapping,
+    POPULATE_PHYSMAP, Reservation,
+};
+use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
+
+use super::Mm;
+use super::memory::DomainMemory;
+use super::progress::{Budget, Progress};
+use super::refusal::{Refusal, Why};
+use crate::frames::{FrameOwners, FrameType};
+use crate::guest_memory;
+use crate::platform::Platform;
+
+/// Where in the command the number of extents begins that are done already.
+const DONE_SHIFT: u32 = 6;
+/// The sub-op in the command.
+const SUB_OP: u32 = 0x3f;
+/// More extents than this can't be continued.
+const MAX_EXTENTS: u64 = u32::MAX as u64 >> DONE_SHIFT;
+/// Orders that a domain without devices may ask for, and one with.
+const MAX_ORDER: u32 = 9;
+const MAX_ORDER_WITH_DEVICES: u32 = 12;
+/// What a frame costs of a slice: most of it is scrubbing.
+const FRAME_COST: u32 = 64;
+
+/// The command with which the call is executed again when `done` of its extents are done.
+#[must_use]
+pub fn continued(command: u32, done: u64) -> u32 {
+    let done = u32::try_from(done).unwrap_or(u32::MAX);
+    command & SUB_OP | done.wrapping_shl(DONE_SHIFT)
+}
+
+/// The domain that the structure at `argument` names; `None` if the sub-op has no such field, or it
+/// can't be read.
+#[must_use]
+pub fn named_domain(platform: &impl Platform, command: u32, argument: u64) -> Option<DomId> {
+    match command & SUB_OP {
+        INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP => {
+            guest_memory::read(platform, argument).ok().map(|named: Reservation| named.domid)
+        }
+        EXCHANGE => {
+            guest_memory::read(platform, argument).ok().map(|given: Reservation| given.domid)
+        }
+        CURRENT_RESERVATION | MAXIMUM_RESERVATION => {
+            guest_memory::read(platform, argument).ok().map(|named: DomainArg| named.domid)
+        }
+        _ => None,
+    }
+}
+
+/// One array of extents, and what is wanted with it.
+#[derive(Clone, Copy)]
+pub(super) struct Extents {
+    pub(super) list: u64,
+    pub(super) count: u64,
+    pub(super) order: u32,
+    pub(super) address_bits: Option<u32>,
+}
+
+impl Extents {
+    pub(super) fn of(reservation: &Reservation) -> Self {
+        let bits = reservation.mem_flags & ADDRESS_BITS_MASK;
+        Self {
+            list: reservation.extent_start,
+            count: reservation.nr_extents,
+            order: reservation.extent_order,
+            address_bits: Some(bits).filter(|&bits| bits != 0),
+        }
+    }
+
+    pub(super) fn pages(self) -> u64 {
+        1_u64.wrapping_shl(self.order)
+    }
+
+    /// The guest address of an extent's frame number.
+    fn place(self, index: u64) -> Option<u64> {
+        index.checked_mul(8).and_then(|offset| self.list.checked_add(offset))
+    }
+
+    pub(super) fn read(self, platform: &impl Platform, index: u64) -> Option<u64> {
+        guest_memory::read(platform, self.place(index)?).ok()
+    }
+
+    pub(super) fn write(self, platform: &impl Platform, index: u64, value: u64) -> Option<()> {
+        guest_memory::write(platform, self.place(index)?, &value).ok()
+    }
+}
+
+impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
+    /// `memory_op(command, argument)` on `target`'s memory, for the caller, whose memory this is.
+    /// `target` is what [`named_domain`] means; `None` if there is no such domain or the caller may
+    /// not touch it.
+    ///
+    /// The calls that change the reservation never fail: they return how many extents are done. When
+    /// they stop early, [`Progress::Again`] has the number that [`continued`] takes.
+    pub fn memory_op(
+        &self,
+        target: Option<&DomainMemory>,
+        command: u32,
+        argument: u64,
+    ) -> Progress {
+        let op = command & SUB_OP;
+        let refused = |why| Progress::Refused { done: 0, refusal: Refusal::new(why) };
+        match op {
+            INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP => {
+                self.reserve(target, command, argument)
+            }
+            EXCHANGE => self.exchange(target, argument),
+            MAXIMUM_RAM_PAGE => Progress::Done(self.platform.frames().len()),
+            CURRENT_RESERVATION | MAXIMUM_RESERVATION => {
+                if named_domain(self.platform, command, argument).is_none() {
+                    return refused(Why::Fault(argument));
+                }
+                match target {
+                    None => refused(Why::Domain(DomId::INVALID)),
+                    Some(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
+                    Some(target) => Progress::Done(target.max_pages()),
+                }
+            }
+            MACHPHYS_MAPPING => {
+                let mapping = self.machphys_mapping();
+                match guest_memory::write(self.platform, argument, &mapping) {
+                    Ok(()) => Progress::Done(0),
+                    Err(fault) => refused(Why::Fault(fault.address)),
+                }
+            }
+            _ => refused(Why::Command(u64::from(op))),
+        }
+    }
+
+    fn machphys_mapping(&self) -> MachphysMapping {
+        let frames = match self.memory.has_devices() {
+            true => self.platform.frames().len(),
+            false => MACH2PHYS_NR_ENTRIES,
+        };
+        MachphysMapping {
+            v_start: MACH2PHYS_VIRT_START,
+            v_end: MACH2PHYS_VIRT_END,
+            max_mfn: frames.saturating_sub(1),
+        }
+    }
+
+    pub(super) const fn max_order(&self) -> u32 {
+        if self.memory.has_devices() { MAX_ORDER_WITH_DEVICES } else { MAX_ORDER }
+    }
+
+    /// Increase, decrease and populate.
+    fn reserve(&self, target: Option<&DomainMemory>, command: u32, argument: u64) -> Progress {
+        let start = u64::from(command.wrapping_shr(DONE_SHIFT));
+        let mut budget = Budget::new();
+        let target = match target {
+            _ if self.finish_pending(&mut budget).is_err() => {
+                return Progress::Again { done: start };
+            }
+            Some(target) => self.on(target),
+            None => return Progress::Done(start),
+        };
+        let Ok(reservation) = guest_memory::read::<Reservation>(self.platform, argument) else {
+            return Progress::Done(start);
+        };
+        let extents = Extents::of(&reservation);
+        let bits_fit = extents.address_bits.is_none_or(|bits| bits > PAGE_SHIFT);
+        if extents.count > MAX_EXTENTS || extents.order > self.max_order() || !bits_fit {
+            return Progress::Done(start);
+        }
+        let mut done = start;
+        while done < extents.count {
+            if budget.is_spent() {
+                return Progress::Again { done };
+            }
+            budget.charge(FRAME_COST.wrapping_shl(extents.order));
+            let one = match command & SUB_OP {
+                INCREASE_RESERVATION => target.increase(extents, done),
+                DECREASE_RESERVATION => target.decrease(extents, done),
+                _ => target.populate(extents, done),
+            };
+            if one.is_none() {
+                break;
+            }
+            done = done.saturating_add(1);
+        }
+        Progress::Done(done)
+    }
+
+    /// Gives the domain one extent, at frames of the kernel's choice.
+    fn increase(&self, extents: Extents, index: u64) -> Option<()> {
+        let start = self.give_extent(extents)?;
+        if extents.list == 0 { Some(()) } else { extents.write(self.platform, index, start.0) }
+    }
+
+    /// Gives the domain one extent for frame numbers of its own choice.
+    fn populate(&self, extents: Extents, index: u64) -> Option<()> {
+        let pfn = extents.read(self.platform, index)?;
+        let start = self.give_extent(extents)?;
+        self.name_extent(start, pfn, extents.pages());
+        extents.write(self.platform, index, start.0)
+    }
+
+    fn give_extent(&self, extents: Extents) -> Option<Mfn> {
+        let pages = extents.pages();
+        if !self.memory.grow(pages) {
+            return None;
+        }
+        let (id, bits) = (self.memory.id(), extents.address_bits);
+        let frames = self.platform.frames();
+        let start = frames.alloc_for(self.platform, id, extents.order, bits).ok();
+        if start.is_none() {
+            self.memory.shrink(pages);
+        }
+        start
+    }
+
+    /// Enters an extent into the machine-to-physical table.
+    pub(super) fn name_extent(&self, start: Mfn, pfn: u64, pages: u64) {
+        for at in 0..pages {
+            let (mfn, pfn) = (start.0.wrapping_add(at), pfn.wrapping_add(at));
+            self.platform.set_m2p(Mfn(mfn), Pfn(pfn));
+        }
+    }
+
+    /// Takes one extent from the domain. Frames that are still referred to become free when that
+    /// ends.
+    fn decrease(&self, extents: Extents, index: u64) -> Option<()> {
+        let start = extents.read(self.platform, index)?;
+        for at in 0..extents.pages() {
+            let mfn = Mfn(start.checked_add(at)?);
+            let frame = self.frames.take(mfn, self.memory.id()).ok()?;
+            let disowned = self.frames.disown(&frame);
+            if disowned.is_ok() {
+                self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
+            }
+            self.frames.put(frame);
+            disowned.ok()?;
+        }
+        Some(())
+    }
+}
+
+/// What is said of a frame that is wanted for nothing in particular.
+pub(super) const ANY: FrameType = FrameType::None;
