@@ -63,3 +63,61 @@ macro_rules! println {
         $crate::console::print(::core::format_args!("{}\n", ::core::format_args!($($text)*)))
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::RefCell;
+    use std::vec::Vec;
+
+    use super::{read, write};
+    use crate::raw::gate::{CpuidAnswer, Gate, Request};
+
+    /// Records calls and answers all of them alike.
+    struct Recorder {
+        answer: i64,
+        calls: RefCell<Vec<(u64, [u64; 6])>>,
+    }
+
+    impl Recorder {
+        const fn new(answer: i64) -> Self {
+            Self { answer, calls: RefCell::new(Vec::new()) }
+        }
+    }
+
+    impl Gate for Recorder {
+        fn call(&self, request: &Request<'_>) -> i64 {
+            self.calls.borrow_mut().push((request.number(), request.args()));
+            self.answer
+        }
+
+        fn cpuid(&self, _leaf: u32, _subleaf: u32) -> CpuidAnswer {
+            [0; 4]
+        }
+    }
+
+    #[test]
+    fn a_write_passes_length_and_address() {
+        let gate = Recorder::new(0);
+        let bytes = *b"hello";
+        write(&gate, &bytes).unwrap();
+        let address = bytes.as_ptr().addr() as u64;
+        assert_eq!(*gate.calls.borrow(), [(18, [0, 5, address, 0, 0, 0])]);
+    }
+
+    #[test]
+    fn a_read_gives_what_was_typed_and_no_more_than_there_is_room_for() {
+        let mut bytes = *b"hello";
+        let address = bytes.as_ptr().addr() as u64;
+        let gate = Recorder::new(2);
+        assert_eq!(read(&gate, &mut bytes).unwrap(), b"he");
+        assert_eq!(*gate.calls.borrow(), [(18, [1, 5, address, 0, 0, 0])]);
+        assert_eq!(read(&Recorder::new(0), &mut bytes).unwrap(), b"");
+        assert_eq!(read(&Recorder::new(i64::MAX), &mut bytes).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_means_for_a_console() {
+        let error = write(&Recorder::new(-1), b"").unwrap_err();
+        assert_eq!(error.meaning(), "this domain may not use the hypervisor's console");
+    }
+}

@@ -48,3 +48,19 @@ impl fmt::Display for Signature {
         f.pad(crate::boot::text(&self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use hypercall_abi::cpuid::SIGNATURE;
+
+    use super::{Leaf, Signature};
+
+    #[test]
+    fn a_signature_is_the_text_of_three_registers() {
+        let [ebx, ecx, edx] = SIGNATURE;
+        let leaf = Leaf { eax: 0x4000_0005, ebx, ecx, edx };
+        assert_eq!(Signature::of(leaf).to_string(), "XenVMMXenVMM");
+    }
+}

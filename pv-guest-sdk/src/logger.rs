@@ -34,3 +34,31 @@ pub fn start(boot: &BootInfo<'_>) {
     let _already_set = log::set_logger(&ConsoleLog);
     log::set_max_level(level(boot));
 }
+
+#[cfg(test)]
+mod tests {
+    use hypercall_abi::start::StartInfo;
+    use log::LevelFilter;
+    use zerocopy::FromZeros;
+
+    use super::level;
+    use crate::boot::BootInfo;
+    use crate::frames::FrameList;
+
+    #[test]
+    fn the_command_line_chooses_the_level() {
+        for (words, expected) in [
+            ("", LevelFilter::Info),
+            ("log=debug", LevelFilter::Debug),
+            ("a log=OFF b", LevelFilter::Off),
+            ("log=nonsense", LevelFilter::Info),
+            ("verylog=debug", LevelFilter::Info),
+        ] {
+            let mut start = StartInfo::new_zeroed();
+            start.magic[..6].copy_from_slice(b"xen-3.");
+            start.cmd_line[..words.len()].copy_from_slice(words.as_bytes());
+            let boot = BootInfo::new(&start, &[], FrameList::new(&[])).unwrap();
+            assert_eq!(level(&boot), expected, "{words:?}");
+        }
+    }
+}

@@ -32,3 +32,32 @@ pub fn machine_memory_map<'a>(
     let filled = usize::try_from(buffer.entries()).unwrap_or(usize::MAX);
     Ok(ranges.get(..filled).unwrap_or(ranges))
 }
+
+#[cfg(test)]
+mod tests {
+    use hypercall_abi::memory::E820Entry;
+
+    use super::machine_memory_map;
+    use crate::raw::gate::{CpuidAnswer, Gate, Machine, Request};
+
+    /// Says yes and writes nothing.
+    struct Yes;
+
+    impl Gate for Yes {
+        fn call(&self, request: &Request<'_>) -> i64 {
+            assert_eq!((request.number(), request.args()[0]), (12, 10));
+            0
+        }
+
+        fn cpuid(&self, _leaf: u32, _subleaf: u32) -> CpuidAnswer {
+            [0; 4]
+        }
+    }
+
+    #[test]
+    fn a_map_is_as_long_as_the_hypervisor_leaves_the_number_it_was_given() {
+        let mut ranges = [E820Entry::default(); 3];
+        assert_eq!(machine_memory_map(&Yes, &mut ranges).unwrap().len(), 3);
+        assert_eq!(machine_memory_map(&Machine, &mut ranges).unwrap_err().name(), "ENOSYS");
+    }
+}
