@@ -17,7 +17,9 @@ use x86::exit::{self, refuse};
 use x86::machine::Machine;
 use x86::memory::{self, Memory};
 use x86::multiboot::{self, Handover};
-use x86::{acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smp, stop};
+use x86::{
+    acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smap, smp, stop,
+};
 
 /// The machine's way from the boot stack to the main stack.
 static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
@@ -58,6 +60,7 @@ fn boot(magic: u32, information: u32) -> ! {
 
 /// Second half, on the main stack and the final page tables.
 extern "C" fn run() -> ! {
+    smap::arm();
     entry::enable_syscall();
     let Some(mut machine) = FOUND.lock().take() else {
         unreachable!("the first half put it there")

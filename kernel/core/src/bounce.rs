@@ -133,17 +133,14 @@ impl<P: Platform> Context<'_, P> {
     pub(crate) fn enter_kernel_mode(&self) {
         self.vcpu.set_kernel_mode(true);
         self.system.platform.swap_gs();
-        if let Some(root) = self.vcpu.roots.kernel() {
-            self.system.platform.load_root(root, false);
-        }
+        self.vcpu.roots.enter_kernel(&self.system.platform);
     }
 
     /// Changes from kernel to user mode. False if the guest has given no tables for user mode.
     pub(crate) fn enter_user_mode(&self) -> bool {
-        let Some(root) = self.vcpu.roots.user() else {
+        if !self.vcpu.roots.enter_user(&self.system.platform) {
             return false;
-        };
-        self.system.platform.load_root(root, false);
+        }
         self.vcpu.set_kernel_mode(false);
         self.system.platform.swap_gs();
         true

@@ -32,6 +32,7 @@ pub mod crash;
 pub mod debug;
 pub mod dispatch;
 pub mod domain;
+pub mod emulate;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frames;

@@ -137,6 +137,13 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn load_inactive_gs(&self, selector: u16);
     /// Sets or clears CR0.TS: while it is set, the guest's use of the FPU faults.
     fn set_task_switched(&self, set: bool);
+    /// Sets one of the four breakpoint addresses; it is one of guest memory.
+    fn set_breakpoint(&self, number: u8, address: u64);
+    /// Sets DR7; it watches no port and does not fault on access.
+    fn set_debug_control(&self, control: u64);
+    /// The access rights of a segment, in bits 8 to 23 as `lar` gives them; `None` if there is no
+    /// such segment.
+    fn access_rights(&self, selector: u16) -> Option<u32>;
     /// Executes CPUID: eax, ebx, ecx, edx.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
 

@@ -2,6 +2,7 @@
 
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
+use crate::mm::Mode;
 use crate::platform::{MachineEnd, Platform};
 use crate::regs::GuestRegs;
 use crate::trap::Exception;
@@ -77,6 +78,13 @@ impl<P: Platform> System<P> {
         cx.before_resume();
     }
 
+    /// A guest executed `int n` through a gate that is open to it.
+    pub fn soft_interrupt(&self, running: &Running<P>, regs: &mut GuestRegs, vector: u8) {
+        let mut cx = self.context(running, regs);
+        cx.open_gate(vector);
+        cx.before_resume();
+    }
+
     /// A guest was interrupted by something that does not concern it.
     pub fn interrupted(&self, running: &Running<P>, regs: &mut GuestRegs) {
         self.context(running, regs).before_resume();
@@ -84,10 +92,7 @@ impl<P: Platform> System<P> {
 
     /// Makes a vCPU's kernel address space this CPU's.
     pub fn load_address_space(&self, running: &Running<P>) {
-        running.domain.memory.dirty().enter(self.platform.cpu());
-        if let Some(root) = running.vcpu.roots.kernel() {
-            self.platform.load_root(root, true);
-        }
+        running.vcpu.roots.resume(&self.platform, &running.domain.memory, Mode::Kernel);
     }
 
     fn context<'a>(&'a self, running: &'a Running<P>, regs: &'a mut GuestRegs) -> Context<'a, P> {

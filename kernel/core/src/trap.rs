@@ -2,12 +2,14 @@
 
 use hypercall_abi::layout::FORCED_EMULATION_PREFIX;
 
+use crate::emulate::code::CodeSize;
+use crate::emulate::soft_interrupt;
 use crate::guest_memory::GuestRange;
 use crate::platform::Platform;
 use crate::system::Context;
 
 /// An exception as the processor reported it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Exception {
     /// Vector.
     pub vector: u8,
@@ -15,15 +17,21 @@ pub struct Exception {
     pub error_code: u32,
     /// Faulting linear address of a page fault, else 0.
     pub address: u64,
+    /// What DR6 says of a debug exception, else 0.
+    pub debug_status: u64,
 }
 
+const DEBUG: u8 = 1;
 /// Invalid opcode.
 pub const INVALID_OPCODE: u8 = 6;
 const DEVICE_NOT_AVAILABLE: u8 = 7;
+const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 
 /// Bit of a page fault's error code: user mode.
 const FAULT_USER: u32 = 1 << 2;
+/// Bit of a general-protection error code: it names a gate of the interrupt table.
+const CODE_GATE: u32 = 1 << 1;
 
 /// The only instruction that may follow the forced-emulation prefix.
 const CPUID: [u8; 2] = [0x0f, 0xa2];
@@ -33,8 +41,12 @@ impl<P: Platform> Context<'_, P> {
     /// kernel the rest.
     pub(crate) fn exception(&mut self, exception: Exception) {
         match exception.vector {
+            DEBUG => self.debug_exception(exception.debug_status),
             INVALID_OPCODE if self.forced_cpuid() => {}
             DEVICE_NOT_AVAILABLE => self.device_not_available(),
+            GENERAL_PROTECTION if exception.error_code & CODE_GATE != 0 => {
+                self.refused_gate(exception.error_code);
+            }
             PAGE_FAULT => self.page_fault(exception),
             vector => self.inject(vector, has_error_code(vector).then_some(exception.error_code)),
         }
@@ -49,6 +61,43 @@ impl<P: Platform> Context<'_, P> {
                 name(vector),
                 error_code.unwrap_or(0),
             ));
+        }
+    }
+
+    fn debug_exception(&mut self, status: u64) {
+        self.vcpu.state.lock(&self.system.platform).debug.report(status);
+        self.inject(DEBUG, None);
+    }
+
+    /// `int n` that the processor let pass because its gate is open to ring 3. A guest without a
+    /// handler gets the fault that a closed gate would have raised.
+    pub(crate) fn open_gate(&mut self, vector: u8) {
+        let handler = self.vcpu.state.lock(&self.system.platform).traps.get(vector);
+        if handler.is_set() {
+            self.bounce_or_crash(handler, None);
+        } else {
+            self.regs.rip = self.regs.rip.wrapping_sub(2);
+            self.inject(GENERAL_PROTECTION, Some(gate_code(vector)));
+        }
+    }
+
+    /// `int n` that the processor refused: decided by the guest's own table. The instruction tells
+    /// the vector; error codes of emulators have been seen to be wrong.
+    fn refused_gate(&mut self, error_code: u32) {
+        let at = self.regs.rip;
+        let size = self.code_size();
+        let found = soft_interrupt::decode(size, &|offset: u8| self.fetch_byte(at, offset));
+        let Ok(found) = found else {
+            return self.inject(GENERAL_PROTECTION, Some(error_code));
+        };
+        let handler = self.vcpu.state.lock(&self.system.platform).traps.get(found.vector);
+        // All of a guest is in ring 3 to the processor; its kernel counts as ring 1 here.
+        let ring = if self.vcpu.in_kernel_mode() { 1 } else { 3 };
+        if handler.ring >= ring {
+            self.regs.rip = size.next(at, found.length);
+            self.bounce_or_crash(handler, None);
+        } else {
+            self.inject(GENERAL_PROTECTION, Some(found.error_code()));
         }
     }
 
@@ -67,6 +116,32 @@ impl<P: Platform> Context<'_, P> {
         let code = exception.error_code & !FAULT_USER | user;
         self.vcpu.info(&self.system.platform).set_cr2(exception.address);
         self.inject(PAGE_FAULT, Some(code));
+    }
+
+    /// How the guest's current code is decoded.
+    pub(crate) fn code_size(&self) -> CodeSize {
+        /// Bits of the access rights.
+        const LONG: u32 = 1 << 21;
+        const DEFAULT_32: u32 = 1 << 22;
+        if self.regs.is_flat_64() {
+            return CodeSize::Bits64;
+        }
+        let [low, high, ..] = self.regs.cs.to_le_bytes();
+        let rights = self.system.platform.access_rights(u16::from_le_bytes([low, high]));
+        match rights.unwrap_or(DEFAULT_32) {
+            rights if rights & LONG != 0 => CodeSize::Bits64,
+            rights if rights & DEFAULT_32 != 0 => CodeSize::Bits32,
+            _ => CodeSize::Bits16,
+        }
+    }
+
+    /// One byte of the guest's code.
+    pub(crate) fn fetch_byte(&self, rip: u64, offset: u8) -> Option<u8> {
+        let mut byte = [0];
+        self.fetch(rip.wrapping_add(u64::from(offset)), &mut byte).then(|| {
+            let [byte] = byte;
+            byte
+        })
     }
 
     /// Emulates CPUID behind the forced-emulation prefix. False if that is not what is at RIP.
@@ -97,6 +172,11 @@ impl<P: Platform> Context<'_, P> {
             .and_then(|range| self.system.platform.read_guest(range, into))
             .is_ok()
     }
+}
+
+/// Error code of a fault that names a gate of the interrupt table.
+const fn gate_code(vector: u8) -> u32 {
+    (vector as u32).wrapping_shl(3) | CODE_GATE
 }
 
 /// Whether the processor pushes an error code for the vector.

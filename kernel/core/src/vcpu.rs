@@ -6,6 +6,7 @@ use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use hypercall_abi::trap::TrapInfo;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 
+use crate::debug::DebugRegisters;
 use crate::lock::Lock;
 use crate::mm::VcpuRoots;
 use crate::platform::Platform;
@@ -104,8 +105,13 @@ pub struct State {
     pub kernel_sp: u64,
     /// Virtual I/O privilege level, in the bits of RFLAGS where IOPL is.
     pub iopl: u64,
+    /// Ports that user mode may use: guest address of a map with a clear bit for each, and how many
+    /// ports it is about.
+    pub port_map: (u64, u32),
     /// Whether the guest set the virtual CR0.TS.
     pub task_switched: bool,
+    /// Its debug registers.
+    pub debug: DebugRegisters,
 }
 
 /// One virtual CPU.
@@ -143,7 +149,9 @@ impl Vcpu {
                 kernel_ss: FLAT_KERNEL_SS,
                 kernel_sp: 0,
                 iopl: 0,
+                port_map: (0, 0),
                 task_switched: false,
+                debug: DebugRegisters::default(),
             }),
         }
     }

@@ -13,7 +13,7 @@ use super::machine::Machine;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
 use super::window::Window;
-use super::{exit, fault, frames, interrupt, phys};
+use super::{debug, exit, fault, frames, interrupt, phys};
 
 static SYSTEM: Once<System<X86>> = Once::new();
 static RUNNING: Once<Running<X86>> = Once::new();
@@ -94,16 +94,19 @@ pub(super) extern "sysv64" fn on_syscall(regs: &mut GuestRegs) -> bool {
 /// A guest raised an exception, or an interrupt came while it ran.
 pub(super) extern "sysv64" fn on_trap(regs: &mut GuestRegs) {
     let (system, running) = current();
-    let vector = regs.entry_vector;
-    if vector >= FIRST_INTERRUPT {
+    let [vector, ..] = regs.entry_vector.to_le_bytes();
+    if vector == trap::SYSTEM_CALL {
+        system.soft_interrupt(running, regs, vector);
+    } else if vector >= FIRST_INTERRUPT {
         interrupt::handle(vector);
         system.interrupted(running, regs);
-        return;
+    } else {
+        let exception = Exception {
+            vector,
+            error_code: regs.error_code,
+            address: if vector == trap::PAGE_FAULT { fault::address() } else { 0 },
+            debug_status: if vector == trap::DEBUG { debug::take_status() } else { 0 },
+        };
+        system.exception(running, regs, exception);
     }
-    let exception = Exception {
-        vector: vector.to_le_bytes()[0],
-        error_code: regs.error_code,
-        address: if vector == trap::PAGE_FAULT { fault::address() } else { 0 },
-    };
-    system.exception(running, regs, exception);
 }

@@ -3,8 +3,8 @@
 use super::apic;
 
 /// Handles the interrupt with this vector.
-pub(super) fn handle(vector: u32) {
-    if vector != u32::from(apic::SPURIOUS_VECTOR) {
+pub(super) fn handle(vector: u8) {
+    if vector != apic::SPURIOUS_VECTOR {
         apic::end_of_interrupt();
     }
 }

@@ -17,7 +17,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
-use super::{copy, fpu, frame, paging, percpu, phys};
+use super::{copy, debug, fpu, frame, paging, percpu, phys};
 
 const PAGE: u64 = 4096;
 
@@ -165,6 +165,18 @@ impl Platform for X86 {
 
     fn set_task_switched(&self, set: bool) {
         fpu::set_task_switched(set);
+    }
+
+    fn set_breakpoint(&self, number: u8, address: u64) {
+        debug::set_breakpoint(number, address);
+    }
+
+    fn set_debug_control(&self, control: u64) {
+        debug::set_control(control);
+    }
+
+    fn access_rights(&self, selector: u16) -> Option<u32> {
+        super::segment::access_rights(selector)
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -2,15 +2,18 @@
 
 use kernel_core::regs::GuestRegs;
 
-use super::{copy, entry, interrupt, percpu, segment};
+use super::{copy, debug, entry, interrupt, percpu, segment};
 
 /// Vectors from here on are interrupts of devices and other CPUs.
-pub(super) const FIRST_INTERRUPT: u32 = 32;
+pub(super) const FIRST_INTERRUPT: u8 = 32;
+/// The one `int n` above the exceptions whose gate is open to guests: 32-bit system calls.
+pub(super) const SYSTEM_CALL: u8 = 0x80;
 
-const DEBUG: u32 = 1;
-const NMI: u32 = 2;
+/// Vector of debug exceptions.
+pub(super) const DEBUG: u8 = 1;
+const NMI: u8 = 2;
 /// Vector of page faults.
-pub(super) const PAGE_FAULT: u32 = 14;
+pub(super) const PAGE_FAULT: u8 = 14;
 
 /// Where the registers of the guest that this CPU runs are saved on every entry.
 pub(super) fn guest_regs() -> *mut GuestRegs {
@@ -18,10 +21,15 @@ pub(super) fn guest_regs() -> *mut GuestRegs {
     core::ptr::with_exposed_provenance_mut::<GuestRegs>(top as usize).wrapping_sub(1)
 }
 
+fn vector(regs: &GuestRegs) -> u8 {
+    let [vector, ..] = regs.entry_vector.to_le_bytes();
+    vector
+}
+
 /// A guest was interrupted by an exception that has a stack of its own. Moves the registers to the
 /// ordinary place and handles the exception from there.
 pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) -> ! {
-    if regs.entry_vector == NMI && super::stop::requested() {
+    if vector(regs) == NMI && super::stop::requested() {
         super::stop::halt();
     }
     as_guest_trap(*regs)
@@ -39,17 +47,19 @@ fn as_guest_trap(regs: GuestRegs) -> ! {
 
 /// An exception or interrupt in ring 0.
 pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
-    if regs.entry_vector >= FIRST_INTERRUPT {
+    let vector = vector(regs);
+    if vector >= FIRST_INTERRUPT {
         // Only the idle loop runs with interrupts on.
-        interrupt::handle(regs.entry_vector);
+        interrupt::handle(vector);
     } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
     } else if regs.rip == entry::iretq_address() {
         faulted_return(regs);
-    } else if regs.entry_vector == DEBUG {
+    } else if vector == DEBUG {
         // A breakpoint that a guest armed and whose report was held back until it was in ring 0,
-        // by `mov ss` before `syscall`. It is the guest's own loss: nothing to report here.
-    } else if regs.entry_vector == NMI {
+        // by `mov ss` before `syscall`. It is the guest's own loss: nothing is reported.
+        debug::take_status();
+    } else if vector == NMI {
         if super::stop::requested() {
             super::stop::halt();
         }

@@ -1,5 +1,6 @@
 //! The hypercalls, one file per subject.
 
+pub mod assist;
 pub mod console;
 pub mod cpu;
 pub mod mmu;

@@ -37,6 +37,7 @@ pub fn xen_version<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u
         version::CHANGESET => text::<64, P>(cx, argument, identity.changeset.as_bytes()),
         version::PLATFORM_PARAMETERS => put(cx, argument, &HYPERVISOR_VIRT_START),
         version::GET_FEATURES => features(cx, argument),
+        version::PAGESIZE if argument != 0 => Err(Errno::EINVAL),
         version::PAGESIZE => Ok(Reply::Value(PAGE_SIZE as u64)),
         version::GUEST_HANDLE => put(cx, argument, &[0_u8; 16]),
         version::COMMANDLINE => text::<1024, P>(cx, argument, identity.command_line),

@@ -1,0 +1,173 @@
+//! A vCPU's debug registers: what a guest may put into them, and what the processor gets.
+//!
+//! A breakpoint on an address of the hypervisor would strike in ring 0, and one on a port would
+//! strike for ports that are emulated; both are kept from the processor.
+
+use hypercall_abi::errno::Errno;
+
+use crate::guest_memory::GuestRange;
+
+/// Bits of DR6 that always read as 1.
+const STATUS_ONES: u64 = 0xffff_0ff0;
+/// Bits of DR6 that always read as 0.
+const STATUS_ZEROS: u64 = 1 << 12;
+/// DR7: the bit that always reads as 1.
+const CONTROL_ONES: u64 = 1 << 10;
+/// DR7: bits that always read as 0.
+const CONTROL_ZEROS: u64 = 0xd800;
+/// DR7: faults on access to debug registers; the hypervisor's alone.
+const GENERAL_DETECT: u64 = 1 << 13;
+/// DR7: the enable bits of all four breakpoints.
+const ENABLES: u64 = 0xff;
+/// DR7: a breakpoint's kind is this for ports.
+const KIND_PORT: u64 = 2;
+
+/// The debug registers of one vCPU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DebugRegisters {
+    addresses: [u64; 4],
+    status: u64,
+    control: u64,
+}
+
+/// What a write to DR7 changes in the processor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// Breakpoint address `number`.
+    Address {
+        /// 0 to 3.
+        number: u8,
+        /// Linear address of guest memory.
+        address: u64,
+    },
+    /// The status, which is virtual.
+    Status,
+    /// The control register gets this value.
+    Control(u64),
+}
+
+impl Default for DebugRegisters {
+    fn default() -> Self {
+        Self { addresses: [0; 4], status: STATUS_ONES, control: CONTROL_ONES }
+    }
+}
+
+impl DebugRegisters {
+    /// Sets a register.
+    ///
+    /// # Errors
+    ///
+    /// - `EPERM`: a breakpoint on an address of the hypervisor's or one that is not canonical; a
+    ///   port breakpoint, or access detection, in DR7.
+    /// - `EINVAL`: bits above 31 in DR6 or DR7.
+    /// - `ENODEV`: no such register.
+    pub fn set(&mut self, register: u64, value: u64) -> Result<Written, Errno> {
+        match register {
+            0..=3 => self.set_address(register, value),
+            4 | 6 => {
+                u32::try_from(value).map_err(|_| Errno::EINVAL)?;
+                self.status = value & !STATUS_ZEROS | STATUS_ONES;
+                Ok(Written::Status)
+            }
+            5 | 7 => self.set_control(value),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    /// Reads a register.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: no such register.
+    pub fn get(&self, register: u64) -> Result<u64, Errno> {
+        match register {
+            4 | 6 => Ok(self.status),
+            5 | 7 => Ok(self.control),
+            _ => usize::try_from(register)
+                .ok()
+                .and_then(|at| self.addresses.get(at).copied())
+                .ok_or(Errno::ENODEV),
+        }
+    }
+
+    /// Adds what the processor reported with a debug exception.
+    pub const fn report(&mut self, status: u64) {
+        // The bits that read as 1 are active when they are 0.
+        self.status |= status & !STATUS_ONES;
+        self.status &= status | !STATUS_ONES;
+    }
+
+    fn set_address(&mut self, register: u64, value: u64) -> Result<Written, Errno> {
+        let is_guest = GuestRange::new(value, size_of::<u64>()).is_ok()
+            && crate::guest_memory::is_canonical(value);
+        let slot = usize::try_from(register).ok().and_then(|at| self.addresses.get_mut(at));
+        match (slot, u8::try_from(register)) {
+            (Some(slot), Ok(number)) if is_guest => {
+                *slot = value;
+                Ok(Written::Address { number, address: value })
+            }
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    fn set_control(&mut self, value: u64) -> Result<Written, Errno> {
+        u32::try_from(value).map_err(|_| Errno::EINVAL)?;
+        let value = value & !CONTROL_ZEROS | CONTROL_ONES;
+        if value & GENERAL_DETECT != 0 {
+            return Err(Errno::EPERM);
+        }
+        let watches_port =
+            (0..4_u32).any(|n| value.wrapping_shr(16_u32.wrapping_add(n << 2)) & 3 == KIND_PORT);
+        if value & ENABLES != 0 && watches_port {
+            return Err(Errno::EPERM);
+        }
+        self.control = value;
+        Ok(Written::Control(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYPERVISOR: u64 = 0xffff_8200_0000_0000;
+
+    #[test]
+    fn breakpoints_stay_out_of_the_hypervisor() {
+        let mut registers = DebugRegisters::default();
+        for number in 0..4 {
+            assert_eq!(registers.set(number, HYPERVISOR), Err(Errno::EPERM));
+            assert_eq!(registers.set(number, 0x8000_0000_0000), Err(Errno::EPERM));
+            assert!(registers.set(number, 0x1000).is_ok());
+            assert_eq!(registers.get(number), Ok(0x1000));
+        }
+    }
+
+    #[test]
+    fn control_keeps_the_hypervisors_bits() {
+        let mut registers = DebugRegisters::default();
+        assert_eq!(registers.set(7, 1 << 13), Err(Errno::EPERM));
+        assert_eq!(registers.set(7, 1 << 32), Err(Errno::EINVAL));
+        assert_eq!(registers.set(7, 1 | 2 << 16), Err(Errno::EPERM));
+        assert_eq!(registers.set(7, 0xd801), Ok(Written::Control(0x401)));
+        assert_eq!(registers.get(7), Ok(0x401));
+    }
+
+    #[test]
+    fn status_collects_what_is_reported() {
+        let mut registers = DebugRegisters::default();
+        registers.report(0xffff_0ff1);
+        registers.report(0xffff_4ff0);
+        assert_eq!(registers.get(6), Ok(0xffff_4ff1));
+        assert!(registers.set(6, 0).is_ok());
+        assert_eq!(registers.get(6), Ok(0xffff_0ff0));
+    }
+
+    #[test]
+    fn there_are_eight() {
+        let mut registers = DebugRegisters::default();
+        assert_eq!(registers.set(8, 0), Err(Errno::ENODEV));
+        assert_eq!(registers.get(8), Err(Errno::ENODEV));
+        assert_eq!(registers.get(1 << 32), Err(Errno::ENODEV));
+    }
+}
