@@ -85,7 +85,10 @@ fn describe(loader: &Loader, address: u64) -> Option<String> {
         && let Ok(Some(frame)) = frames.next()
     {
         if let Some(Ok(inlined)) = frame.function.as_ref().map(|function| function.demangle()) {
-            name = Some(inlined.into_owned());
+            // Line tables alone know short names; the symbol's says where it belongs.
+            if !name.as_ref().is_some_and(|whole| whole.ends_with(&*inlined)) {
+                name = Some(inlined.into_owned());
+            }
         }
         place = frame
             .location
