@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use pv_guest_sdk::abi::memory::{E820_RAM, E820Entry};
+use pv_guest_sdk::abi::start::StartFlags;
 use pv_guest_sdk::abi::types::Pfn;
 use pv_guest_sdk::raw::m2p;
 use pv_guest_sdk::raw::registers::at_entry;
@@ -13,6 +14,8 @@ use pv_guest_sdk::{BootInfo, HypercallError, Machine, cpuid, memory, println, va
 
 use crate::layout::Layout;
 
+/// Which power-management tasks are the domain's: a setting of the hypervisor.
+const PM_MASK: StartFlags = StartFlags::PM_MASK;
 /// Ranges of the machine's memory map that are read at most.
 const RANGES: usize = 64;
 
@@ -20,7 +23,8 @@ const RANGES: usize = 64;
 pub(crate) fn start_of_day(boot: &BootInfo<'_>) {
     println!("abi: {}", boot.magic());
     println!("command line: {}", boot.command_line());
-    println!("flags: {:?}", boot.flags());
+    let (kind, power) = (boot.flags().difference(PM_MASK), boot.flags().intersection(PM_MASK));
+    println!("flags: {kind:?}, {}", vary!("power", "{:#x}", power.bits()));
     println!("memory: {} pages", vary!("size", boot.pages()));
     let (ramdisk, checksum) = (boot.ramdisk(), crc32fast::hash(boot.ramdisk()));
     println!("ramdisk: {} bytes, checksum {checksum:#010x}", ramdisk.len());
@@ -67,12 +71,12 @@ pub(crate) fn shared_page(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
     println!("virtual CPUs: {} slots, {held} hold events back, {pending} have one", VCPUS);
     let clock = page.vcpus.iter().take(1).any(|vcpu| vcpu.time.system_time.load(Relaxed) != 0);
     let wall = page.wall_clock_seconds.load(Relaxed) != 0;
-    println!("clocks: system {}, wall {}", runs(clock), runs(wall));
+    println!("clocks: {} {}", vary!("system", runs(clock)), vary!("wall", runs(wall)));
     Ok(())
 }
 
 const fn runs(set: bool) -> &'static str {
-    if set { "runs" } else { "is not set" }
+    if set { "runs" } else { "unset" }
 }
 
 /// What the hypervisor says of itself.
