@@ -31,9 +31,9 @@ const _: () = assert!(core::mem::offset_of!(EntryState, fx) == 256);
 // what it holds can be looked at afterwards.
 global_asm!(
     ".pushsection .text.entry, \"ax\", @progbits",
-    ".globl _conformance_start",
-    ".type _conformance_start, @function",
-    "_conformance_start:",
+    ".globl __pv_entry",
+    ".type __pv_entry, @function",
+    "__pv_entry:",
     "mov [rip + __entry_state], rax",
     "mov [rip + __entry_state + 8], rbx",
     "mov [rip + __entry_state + 16], rcx",
@@ -80,30 +80,6 @@ global_asm!(
     ".skip 2048",
     "__entry_stack_end:",
     ".popsection",
-);
-
-// The notes of the SDK's guests, with this guest's entry.
-global_asm!(
-    ".macro conformance_note number:req, value:vararg",
-    ".balign 4",
-    ".long 4",
-    ".long 9f - 8f",
-    ".long \\number",
-    ".asciz \"Xen\"",
-    "8: \\value",
-    "9: .balign 4",
-    ".endm",
-    ".pushsection .note.conformance, \"a\", @note",
-    "conformance_note 1, .quad _conformance_start",
-    "conformance_note 3, .quad 0xffffffff80000000",
-    "conformance_note 4, .quad 0",
-    "conformance_note 5, .asciz \"xen-3.0\"",
-    "conformance_note 6, .asciz \"conformance\"",
-    "conformance_note 8, .asciz \"generic\"",
-    "conformance_note 10, .asciz \"\"",
-    "conformance_note 17, .quad 0x800",
-    ".popsection",
-    ".purgem conformance_note",
 );
 
 unsafe extern "C" {
