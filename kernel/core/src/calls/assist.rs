@@ -1,0 +1,132 @@
+//! Smaller calls about a guest's own behaviour: `vm_assist`, `physdev_op` set_iopl and
+//! set_iobitmap, `nmi_op`, `set_debugreg`, `get_debugreg`.
+
+use hypercall_abi::callback::NmiCallback;
+use hypercall_abi::errno::Errno;
+use hypercall_abi::physdev::{self, SetIobitmap, SetIopl};
+use hypercall_abi::{ops, vm_assist};
+
+use crate::debug::Written;
+use crate::dispatch::{Answer, DONE, Reply, low_u32};
+use crate::guest_memory;
+use crate::platform::Platform;
+use crate::system::Context;
+
+/// The assists that a 64-bit guest may switch.
+const ASSISTS: [u32; 7] = [
+    vm_assist::TYPE_4GB_SEGMENTS,
+    vm_assist::TYPE_4GB_SEGMENTS_NOTIFY,
+    vm_assist::TYPE_WRITABLE_PAGETABLES,
+    vm_assist::TYPE_PAE_EXTENDED_CR3,
+    vm_assist::TYPE_ARCHITECTURAL_IOPL,
+    vm_assist::TYPE_RUNSTATE_UPDATE_FLAG,
+    vm_assist::TYPE_M2P_STRICT,
+];
+
+/// Ports there are.
+const PORTS: u32 = 65536;
+
+/// `vm_assist(cmd, type)`: switches an assist on or off.
+///
+/// # Errors
+///
+/// - `EINVAL`: there is no such assist.
+/// - `ENOSYS`: unknown command.
+pub fn vm_assist<P: Platform>(cx: &mut Context<'_, P>, [cmd, kind, ..]: [u64; 6]) -> Answer {
+    let kind = low_u32(kind);
+    if !ASSISTS.contains(&kind) {
+        return Err(Errno::EINVAL);
+    }
+    match low_u32(cmd) {
+        vm_assist::ENABLE => cx.domain.memory.enable_assist(kind),
+        vm_assist::DISABLE => cx.domain.memory.disable_assist(kind),
+        _ => return Err(Errno::ENOSYS),
+    }
+    DONE
+}
+
+/// `physdev_op(cmd, argument)`, as far as it needs no device: the virtual I/O privilege level and
+/// the ports that user mode may use.
+///
+/// # Errors
+///
+/// - `EFAULT`: the argument can't be read.
+/// - `EINVAL`: a level above 3, or more ports than there are.
+/// - `ENOSYS`: any other command.
+pub fn physdev_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
+    let platform = &cx.system.platform;
+    match low_u32(cmd) {
+        physdev::SET_IOPL => {
+            let wanted: SetIopl = guest_memory::read(platform, argument)?;
+            if wanted.iopl > 3 {
+                return Err(Errno::EINVAL);
+            }
+            cx.vcpu.state.lock(platform).iopl = u64::from(wanted.iopl).wrapping_shl(12);
+            DONE
+        }
+        physdev::SET_IOBITMAP => {
+            let wanted: SetIobitmap = guest_memory::read(platform, argument)?;
+            if wanted.nr_ports > PORTS {
+                return Err(Errno::EINVAL);
+            }
+            cx.vcpu.state.lock(platform).port_map = (wanted.bitmap, wanted.nr_ports);
+            DONE
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// `nmi_op(cmd, argument)`: sets or removes the handler of non-maskable interrupts.
+///
+/// # Errors
+///
+/// - `EFAULT`: the argument can't be read.
+/// - `EINVAL`: the address is not canonical, or the vCPU is not the first.
+/// - `ENOSYS`: unknown command.
+pub fn nmi_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
+    let platform = &cx.system.platform;
+    let address = match low_u32(cmd) {
+        ops::nmi::REGISTER_CALLBACK => {
+            let callback: NmiCallback = guest_memory::read(platform, argument)?;
+            callback.handler_address
+        }
+        ops::nmi::UNREGISTER_CALLBACK => 0,
+        _ => return Err(Errno::ENOSYS),
+    };
+    if !guest_memory::is_canonical(address) {
+        return Err(Errno::EINVAL);
+    }
+    cx.vcpu.state.lock(platform).nmi = address;
+    DONE
+}
+
+/// `set_debugreg(register, value)`.
+///
+/// # Errors
+///
+/// As [`crate::debug::DebugRegisters::set`].
+pub fn set_debugreg<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [register, value, ..]: [u64; 6],
+) -> Answer {
+    let platform = &cx.system.platform;
+    let register = u64::from(low_u32(register));
+    let written = cx.vcpu.state.lock(platform).debug.set(register, value)?;
+    match written {
+        Written::Address { number, address } => platform.set_breakpoint(number, address),
+        Written::Control(control) => platform.set_debug_control(control),
+        Written::Status => {}
+    }
+    DONE
+}
+
+/// `get_debugreg(register)`: returns the register's value.
+///
+/// # Errors
+///
+/// As [`crate::debug::DebugRegisters::get`].
+pub fn get_debugreg<P: Platform>(cx: &mut Context<'_, P>, [register, ..]: [u64; 6]) -> Answer {
+    let register = u64::from(low_u32(register));
+    let value = cx.vcpu.state.lock(&cx.system.platform).debug.get(register)?;
+    Ok(Reply::Value(value))
+}
