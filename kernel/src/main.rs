@@ -12,7 +12,7 @@ mod x86;
 
 use ::log::{debug, info, warn};
 use kernel_core::options::{self, Options};
-use spin::Mutex;
+use spin::{Mutex, MutexGuard};
 use x86::exit::{self, refuse};
 use x86::machine::Machine;
 use x86::memory::{self, Memory};
@@ -21,7 +21,8 @@ use x86::{
     acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smap, smp, stop,
 };
 
-/// The machine's way from the boot stack to the main stack.
+/// The machine's way from the boot stack to the main stack. It stays here: on a stack, every function
+/// it passes through would have room for a copy.
 static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
 
 /// First half, on the boot stack and the boot page tables: finds out what there is, and builds what
@@ -62,7 +63,8 @@ fn boot(magic: u32, information: u32) -> ! {
 extern "C" fn run() -> ! {
     smap::arm();
     entry::enable_syscall();
-    let Some(mut machine) = FOUND.lock().take() else {
+    percpu::current().set_running();
+    let Some(machine) = MutexGuard::leak(FOUND.lock()) else {
         unreachable!("the first half put it there")
     };
     info!(
@@ -82,7 +84,7 @@ extern "C" fn run() -> ! {
     };
     info!("clock: TSC {} kHz, APIC timer {} kHz", rates.tsc_khz, rates.timer_khz);
     exit::set_power(&mut machine.memory, machine.acpi.power);
-    start_other_cpus(&mut machine);
+    start_other_cpus(machine);
     for (number, module) in machine.modules.iter().enumerate() {
         info!(
             "module {number}: {} bytes at {:#x}, command line: {}",

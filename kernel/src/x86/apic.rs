@@ -40,7 +40,6 @@ const VERSION: u32 = 0x30;
 const DIVIDE_BY_1: u32 = 0b1011;
 const PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
-const TO_OTHERS: u32 = 0b11 << 18;
 const DELIVER_NMI: u32 = 0b100 << 8;
 const DELIVER_INIT: u32 = 0b101 << 8;
 const DELIVER_STARTUP: u32 = 0b110 << 8;
@@ -117,11 +116,9 @@ pub(crate) fn send(apic_id: u32, vector: u8) {
     command(apic_id, ASSERT | u32::from(vector));
 }
 
-/// Sends an NMI to every other CPU; does nothing before [`find`].
-pub(crate) fn nmi_to_others() {
-    if ACCESS.is_completed() {
-        command(0, TO_OTHERS | ASSERT | DELIVER_NMI);
-    }
+/// Sends an NMI to the CPU with local APIC number `apic_id`.
+pub(crate) fn send_nmi(apic_id: u32) {
+    command(apic_id, ASSERT | DELIVER_NMI);
 }
 
 /// Puts a CPU into the state in which it waits for [`send_startup`].

@@ -16,7 +16,7 @@ const PAGE: u64 = 4096;
 
 /// Ends the boot allocator: what it has left becomes the frame table's free frames, and all other
 /// memory the kernel's own.
-pub(super) fn take_over(mut machine: Machine) -> FrameTable {
+pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
     let words = machine.frames.div_ceil(u64::from(u64::BITS));
     let bitmap = machine.memory.alloc_pages((words * 8).div_ceil(PAGE), PAGE);
     let Some(bitmap) = bitmap else {

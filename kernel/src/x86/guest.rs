@@ -19,15 +19,15 @@ static SYSTEM: Once<System<X86>> = Once::new();
 static RUNNING: Once<Running<X86>> = Once::new();
 
 /// Starts the initial domain on the machine that boot found.
-pub(crate) fn start(machine: Machine) -> ! {
+pub(crate) fn start(machine: &'static mut Machine) -> ! {
     let identity = Identity {
         command_line: machine.command_line,
         changeset: env!("PARAVANE_CHANGESET"),
         compiler: env!("PARAVANE_COMPILER"),
     };
     let ingredients = Ingredients {
-        image: module(&machine, 0),
-        ramdisk: module(&machine, 1),
+        image: module(machine, 0),
+        ramdisk: module(machine, 1),
         command_line: machine.modules.first().map_or(&[], |module| module.command_line),
         more_command_line: machine.options.domain_arguments,
         memory: machine.options.dom0_memory,

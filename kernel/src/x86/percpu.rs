@@ -13,7 +13,7 @@
 //! The pages between are not mapped, so running over a stack's end is a fault, not a corruption.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::structures::tss::TaskStateSegment;
@@ -43,7 +43,8 @@ pub(crate) struct Cpu {
     apic_id: u32,
     /// Physical address of the reserved page of the descriptor table.
     gdt_page: u64,
-    padding: [u64; 12],
+    running: AtomicBool,
+    padding: [u64; 11],
     /// 128 bytes into the area: a task state segment must not cross a page.
     tss: TaskStateSegment,
     // Fields of running guests belong here: `guest: GuestSlot`.
@@ -71,6 +72,17 @@ impl Cpu {
     /// Top of the stack on which this CPU enters ring 0: the area's end.
     pub(crate) fn main_stack_top(&self) -> u64 {
         self.base() + MAIN_STACK.end * PAGE
+    }
+
+    /// Whether the CPU has arrived in this kernel. Before, it belongs to the firmware, and an NMI would
+    /// be its end.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Notes that this CPU, which must be `self`, has arrived and has its interrupt table.
+    pub(crate) fn set_running(&self) {
+        self.running.store(true, Ordering::Release);
     }
 
     /// Physical address of the page with the CPU's reserved descriptors, to be mapped as page 14 of
@@ -120,6 +132,11 @@ pub(crate) fn get(id: usize) -> Option<&'static Cpu> {
     Some(unsafe { &*(base(id) as *const Cpu) })
 }
 
+/// All CPUs set up so far; see [`Cpu::is_running`].
+pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
+    (0..MAX_CPUS).map_while(get)
+}
+
 /// Sets up the area of the next CPU, whose local APIC has the number `apic_id`. Its descriptors
 /// become active by [`gdt::load`] on that CPU.
 ///
@@ -146,7 +163,15 @@ pub(crate) fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu>
     let [debug, nmi, machine_check, double_fault] = OWN_STACKS.map(top);
     tss.interrupt_stack_table = [debug, nmi, machine_check, double_fault, none, none, none];
     let saved_rsp = AtomicU64::new(0);
-    let cpu = Cpu { saved_rsp, id, apic_id, gdt_page, padding: [0; 12], tss };
+    let cpu = Cpu {
+        saved_rsp,
+        id,
+        apic_id,
+        gdt_page,
+        running: AtomicBool::new(false),
+        padding: [0; 11],
+        tss,
+    };
     // SAFETY: the area's data pages are mapped (just above) and nobody knows of them yet.
     unsafe { (base as *mut Cpu).write(cpu) };
     COUNT.store(id + 1, Ordering::Release);

@@ -1,7 +1,7 @@
 //! Starting the other CPUs, one after the other.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::memory::{Memory, Range, Ranges};
@@ -35,11 +35,9 @@ const PAGE: u64 = 4096;
 /// Above this, memory below 1 MiB belongs to firmware and devices.
 const LOW_END: u64 = 0xa_0000;
 
-static RUNNING: AtomicUsize = AtomicUsize::new(1);
-
 /// How many CPUs run.
 pub(crate) fn running() -> usize {
-    RUNNING.load(Ordering::Acquire)
+    percpu::all().filter(|cpu| cpu.is_running()).count()
 }
 
 /// A page below 1 MiB for the start of other CPUs: memory of `ram` that holds none of `occupied`, and
@@ -76,14 +74,13 @@ pub(crate) fn start(memory: &mut Memory, page: u64, apic_ids: &[u32], count: usi
 
 fn start_one(cpu: &'static Cpu, page: u64) -> bool {
     fill_in(page, &raw const trampoline_stack, cpu.main_stack_top());
-    let before = running();
     let number = u8::try_from(page / PAGE).unwrap_or(0);
     apic::send_init(cpu.apic_id());
     clock::wait_microseconds(AFTER_INIT_MICROSECONDS);
     for patience in [FIRST_TRY_MICROSECONDS, SECOND_TRY_MICROSECONDS] {
         apic::send_startup(cpu.apic_id(), number);
         for _ in 0..patience / POLL_MICROSECONDS {
-            if running() > before {
+            if cpu.is_running() {
                 return true;
             }
             clock::wait_microseconds(POLL_MICROSECONDS);
@@ -101,7 +98,7 @@ extern "C" fn arrive() -> ! {
     cpu::init();
     entry::enable_syscall();
     apic::enable();
-    RUNNING.fetch_add(1, Ordering::Release);
+    this.set_running();
     crate::other_cpu()
 }
 

@@ -19,7 +19,10 @@ pub(crate) fn disable_interrupts() {
 /// Makes every other CPU halt, by NMI: it also reaches one that has interrupts off.
 pub(crate) fn other_cpus() {
     STOPPING.store(true, Ordering::SeqCst);
-    apic::nmi_to_others();
+    let this = this_cpu();
+    for cpu in percpu::all().filter(|cpu| cpu.is_running() && cpu.id() != this) {
+        apic::send_nmi(cpu.apic_id());
+    }
 }
 
 /// Whether the machine is being stopped: what an NMI means then.
