@@ -325,10 +325,9 @@ impl Word {
         }
         match self.validation() {
             Validation::Done => self.another_of_type(),
-            Validation::Partial => Ok((
-                self.with_state(Validation::Busy),
-                Outcome::Validate { from: self.index(), flush: false },
-            )),
+            Validation::Partial => {
+                Ok((self.resumed(), Outcome::Validate { from: self.index(), flush: false }))
+            }
             Validation::Busy | Validation::None => Err(WordError::Busy),
         }
     }
@@ -408,11 +407,16 @@ impl Word {
     fn reclaim(self) -> Result<(Self, Outcome), WordError> {
         match self.validation() {
             Validation::Partial => {
-                Ok((self.with_state(Validation::Busy), Outcome::Devalidate { below: self.index() }))
+                Ok((self.resumed(), Outcome::Devalidate { below: self.index() }))
             }
             Validation::Busy => Err(WordError::Busy),
             Validation::None | Validation::Done => Err(WordError::Flag),
         }
+    }
+
+    /// *Partial* becomes *busy*: the caller knows the index from now on.
+    const fn resumed(self) -> Self {
+        self.with_state(Validation::Busy).with(INDEX_SHIFT, INDEX_BITS, 0)
     }
 
     const fn busy(self) -> Result<Self, WordError> {

@@ -91,12 +91,28 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
         let old = exchange(slot, new.adjusted(Level::L1), keep);
         if old.is_present() {
-            if self.is_foreign(old) {
-                self.flush_for_foreign();
-            }
-            self.put_page(old);
+            self.release_page(old);
         }
         Ok(())
+    }
+
+    /// Gives back what an entry of level 1 held that has just been removed.
+    #[inline]
+    pub(super) fn release_page(&self, old: Entry) {
+        if self.is_foreign(old) {
+            self.flush_for_foreign();
+        }
+        self.put_page(old);
+    }
+
+    /// Checks an entry's bits alone.
+    #[inline]
+    pub(super) fn check_bits(&self, new: Entry, level: Level) -> Result<(), Refusal> {
+        let device = level == Level::L1 && self.platform.frames().is_device(new.mfn());
+        match new.refused_bits(level, device) {
+            0 => Ok(()),
+            bits => Err(Refusal::new(Why::Bits(bits))),
+        }
     }
 
     /// Writes an entry of a higher level.
@@ -135,11 +151,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     ) -> Result<bool, Refusal> {
         let mut old = Entry(slot.load(Ordering::Acquire));
         while new.holds_the_same(old) || level != Level::L1 && same_child(new, old) {
-            let device = self.platform.frames().is_device(new.mfn());
-            let refused = new.refused_bits(level, device);
-            if refused != 0 {
-                return Err(Refusal::new(Why::Bits(refused)));
-            }
+            self.check_bits(new, level)?;
             let next = kept(new.adjusted(level), old, keep);
             match slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(true),
@@ -153,16 +165,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     #[inline]
     pub(super) fn take_page(&self, entry: Entry, source: Source<'_>) -> Result<(), Refusal> {
         let mfn = entry.mfn();
-        let refused = entry.refused_bits(Level::L1, true);
-        if refused != 0 {
-            return Err(Refusal::new(Why::Bits(refused)));
-        }
+        self.check_bits(entry, Level::L1)?;
         if self.platform.frames().is_device(mfn) {
             return self.check_device(mfn, source);
-        }
-        let refused = entry.refused_bits(Level::L1, false);
-        if refused != 0 {
-            return Err(Refusal::new(Why::Bits(refused)));
         }
         let owner = match source {
             Source::Own => self.owner(),

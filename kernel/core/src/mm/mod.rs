@@ -8,7 +8,8 @@
 //! - [`entry`]: the bits of one entry, pure;
 //! - [`tables`]: checking a whole table and its children, and undoing it, in pieces;
 //! - [`change`]: replacing one entry;
-//! - [`update`], [`ext`], [`reservation`]: the hypercalls.
+//! - [`direct`]: writes to tables that fault, and become updates;
+//! - [`update`], [`ext`], [`reservation`], [`descriptor`]: the hypercalls.
 //!
 //! What Linux people call a linear page table, a table that refers to one of its own level, does
 //! not exist here: an entry of level n refers to level n - 1 only. So a table never waits for itself,
@@ -16,6 +17,8 @@
 
 pub mod batch;
 pub mod change;
+pub mod descriptor;
+pub mod direct;
 pub mod entry;
 mod exchange;
 pub mod ext;

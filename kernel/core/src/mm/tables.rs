@@ -177,10 +177,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         below: Level,
         budget: &mut Budget,
     ) -> Result<(), Stop> {
-        let refused = entry.refused_bits(level, false);
-        if refused != 0 {
-            return Err(Refusal::new(Why::Bits(refused)).into());
-        }
+        self.check_bits(entry, level)?;
         let _counted = self.take_table(entry.mfn(), below, budget)?.into_entry();
         Ok(())
     }
