@@ -15,7 +15,7 @@
 //! * `#UD`: [`forced::decode`].
 //!
 //! Where to read next: [`privileged`] for the list and what was measured about it,
-[`table_write`] for page tables.
+//! [`table_write`] for page tables.
 
 pub mod alu;
 pub mod code;
