@@ -90,12 +90,7 @@ pub fn build<T: Target>(
         contents.command_line,
         |pfn| target.machine_frame(pfn),
     );
-    copy(
-        plan,
-        address(plan.start_info.pfn),
-        start_info.as_bytes(),
-        target,
-    )
+    copy(plan, address(plan.start_info.pfn), start_info.as_bytes(), target)
 }
 
 /// Writes the list of machine frames.

@@ -154,6 +154,8 @@ fn truncated() {
     refused(&file[..40], &["truncated", "ELF header", "0x28"]);
     refused(&file[..100], &["truncated", "program headers", "0x64"]);
     refused(&file[..file.len() - 1], &["truncated", "segment 0"]);
+    // The notes' segment, header 1, has its length at byte 32.
+    refused(&patched(64 + 56 + 32, &[0xff; 8]), &["truncated", "segment 1"]);
 }
 
 #[test]
@@ -217,13 +219,13 @@ fn frame_list_and_hypercall_page() {
         // Xen dies of these two.
         (INIT_P2M, 0xffff_8000_0000_0000, "hypervisor"),
         (INIT_P2M, 0x9000_0000_0000, "canonical"),
-        (HYPERCALL_PAGE, BASE + 0x400_0000, "HYPERCALL_PAGE"),
+        (HYPERCALL_PAGE, BASE + 0x40_0000, "HYPERCALL_PAGE"),
     ] {
         let text = plan(note, value).unwrap_err().to_string();
         check_sentence(&text);
         assert!(text.contains(words), "{text}");
     }
-    for offset in [0x1000, 0x10_1000, 0x20_0000] {
+    for offset in [0x1000, 0x10_1000, 0x3f_f000] {
         plan(HYPERCALL_PAGE, BASE + offset).unwrap();
     }
 }

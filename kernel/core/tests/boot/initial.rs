@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use hypercall_abi::types::{Mfn, Pfn};
 use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Connections, Entry, Kind, Level, Plan, Request, Table};
+use kernel_core::boot::plan::{Connections, Entry, Extent, Kind, Level, Plan, Request, Table};
 
 use crate::elf_file::{ElfFile, INIT_P2M, MOD_START_PFN};
 
@@ -53,6 +53,34 @@ fn planned(given: &str) -> Plan {
         ramdisk_len: number("ramdisk").unwrap(),
     };
     Plan::new(&image, &request).unwrap()
+}
+
+/// Start-info page, page tables, stack, end of stack and end of the range, in this order.
+fn marks(plan: &Plan) -> [u64; 5] {
+    let end = plan.mapped.va.unwrap() + (plan.mapped.pages << 12);
+    let va = |part: Extent| part.va.unwrap();
+    [va(plan.start_info), va(plan.tables), va(plan.stack), plan.stack_top, end]
+}
+
+fn initial(elf: &ElfFile, nr_pages: u64, ramdisk_len: u64) -> Plan {
+    let image = Image::parse(&elf.bytes()).unwrap();
+    Plan::new(&image, &Request { kind: Kind::Initial, nr_pages, ramdisk_len }).unwrap()
+}
+
+/// As Xen's boot log describes them.
+#[test]
+fn stock_kernels() {
+    // Debian's 6.1.0-56-cloud-amd64 in 512 MiB, with a ramdisk.
+    let linux = ElfFile::minimal(0xffff_ffff_8000_0000, 0x100_0000, 0x2e0_0000)
+        .number(INIT_P2M, 0x80_0000_0000)
+        .number(MOD_START_PFN, 1);
+    let plan = initial(&linux, 0x2_0000, 6_000_000);
+    let at = [0x83e0_0000_u64, 0x83e0_1000, 0x83e2_4000, 0x83e2_5000, 0x8400_0000];
+    assert_eq!(marks(&plan), at.map(|low| 0xffff_ffff_0000_0000 | low));
+    // Debian's GRUB 2.06 in 64 MiB.
+    let plan = initial(&ElfFile::minimal(0, 0, 0x46_8cc8), 0x4000, 0);
+    assert_eq!(plan.p2m.va, Some(0x46_9000));
+    assert_eq!(marks(&plan), [0x48_9000, 0x48_a000, 0x49_1000, 0x49_2000, 0x80_0000]);
 }
 
 /// The plan in the words of the measuring guest.

@@ -34,8 +34,11 @@ prop_compose! {
         paddr in 0_u64..0x80_0000,
         memory in 16_u64..0x100_0000,
         p2m in proptest::option::of(address()),
+        near in proptest::option::of(-0x4_0000_i64..0x4_0000),
         by_frame: bool,
     ) -> Vec<u8> {
+        // Often so near that both ranges share tables.
+        let p2m = near.map(|pages| base.wrapping_add_signed(pages << 12)).or(p2m);
         let mut elf = ElfFile::minimal(base, paddr, memory);
         if let Some(p2m) = p2m {
             elf = elf.number(INIT_P2M, p2m);
@@ -149,6 +152,9 @@ proptest! {
         if let Ok(image) = Image::parse(&file)
             && let Ok(plan) = Plan::new(&image, &request)
         {
+            let start = plan.image.va.unwrap();
+            prop_assert!(start <= image.start && image.start - start < 4096);
+            prop_assert_eq!(plan.image.pages, (image.end - start).div_ceil(4096));
             check_parts(&plan);
             check_tables(&plan);
         }

@@ -44,16 +44,11 @@ impl Compression {
         if file.starts_with(&elf::abi::ELFMAGIC) {
             return None;
         }
-        let linux = file
-            .get(LINUX_MAGIC_AT..)
-            .is_some_and(|rest| rest.starts_with(b"HdrS"));
+        let linux = file.get(LINUX_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"HdrS"));
         if linux {
             return Some(Self::BzImage);
         }
-        MAGIC
-            .iter()
-            .find(|(magic, _)| file.starts_with(magic))
-            .map(|&(_, format)| format)
+        MAGIC.iter().find(|(magic, _)| file.starts_with(magic)).map(|&(_, format)| format)
     }
 
     /// Its usual name.

@@ -4,7 +4,10 @@
 //! ELF file that carries Xen notes, in `PT_NOTE` segments or else in note sections. A segment's
 //! place is its *physical* address: virtual address = `p_paddr` - `PADDR_OFFSET` + `VIRT_BASE`.
 //!
-//! Stricter than Xen in one respect: segments that overlap each other are refused.
+//! Stricter than Xen 4.17, which takes these: segments that overlap, relocatable files, an entry
+//! point just behind the image, a frame list or hypercall page that does not begin at a page, an
+//! address range that ends with the address space, and compressed files (ring 0 has no room for
+//! decompressors). Ignored: `BSD_SYMTAB`, symbols are not loaded.
 mod compression;
 mod error;
 mod features;
@@ -74,9 +77,7 @@ impl Image {
             hypercall_page: notes.hypercall_page,
             p2m: notes.init_p2m,
             ramdisk_by_frame: notes.mod_start_pfn,
-            may_be_initial: notes
-                .supported
-                .is_none_or(|set| set.contains(Features::DOM0)),
+            may_be_initial: notes.supported.is_none_or(|set| set.contains(Features::DOM0)),
             paddr_offset,
         };
         image.check()?;
@@ -93,10 +94,7 @@ impl Image {
     /// Checks the notes against each other and against the segments.
     fn check(&self) -> Result<(), PlaceError> {
         if self.base & PAGE_MASK != 0 {
-            return Err(PlaceError::Misaligned {
-                part: Part::Base,
-                address: self.base,
-            });
+            return Err(PlaceError::Misaligned { part: Part::Base, address: self.base });
         }
         if self.entry < self.start || self.entry >= self.end {
             return Err(PlaceError::EntryOutside {
@@ -106,31 +104,20 @@ impl Image {
             });
         }
         if self.base < HYPERVISOR_VIRT_END && self.end > HYPERVISOR_VIRT_START {
-            return Err(PlaceError::HypervisorRange {
-                start: self.base,
-                end: self.end,
-            });
+            return Err(PlaceError::HypervisorRange { start: self.base, end: self.end });
         }
         match self.hypercall_page {
             Some(address) if address & PAGE_MASK != 0 => {
-                return Err(PlaceError::Misaligned {
-                    part: Part::HypercallPage,
-                    address,
-                });
+                return Err(PlaceError::Misaligned { part: Part::HypercallPage, address });
             }
             _ => {}
         }
         match self.p2m {
-            Some(address) if address & PAGE_MASK != 0 => Err(PlaceError::Misaligned {
-                part: Part::P2m,
-                address,
-            }),
+            Some(address) if address & PAGE_MASK != 0 => {
+                Err(PlaceError::Misaligned { part: Part::P2m, address })
+            }
             Some(address) if address >= self.start && address < self.end => {
-                Err(PlaceError::P2mInImage {
-                    address,
-                    start: self.start,
-                    end: self.end,
-                })
+                Err(PlaceError::P2mInImage { address, start: self.start, end: self.end })
             }
             _ => Ok(()),
         }
@@ -141,17 +128,9 @@ const PAGE_MASK: u64 = 0xfff;
 
 /// Guest-virtual address of a segment's physical address.
 fn place(base: u64, paddr_offset: u64, paddr: u64) -> Result<u64, PlaceError> {
-    let offset = paddr
-        .checked_sub(paddr_offset)
-        .ok_or(PlaceError::BelowOffset {
-            paddr,
-            paddr_offset,
-        })?;
-    base.checked_add(offset).ok_or(PlaceError::Wraps {
-        paddr,
-        base,
-        paddr_offset,
-    })
+    let offset =
+        paddr.checked_sub(paddr_offset).ok_or(PlaceError::BelowOffset { paddr, paddr_offset })?;
+    base.checked_add(offset).ok_or(PlaceError::Wraps { paddr, base, paddr_offset })
 }
 
 /// Checks what the file is at all, and returns its header.
@@ -190,10 +169,7 @@ fn not_elf(file: &[u8]) -> FileError {
     for (to, from) in start.iter_mut().zip(file) {
         *to = *from;
     }
-    FileError::NotElf {
-        start,
-        len: segments::widen(file.len()),
-    }
+    FileError::NotElf { start, len: segments::widen(file.len()) }
 }
 
 /// The table of program headers of a file.

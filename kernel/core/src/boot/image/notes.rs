@@ -51,10 +51,7 @@ impl<'a> Notes<'a> {
             }
         }
         if notes.count == 0 {
-            for section in sections(file, header)
-                .into_iter()
-                .flat_map(|table| table.iter())
-            {
+            for section in sections(file, header).into_iter().flat_map(|table| table.iter()) {
                 if section.sh_type == SHT_NOTE
                     && let Some(bytes) = section_bytes(file, &section)
                 {
@@ -62,18 +59,12 @@ impl<'a> Notes<'a> {
                 }
             }
         }
-        if notes.count == 0 {
-            Err(NoteError::None.into())
-        } else {
-            Ok(notes)
-        }
+        if notes.count == 0 { Err(NoteError::None.into()) } else { Ok(notes) }
     }
 
     /// Is this image for Xen 3.0's interface, and for a builder like this one?
     pub(super) fn check_loader(&self) -> Result<(), NoteError> {
-        let generic = self
-            .loader
-            .is_some_and(|loader| loader.starts_with(b"generic"));
+        let generic = self.loader.is_some_and(|loader| loader.starts_with(b"generic"));
         let linux = self.guest_os.is_some_and(|os| os.starts_with(b"linux"));
         if !generic && !linux {
             return Err(if self.loader.is_some() {
@@ -145,10 +136,7 @@ fn number_of(note: &'static str, value: &[u8]) -> Result<u64, NoteError> {
     }
     match value.try_into() {
         Ok(bytes) => Ok(u64::from(u32::from_le_bytes(bytes))),
-        Err(_) => Err(NoteError::Size {
-            note,
-            len: segments::widen(value.len()),
-        }),
+        Err(_) => Err(NoteError::Size { note, len: segments::widen(value.len()) }),
     }
 }
 
@@ -163,11 +151,7 @@ fn sections<'a>(
     let size = SectionHeader::validate_entsize(Class::ELF64, header.e_shentsize.into()).ok()?;
     let start = usize::try_from(header.e_shoff).ok()?;
     let end = start.checked_add(size.checked_mul(header.e_shnum.into())?)?;
-    Some(SectionHeaderTable::new(
-        LittleEndian,
-        Class::ELF64,
-        file.get(start..end)?,
-    ))
+    Some(SectionHeaderTable::new(LittleEndian, Class::ELF64, file.get(start..end)?))
 }
 
 fn section_bytes<'a>(file: &'a [u8], section: &SectionHeader) -> Option<&'a [u8]> {

@@ -35,15 +35,8 @@ pub struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     pub(super) fn new(file: &'a [u8], paddr_offset: u64) -> Self {
-        let table = header(file)
-            .ok()
-            .and_then(|header| table(file, &header).ok());
-        Self {
-            file,
-            table,
-            next: 0,
-            paddr_offset,
-        }
+        let table = header(file).ok().and_then(|header| table(file, &header).ok());
+        Self { file, table, next: 0, paddr_offset }
     }
 }
 
@@ -60,11 +53,7 @@ impl Iterator for Segments<'_> {
             }
             let offset = program.p_paddr.checked_sub(self.paddr_offset)?;
             let (file, _) = file_range(self.file, &program)?;
-            return Some(Segment {
-                file,
-                offset,
-                memory: program.p_memsz,
-            });
+            return Some(Segment { file, offset, memory: program.p_memsz });
         }
     }
 }
@@ -83,11 +72,7 @@ pub(super) fn table<'a>(
     header: &FileHeader<LittleEndian>,
 ) -> Result<Table<'a>, ImageError> {
     if header.e_phnum > MAX_HEADERS {
-        return Err(SegmentError::TooMany {
-            count: header.e_phnum,
-            most: MAX_HEADERS,
-        }
-        .into());
+        return Err(SegmentError::TooMany { count: header.e_phnum, most: MAX_HEADERS }.into());
     }
     let size = ProgramHeader::validate_entsize(Class::ELF64, usize::from(header.e_phentsize))
         .map_err(|_| FileError::HeaderSize(header.e_phentsize))?;
@@ -115,44 +100,23 @@ pub(super) fn check(file: &[u8], table: &Table<'_>) -> Result<Extent, SegmentErr
             let earlier_end = earlier.p_paddr.saturating_add(earlier.p_memsz);
             if program.p_paddr < earlier_end && earlier.p_paddr < end {
                 let at = program.p_paddr.max(earlier.p_paddr);
-                return Err(SegmentError::Overlap {
-                    first: other,
-                    second: number,
-                    at,
-                });
+                return Err(SegmentError::Overlap { first: other, second: number, at });
             }
         }
         let (low, high) = extent.map_or((u64::MAX, 0), |extent| (extent.low, extent.high));
-        extent = Some(Extent {
-            low: low.min(program.p_paddr),
-            high: high.max(end),
-        });
+        extent = Some(Extent { low: low.min(program.p_paddr), high: high.max(end) });
     }
-    extent
-        .filter(|extent| extent.low < extent.high)
-        .ok_or(SegmentError::None)
+    extent.filter(|extent| extent.low < extent.high).ok_or(SegmentError::None)
 }
 
 /// Checks one segment; returns the end of its memory.
 fn check_one(file: &[u8], number: usize, program: &ProgramHeader) -> Result<u64, SegmentError> {
-    let ProgramHeader {
-        p_paddr: paddr,
-        p_filesz: in_file,
-        p_memsz: in_memory,
-        ..
-    } = *program;
+    let ProgramHeader { p_paddr: paddr, p_filesz: in_file, p_memsz: in_memory, .. } = *program;
     if in_file > in_memory {
-        return Err(SegmentError::Size {
-            number,
-            in_file,
-            in_memory,
-        });
+        return Err(SegmentError::Size { number, in_file, in_memory });
     }
-    let end = paddr.checked_add(in_memory).ok_or(SegmentError::Wraps {
-        number,
-        paddr,
-        in_memory,
-    })?;
+    let end =
+        paddr.checked_add(in_memory).ok_or(SegmentError::Wraps { number, paddr, in_memory })?;
     if file_range(file, program).is_none() {
         return Err(SegmentError::Truncated {
             number,
@@ -165,10 +129,7 @@ fn check_one(file: &[u8], number: usize, program: &ProgramHeader) -> Result<u64,
 
 /// The loadable segments with their numbers in the table.
 fn loaded(table: &Table<'_>) -> impl Iterator<Item = (usize, ProgramHeader)> {
-    table
-        .iter()
-        .enumerate()
-        .filter(|(_, program)| is_loaded(program))
+    table.iter().enumerate().filter(|(_, program)| is_loaded(program))
 }
 
 /// A loadable segment without any permission is not loaded, as on Xen.

@@ -54,11 +54,7 @@ impl core::error::Error for PlanError {}
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::TooLittleMemory {
-                needed,
-                pages,
-                ramdisk_len,
-            } => write!(
+            Self::TooLittleMemory { needed, pages, ramdisk_len } => write!(
                 f,
                 "too little memory: the domain has {} KiB, but its image, tables and ramdisk \
                  ({} KiB) need {} KiB; give it at least {} MiB",

@@ -24,14 +24,7 @@ pub(super) fn lay_out(image: &Image, request: &Request) -> Result<(Plan, u64), P
     };
     let first_p2m = after.next;
     let (p2m, p2m_tables) = match (parts.list, image.p2m) {
-        (Some(list), _) => (
-            list,
-            Extent {
-                va: None,
-                pfn: first_p2m,
-                pages: 0,
-            },
-        ),
+        (Some(list), _) => (list, Extent { va: None, pfn: first_p2m, pages: 0 }),
         (None, va) => after.list(&parts.mapped, va.unwrap_or_default(), list_len)?,
     };
     let stack_top = parts.stack.va.and_then(|va| va.checked_add(PAGE));
@@ -75,17 +68,11 @@ impl MappedParts {
     fn new(image: &Image, request: &Request, list_len: u64) -> Result<Self, PlanError> {
         let wraps = PlanError::Wraps { base: image.base };
         let hole = image.start.checked_sub(image.base).ok_or(wraps)? / PAGE;
-        let image_len = image
-            .end
-            .checked_sub(image.start & !(PAGE - 1))
-            .ok_or(wraps)?;
+        let image_len = image.end.checked_sub(image.start & !(PAGE - 1)).ok_or(wraps)?;
         let rings = request.kind == Kind::Toolstack;
         let ramdisk_mapped = request.ramdisk_len > 0 && !image.ramdisk_by_frame;
 
-        let mut cursor = Cursor {
-            base: image.base,
-            page: hole,
-        };
+        let mut cursor = Cursor { base: image.base, page: hole };
         let image_part = cursor.take(image_len)?;
         let ramdisk = cursor.take_if(ramdisk_mapped, request.ramdisk_len)?;
         let list = cursor.take_if(image.p2m.is_none(), list_len)?;
@@ -122,20 +109,12 @@ impl Cursor {
         self.page = first.checked_add(pages).ok_or(wraps)?;
         let va = address(self.base, first).ok_or(wraps)?;
         address(self.base, self.page).ok_or(wraps)?;
-        Ok(Extent {
-            va: Some(va),
-            pfn: Pfn(first),
-            pages,
-        })
+        Ok(Extent { va: Some(va), pfn: Pfn(first), pages })
     }
 
     /// The next `bytes` if `wanted`.
     fn take_if(&mut self, wanted: bool, bytes: u64) -> Result<Option<Extent>, PlanError> {
-        if wanted {
-            self.take(bytes).map(Some)
-        } else {
-            Ok(None)
-        }
+        if wanted { self.take(bytes).map(Some) } else { Ok(None) }
     }
 
     /// Page tables, stack, and the whole range with the slack at its end.
@@ -146,10 +125,7 @@ impl Cursor {
         let wraps = PlanError::Wraps { base: self.base };
         let free = address(self.base, self.page).ok_or(wraps)?;
         let end_with = |tables: u64| {
-            let used = tables
-                .checked_add(1)?
-                .checked_mul(PAGE)?
-                .checked_add(END_SLACK)?;
+            let used = tables.checked_add(1)?.checked_mul(PAGE)?.checked_add(END_SLACK)?;
             free.checked_add(used)?.checked_next_multiple_of(END_ALIGN)
         };
         let mut tables = 0;
@@ -164,15 +140,7 @@ impl Cursor {
         let tables = self.take(tables.saturating_mul(PAGE))?;
         let stack = self.take(PAGE)?;
         let pages = end.saturating_sub(self.base) / PAGE;
-        Ok((
-            tables,
-            stack,
-            Extent {
-                va: Some(self.base),
-                pfn: Pfn(0),
-                pages,
-            },
-        ))
+        Ok((tables, stack, Extent { va: Some(self.base), pfn: Pfn(0), pages }))
     }
 }
 
@@ -193,18 +161,11 @@ impl After {
             Kind::Initial => chunk.next_power_of_two().saturating_add(extra),
             Kind::Toolstack => mapped.pages,
         };
-        Self {
-            kind,
-            next: Pfn(next),
-        }
+        Self { kind, next: Pfn(next) }
     }
 
     fn take(&mut self, va: Option<u64>, bytes: u64) -> Extent {
-        let part = Extent {
-            va,
-            pfn: self.next,
-            pages: bytes.div_ceil(PAGE),
-        };
+        let part = Extent { va, pfn: self.next, pages: bytes.div_ceil(PAGE) };
         self.next = part.end();
         part
     }
@@ -221,11 +182,7 @@ impl After {
         allowed(va, end)?;
         let mapped_end = address(base, mapped.pages).ok_or(PlanError::Wraps { base })?;
         if va < mapped_end && base < end {
-            return Err(PlanError::ListOverlaps {
-                va,
-                start: base,
-                end: mapped_end,
-            });
+            return Err(PlanError::ListOverlaps { va, start: base, end: mapped_end });
         }
         let tables = Span::new(va, end).new_tables(Span::new(base, mapped_end));
         let tables_len = tables.saturating_mul(PAGE);

@@ -69,8 +69,8 @@ impl Extent {
     }
 }
 
-/// Where everything goes. All extents lie below [`Plan::nr_pages`] and do not overlap, but that
-/// [`Plan::image`] lies in the range that begins with frame 0.
+/// Where everything goes. All extents lie below [`Plan::nr_pages`]; none overlaps another but
+/// [`Plan::mapped`], which contains most of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Plan {
     /// Whose habits this follows.
@@ -118,9 +118,7 @@ impl Plan {
     /// `Display` says how much memory would do.
     pub fn new(image: &Image, request: &Request) -> Result<Self, PlanError> {
         if request.nr_pages > MOST_PAGES {
-            return Err(PlanError::TooManyPages {
-                pages: request.nr_pages,
-            });
+            return Err(PlanError::TooManyPages { pages: request.nr_pages });
         }
         if request.kind == Kind::Initial && !image.may_be_initial {
             return Err(PlanError::NotInitial);
@@ -132,13 +130,7 @@ impl Plan {
         // More frames make the list of frames longer, by one page in 512: each turn adds
         // less than the one before, and the bound is never reached.
         for _ in 0..u64::BITS {
-            let (_, more) = lay_out(
-                image,
-                &Request {
-                    nr_pages: needed,
-                    ..*request
-                },
-            )?;
+            let (_, more) = lay_out(image, &Request { nr_pages: needed, ..*request })?;
             if more <= needed {
                 break;
             }

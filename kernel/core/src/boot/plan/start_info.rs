@@ -47,10 +47,7 @@ impl Plan {
             ..StartInfo::new_zeroed()
         };
         put(&mut info.magic, StartInfo::MAGIC);
-        put(
-            &mut info.cmd_line,
-            command_line.get(..COMMAND_LINE_MAX).unwrap_or(command_line),
-        );
+        put(&mut info.cmd_line, command_line.get(..COMMAND_LINE_MAX).unwrap_or(command_line));
         info
     }
 
@@ -59,10 +56,7 @@ impl Plan {
             Kind::Initial => StartFlags::PRIVILEGED | StartFlags::INITDOMAIN,
             Kind::Toolstack => StartFlags::empty(),
         };
-        flags.set(
-            StartFlags::MOD_START_PFN,
-            self.ramdisk.is_some_and(|part| part.va.is_none()),
-        );
+        flags.set(StartFlags::MOD_START_PFN, self.ramdisk.is_some_and(|part| part.va.is_none()));
         flags
     }
 

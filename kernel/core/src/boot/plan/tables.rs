@@ -78,11 +78,7 @@ impl Numbers {
     }
 
     const fn index_of(self, number: u64) -> Option<u64> {
-        if number < self.end {
-            number.checked_sub(self.first)
-        } else {
-            None
-        }
+        if number < self.end { number.checked_sub(self.first) } else { None }
     }
 }
 
@@ -94,28 +90,21 @@ impl Span {
     /// From address `start` to `end`, both multiples of a page; both in the same canonical half.
     pub(super) const fn new(start: u64, end: u64) -> Self {
         let first = (start & ADDRESS_BITS) / PAGE;
-        Self(Numbers {
-            first,
-            end: first.saturating_add(end.saturating_sub(start) / PAGE),
-        })
+        Self(Numbers { first, end: first.saturating_add(end.saturating_sub(start) / PAGE) })
     }
 
     fn of(part: &Extent) -> Self {
         let first = (part.va.unwrap_or_default() & ADDRESS_BITS) / PAGE;
-        Self(Numbers {
-            first,
-            end: first.saturating_add(part.pages),
-        })
+        Self(Numbers { first, end: first.saturating_add(part.pages) })
     }
 
     /// Numbers of the tables of `level` that this range needs.
     const fn tables(self, level: Level) -> Numbers {
         let first = self.0.first >> level.shift();
         match self.0.end.checked_sub(1) {
-            Some(last) if self.0.len() > 0 => Numbers {
-                first,
-                end: (last >> level.shift()).saturating_add(1),
-            },
+            Some(last) if self.0.len() > 0 => {
+                Numbers { first, end: (last >> level.shift()).saturating_add(1) }
+            }
             _ => Numbers { first, end: first },
         }
     }
@@ -124,18 +113,14 @@ impl Span {
     pub(super) fn table_count(self) -> u64 {
         [Level::L1, Level::L2, Level::L3, Level::L4]
             .iter()
-            .fold(0, |sum: u64, &level| {
-                sum.saturating_add(self.tables(level).len())
-            })
+            .fold(0, |sum: u64, &level| sum.saturating_add(self.tables(level).len()))
     }
 
     /// How many tables this range needs beyond those of `other`, which it does not overlap.
     pub(super) fn new_tables(self, other: Self) -> u64 {
         [Level::L1, Level::L2, Level::L3]
             .iter()
-            .fold(0, |sum: u64, &level| {
-                sum.saturating_add(self.beyond(other, level).len())
-            })
+            .fold(0, |sum: u64, &level| sum.saturating_add(self.beyond(other, level).len()))
     }
 
     /// Tables of `level` for this range that `other` does not have. As neither range overlaps the
@@ -143,25 +128,11 @@ impl Span {
     const fn beyond(self, other: Self, level: Level) -> Numbers {
         let (own, has) = (self.tables(level), other.tables(level));
         if self.0.first >= other.0.first {
-            let first = if own.first > has.end {
-                own.first
-            } else {
-                has.end
-            };
-            Numbers {
-                first,
-                end: own.end,
-            }
+            let first = if own.first > has.end { own.first } else { has.end };
+            Numbers { first, end: own.end }
         } else {
-            let end = if own.end < has.first {
-                own.end
-            } else {
-                has.first
-            };
-            Numbers {
-                first: own.first,
-                end,
-            }
+            let end = if own.end < has.first { own.end } else { has.first };
+            Numbers { first: own.first, end }
         }
     }
 }
@@ -236,12 +207,7 @@ impl<'a> Iterator for Tables<'a> {
                 let number = numbers.first.checked_add(self.index)?;
                 self.index = self.index.checked_add(1)?;
                 let pfn = self.plan.table_frame(level, number)?;
-                return Some(Table {
-                    plan: self.plan,
-                    level,
-                    number,
-                    pfn,
-                });
+                return Some(Table { plan: self.plan, level, number, pfn });
             }
             self.index = 0;
             if self.beyond {
@@ -262,12 +228,7 @@ impl Plan {
     /// All page tables, each before those it refers to.
     #[must_use]
     pub const fn page_tables(&self) -> Tables<'_> {
-        Tables {
-            plan: self,
-            level: Some(Level::L4),
-            beyond: false,
-            index: 0,
-        }
+        Tables { plan: self, level: Some(Level::L4), beyond: false, index: 0 }
     }
 
     /// Frames of page tables, those for the list of frames included.
@@ -298,16 +259,10 @@ impl Plan {
             Some(_) if self.kind == Kind::Initial => {
                 (self.tables.pfn, self.interleaved(level, number)?)
             }
-            Some(index) => (
-                self.tables.pfn,
-                self.above(level, false).checked_add(index)?,
-            ),
+            Some(index) => (self.tables.pfn, self.above(level, false).checked_add(index)?),
             None => {
                 let index = self.numbers(level, true).index_of(number)?;
-                (
-                    self.p2m_tables.pfn,
-                    self.above(level, true).checked_add(index)?,
-                )
+                (self.p2m_tables.pfn, self.above(level, true).checked_add(index)?)
             }
         };
         Some(Pfn(start.0.checked_add(index)?))
@@ -318,9 +273,7 @@ impl Plan {
         [Level::L2, Level::L3, Level::L4]
             .iter()
             .filter(|&&upper| upper > level)
-            .fold(0, |sum: u64, &upper| {
-                sum.saturating_add(self.numbers(upper, beyond).len())
-            })
+            .fold(0, |sum: u64, &upper| sum.saturating_add(self.numbers(upper, beyond).len()))
     }
 
     /// Index of a table in the initial domain's order: the L4, then the L1 tables, and after each

@@ -23,11 +23,7 @@ pub enum FileError {
     /// Not an executable.
     Type(u16),
     /// The file ends inside of something.
-    Truncated {
-        what: &'static str,
-        needed: u64,
-        len: u64,
-    },
+    Truncated { what: &'static str, needed: u64, len: u64 },
     /// Program headers of a size that ELF64 does not have.
     HeaderSize(u16),
 }
@@ -35,10 +31,7 @@ pub enum FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NotElf {
-                start: [a, b, c, d],
-                len,
-            } => write!(
+            Self::NotElf { start: [a, b, c, d], len } => write!(
                 f,
                 "not an ELF file (it begins with bytes {a:02x} {b:02x} {c:02x} {d:02x}, {len} \
                  bytes in all): give the uncompressed 64-bit ELF kernel of a Xen PV guest"

@@ -30,11 +30,7 @@ pub enum PlaceError {
     /// A segment lies below `PADDR_OFFSET`, so below the base.
     BelowOffset { paddr: u64, paddr_offset: u64 },
     /// `VIRT_BASE` and the segments' addresses don't fit the address space.
-    Wraps {
-        paddr: u64,
-        base: u64,
-        paddr_offset: u64,
-    },
+    Wraps { paddr: u64, base: u64, paddr_offset: u64 },
     /// An address that has to be a multiple of 4096.
     Misaligned { part: Part, address: u64 },
     /// The entry point does not lie in the image.
@@ -48,20 +44,13 @@ pub enum PlaceError {
 impl fmt::Display for PlaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::BelowOffset {
-                paddr,
-                paddr_offset,
-            } => write!(
+            Self::BelowOffset { paddr, paddr_offset } => write!(
                 f,
                 "the segment at physical address {paddr:#x} lies below the base of the guest's \
                  memory (Xen note PADDR_OFFSET is {paddr_offset:#x}): correct the note or the load \
                  addresses"
             ),
-            Self::Wraps {
-                paddr,
-                base,
-                paddr_offset,
-            } => write!(
+            Self::Wraps { paddr, base, paddr_offset } => write!(
                 f,
                 "the segments end beyond the address space (physical address {paddr:#x} with Xen \
                  notes VIRT_BASE {base:#x} and PADDR_OFFSET {paddr_offset:#x}): correct the notes \
@@ -76,11 +65,7 @@ impl fmt::Display for PlaceError {
                 "the entry point {entry:#x} (Xen note ENTRY, else the ELF header's) lies outside of \
                  the image ({start:#x} to {end:#x}): correct the note or the load addresses"
             ),
-            Self::P2mInImage {
-                address,
-                start,
-                end,
-            } => write!(
+            Self::P2mInImage { address, start, end } => write!(
                 f,
                 "the frame list (Xen note INIT_P2M) at {address:#x} lies inside of the image \
                  ({start:#x} to {end:#x}): move it elsewhere"

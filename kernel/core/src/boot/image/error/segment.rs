@@ -11,29 +11,13 @@ pub enum SegmentError {
     /// Nothing to load.
     None,
     /// The file ends inside of a segment.
-    Truncated {
-        number: usize,
-        needed: u64,
-        len: u64,
-    },
+    Truncated { number: usize, needed: u64, len: u64 },
     /// More bytes in the file than in memory.
-    Size {
-        number: usize,
-        in_file: u64,
-        in_memory: u64,
-    },
+    Size { number: usize, in_file: u64, in_memory: u64 },
     /// A segment goes past the end of the address space.
-    Wraps {
-        number: usize,
-        paddr: u64,
-        in_memory: u64,
-    },
+    Wraps { number: usize, paddr: u64, in_memory: u64 },
     /// Two segments share an address.
-    Overlap {
-        first: usize,
-        second: usize,
-        at: u64,
-    },
+    Overlap { first: usize, second: usize, at: u64 },
 }
 
 impl fmt::Display for SegmentError {
@@ -48,29 +32,17 @@ impl fmt::Display for SegmentError {
                 "no segment to load: none of the program headers is a PT_LOAD with permissions and \
                  a size, so check the kernel's linker script",
             ),
-            Self::Truncated {
-                number,
-                needed,
-                len,
-            } => write!(
+            Self::Truncated { number, needed, len } => write!(
                 f,
                 "the image is truncated: segment {number} ends at offset {needed:#x}, but the file \
                  has only {len:#x} bytes; copy it again"
             ),
-            Self::Size {
-                number,
-                in_file,
-                in_memory,
-            } => write!(
+            Self::Size { number, in_file, in_memory } => write!(
                 f,
                 "segment {number} has more bytes in the file ({in_file:#x}) than in memory \
                  ({in_memory:#x}): the image is damaged, link or copy it again"
             ),
-            Self::Wraps {
-                number,
-                paddr,
-                in_memory,
-            } => write!(
+            Self::Wraps { number, paddr, in_memory } => write!(
                 f,
                 "segment {number} (physical address {paddr:#x}, {in_memory:#x} bytes) goes past \
                  the end of the address space: check the load addresses in the linker script"
