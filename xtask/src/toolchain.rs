@@ -19,6 +19,19 @@ pub(crate) const TARGET: &str = "x86_64-unknown-none";
 /// Forces a route when `--toolchain` is not given: `rustup` or `debian`.
 const ROUTE_VARIABLE: &str = "XTASK_TOOLCHAIN";
 
+/// The folder below the target directory for what Debian's compiler makes.
+const DEBIAN_FOLDER: &str = "debian";
+
+/// What is needed of Debian's compiler, the source of `core`, a linker and the lints; and the
+/// packages that have it.
+const DEBIAN_FILES: [(&str, &str); 5] = [
+    ("/usr/bin/rustc", "rustc-web"),
+    ("/usr/bin/cargo", "cargo-web"),
+    ("/usr/lib/rustlib/src/rust/library/core", "rust-web-src"),
+    ("/usr/bin/ld.lld", "lld"),
+    ("/usr/bin/clippy-driver", "rust-web-clippy"),
+];
+
 /// Where the compiler for the bare-metal target comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Route {
@@ -69,7 +82,10 @@ impl Toolchain {
                 rustup().context("no bare-metal target by the route `rustup`")?;
                 Route::Rustup
             }
-            None if rustup().is_ok() => Route::Rustup,
+            None if has_target() => Route::Rustup,
+            // Once the other route was taken, rustup's servers are not asked again on every run.
+            None if has_debian() && workspace.target.join(DEBIAN_FOLDER).exists() => Route::Debian,
+            None if rustup().map_err(|error| say(last_line(&error))).is_ok() => Route::Rustup,
             Some(Route::Debian) | None => {
                 say("building for bare metal with Debian's compiler");
                 debian_packages()?;
@@ -79,7 +95,7 @@ impl Toolchain {
         let target = match route {
             Route::Rustup => workspace.target.clone(),
             // Two compilers in one folder would rebuild everything whenever they take turns.
-            Route::Debian => workspace.target.join("debian"),
+            Route::Debian => workspace.target.join(DEBIAN_FOLDER),
         };
         Ok(Self { route, root: workspace.root.clone(), target })
     }
@@ -114,12 +130,20 @@ fn rustup() -> Result<()> {
     if has_target() {
         return Ok(());
     }
-    say(format!("adding the target {TARGET} with rustup"));
-    process::succeed(Command::new("rustup").args(["target", "add", TARGET]))?;
+    say(format!("adding the target {TARGET} with rustup (some 30 MB)"));
+    let mut command = Command::new("rustup");
+    // Where this fails there is another way: an error and no backtrace.
+    command.args(["target", "add", TARGET]).env("RUST_BACKTRACE", "0");
+    process::output(&mut command)?;
     if has_target() {
         return Ok(());
     }
     bail!("rustup added the target, but this cargo's compiler does not see it")
+}
+
+/// rustup's errors tell their story from its beginning.
+fn last_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().last().unwrap_or_default().to_owned()
 }
 
 /// Whether the compiler that cargo uses has `core` for the bare-metal target.
@@ -134,20 +158,17 @@ fn has_target() -> bool {
         .is_ok_and(|mut files| files.next().is_some())
 }
 
-/// Route 2: Debian's compiler, the source of `core`, a linker and the lints.
+/// Route 2: what is missing of it is installed.
 fn debian_packages() -> Result<()> {
-    const FILES: [(&str, &str); 5] = [
-        ("/usr/bin/rustc", "rustc-web"),
-        ("/usr/bin/cargo", "cargo-web"),
-        ("/usr/lib/rustlib/src/rust/library/core", "rust-web-src"),
-        ("/usr/bin/ld.lld", "lld"),
-        ("/usr/bin/clippy-driver", "rust-web-clippy"),
-    ];
-    if FILES.iter().all(|(path, _)| Path::new(path).exists()) {
+    if has_debian() {
         return Ok(());
     }
-    let packages: Vec<&str> = FILES.iter().map(|(_, package)| *package).collect();
+    let packages: Vec<&str> = DEBIAN_FILES.iter().map(|(_, package)| *package).collect();
     debian::install(&packages, "to build for bare metal without rustup")
+}
+
+fn has_debian() -> bool {
+    DEBIAN_FILES.iter().all(|(path, _)| Path::new(path).exists())
 }
 
 fn debian_cargo() -> Command {
