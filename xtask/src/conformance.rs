@@ -1,14 +1,207 @@
-//! `cargo xtask conformance`: the cases on both systems.
+//! `cargo xtask conformance`: what the systems do, clause by clause, and whether they agree.
+//!
+//! The cases are functions of a guest (`conformance/`); [`protocol`] reads what it prints,
+//! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`]
+//! tells.
 
+mod protocol;
+mod report;
+mod suite;
+mod verdict;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
+use lexopt::prelude::*;
+
+use crate::machine::{Machine, System};
+use crate::options::{MachineOptions, machine, unknown};
+use crate::run::{Builder, GuestChoice};
+use crate::workspace::Workspace;
+use suite::Outcomes;
+use verdict::Verdict;
+
+const HELP: &str = "\
+cargo xtask conformance [FILTER] [OPTIONS]
+
+Boots a guest that checks what the hypervisor does, clause by clause, and compares our kernel with
+real Xen. Only cases run whose name contains FILTER.
+
+    --on paravane|xen|both  where to run them (default: both)
+    --list                  print the names and clauses of the cases, run none
+    --json FILE             write the outcomes as JSON
+    --junit FILE            write the outcomes as JUnit's XML
+    --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 60), --toolchain rustup|debian
+                            as for `run`
+
+Exit status: 0 everything passed, and every difference has a reason in
+conformance/differences.json; 1 not so; 2 the command could not be done.
+";
+
+/// What the user asked for.
+struct Options {
+    systems: Vec<System>,
+    filter: String,
+    list: bool,
+    json: Option<PathBuf>,
+    junit: Option<PathBuf>,
+    machine: MachineOptions,
+}
 
 /// Reads the command's own words and runs it.
 ///
 /// # Errors
 ///
-/// Always: the runner is not written yet.
-pub(crate) fn command(_words: lexopt::Parser) -> Result<ExitCode> {
-    bail!("`conformance` is not written yet; `cargo xtask run conformance` boots its guest")
+/// When a word is unknown, nothing can be built, or the guest does not begin.
+pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
+    let Some(options) = parse(words)? else {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let workspace = Workspace::find()?;
+    let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
+    let machines = machines(&workspace, &options, &scratch)?;
+    if options.list {
+        let machine = machines.first().context("no system")?;
+        for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
+            println!("{name}: {clause}");
+        }
+        std::fs::remove_dir_all(&scratch)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = workspace.root.join("conformance/differences.json");
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
+    let runs = run(&machines, &options.filter, &scratch)?;
+    std::fs::remove_dir_all(&scratch)?;
+    let verdict = Verdict::new(runs, &meant, options.filter.is_empty());
+    ensure!(!verdict.rows.is_empty(), "no case has a name that contains `{}`", options.filter);
+    write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict)))?;
+    write(options.junit.as_deref(), || report::junit(&verdict))?;
+    print!("{}", report::table(&verdict));
+    Ok(ExitCode::from(u8::from(!verdict.is_good())))
+}
+
+fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
+    let mut options = Options {
+        systems: vec![System::Paravane, System::Xen],
+        filter: String::new(),
+        list: false,
+        json: None,
+        junit: None,
+        machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
+    };
+    while let Some(word) = words.next()? {
+        match word {
+            Short('h') | Long("help") => return Ok(None),
+            Long("on") => {
+                let name = words.value()?.string()?;
+                if name != "both" {
+                    options.systems = vec![System::named(&name)?];
+                }
+            }
+            Long("list") => options.list = true,
+            Long("json") => options.json = Some(words.value()?.into()),
+            Long("junit") => options.junit = Some(words.value()?.into()),
+            Value(filter) if options.filter.is_empty() => {
+                options.filter = filter.string()?;
+                let fits = !options.filter.contains(char::is_whitespace);
+                ensure!(fits && options.filter.len() < 256, "a filter is one word of a name");
+            }
+            Long(name) => {
+                let name = name.to_owned();
+                // The cases know how much memory they are given.
+                if name == "memory" || !machine(&mut options.machine, &name, &mut words)? {
+                    return Err(unknown(&Long(&name), "conformance --help"));
+                }
+            }
+            other => return Err(unknown(&other, "conformance --help")),
+        }
+    }
+    Ok(Some(options))
+}
+
+/// A machine for each system, with everything built and the ramdisk that the guest's cases know.
+fn machines(workspace: &Workspace, options: &Options, scratch: &Path) -> Result<Vec<Machine>> {
+    let ramdisk = scratch.join("ramdisk");
+    std::fs::write(&ramdisk, ramdisk_bytes())?;
+    let guest = GuestChoice::find(workspace, "conformance".as_ref())?;
+    let mut builder = Builder::new(workspace, options.machine.route);
+    let systems = if options.list { options.systems.get(..1) } else { options.systems.get(..) };
+    let machines = systems.unwrap_or_default().iter().map(|&system| {
+        let mut machine = builder.machine(system, &guest, &options.machine)?;
+        machine.ramdisk = Some(ramdisk.clone());
+        Ok(machine)
+    });
+    machines.collect()
+}
+
+/// 5000 bytes, so that the last page is not full; byte n is 7n modulo 251.
+fn ramdisk_bytes() -> Vec<u8> {
+    (0..5000_u32).filter_map(|at| u8::try_from(at * 7 % 251).ok()).collect()
+}
+
+/// All systems at the same time.
+fn run(machines: &[Machine], filter: &str, scratch: &Path) -> Result<Vec<(System, Outcomes)>> {
+    let workers = 2_usize.div_ceil(machines.len().max(1));
+    thread::scope(|scope| {
+        let threads = machines.iter().map(|machine| {
+            scope.spawn(move || {
+                let folder = scratch.join(machine.system.name());
+                std::fs::create_dir_all(&folder)?;
+                Ok((machine.system, suite::run(machine, filter, workers, &folder)?))
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        let results = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        results.collect()
+    })
+}
+
+fn write(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<()> {
+    match path {
+        Some(path) => {
+            std::fs::write(path, text()).with_context(|| format!("cannot write {}", path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Option<Options>> {
+        parse(lexopt::Parser::from_args(words))
+    }
+
+    #[test]
+    fn both_systems_run_unless_one_is_named() {
+        let options = parsed(&["start/", "--json", "x"]).expect("parsed").expect("options");
+        assert_eq!(options.systems, [System::Paravane, System::Xen]);
+        assert_eq!((options.filter.as_str(), options.list), ("start/", false));
+        let options = parsed(&["--on", "xen", "--list"]).expect("parsed").expect("options");
+        assert_eq!(options.systems, [System::Xen]);
+        assert!(options.list);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(parsed(&["--on", "kvm"]).is_err());
+        assert!(parsed(&["--memory", "128"]).is_err());
+        assert!(parsed(&["a b"]).is_err());
+        assert!(parsed(&["a", "b"]).is_err());
+    }
+
+    #[test]
+    fn the_ramdisk_is_what_the_guest_expects() {
+        let bytes = ramdisk_bytes();
+        assert_eq!((bytes.len(), bytes[0], bytes[1], bytes[36]), (5000, 0, 7, 1));
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Test, ends_guest, equal};
 use crate::raw::{Code, Registers, snippets};
-use crate::tables::{M2P, mapped_end};
+use crate::tables::{M2P, VIRT_BASE, frame_of, mapped_end};
 
 /// In the hypervisor's part of the address space, behind what guests may read.
 const HYPERVISOR: u64 = 0xffff_8300_0000_0000;
@@ -68,12 +68,13 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     ends_guest(
-        "crash/map_hypervisor_by_write",
-        "A write to a last-level table that would map a frame of somebody else ends the guest.",
+        "crash/map_table_by_write",
+        "A write to a last-level table that would map a page table writable ends the guest.",
         |t| {
+            let table = t.boot.start_info().pt_base;
             let mut registers = Registers::new();
-            registers.rsi = t.boot.start_info().pt_base + 4096;
-            registers.rax = 0x1067;
+            registers.rsi = table + 4096;
+            registers.rax = frame_of(t.boot, (table - VIRT_BASE) >> 12) << 12 | 0x67;
             t.crash(snippets::STORE, &mut registers)
         },
     ),

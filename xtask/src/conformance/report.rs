@@ -1,0 +1,166 @@
+//! What a run found, as a table for people and as JUnit's XML for machines.
+
+use std::fmt::Write;
+
+use super::protocol::Outcome;
+use super::verdict::{Row, Verdict};
+
+/// The table, the details of what did not pass, the differences, and the count as the last line.
+pub(crate) fn table(verdict: &Verdict) -> String {
+    let mut text = String::new();
+    let width = verdict.rows.iter().map(|row| row.name.len()).fold("case".len(), usize::max);
+    let systems = verdict.systems.iter().map(|system| format!("  {:<8}", system.name()));
+    text += &line(format!("{:<width$}{}", "case", systems.collect::<String>()));
+    for row in &verdict.rows {
+        let words = row.outcomes.iter().map(|outcome| format!("  {:<8}", word(outcome.as_ref())));
+        text += &line(format!("{:<width$}{}", row.name, words.collect::<String>()));
+    }
+    section(&mut text, "not passed", details(verdict));
+    let (meant, other): (Vec<&Row>, Vec<&Row>) =
+        verdict.rows.iter().filter(|row| row.differs()).partition(|row| row.reason.is_some());
+    let meant =
+        meant.iter().map(|row| format!("{}: {}", row.name, row.reason.as_deref().unwrap_or("")));
+    section(&mut text, "differences that are meant", meant.collect());
+    section(
+        &mut text,
+        "differences without a reason in conformance/differences.json",
+        other.iter().map(|row| row.name.clone()).collect(),
+    );
+    section(
+        &mut text,
+        "stale in conformance/differences.json: nothing differs there any more",
+        verdict.stale.clone(),
+    );
+    let count = verdict.count();
+    let _cannot_fail = writeln!(
+        text,
+        "\n{} passed, {} failed, {} skipped",
+        count.passed, count.failed, count.skipped
+    );
+    text
+}
+
+fn line(text: String) -> String {
+    format!("{}\n", text.trim_end())
+}
+
+fn word(outcome: Option<&Outcome>) -> &'static str {
+    outcome.map_or("-", Outcome::word)
+}
+
+fn section(text: &mut String, title: &str, lines: Vec<String>) {
+    if lines.is_empty() {
+        return;
+    }
+    let _cannot_fail = writeln!(text, "\n{title}:");
+    for line in lines {
+        let _cannot_fail = writeln!(text, "    {line}");
+    }
+}
+
+fn details(verdict: &Verdict) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in &verdict.rows {
+        for (system, outcome) in verdict.systems.iter().zip(&row.outcomes) {
+            if *outcome != Some(Outcome::Pass) {
+                let detail = outcome.as_ref().map_or("did not run", Outcome::detail);
+                let word = word(outcome.as_ref());
+                lines.push(format!("{} on {}: {word}: {detail}", row.name, system.name()));
+            }
+        }
+    }
+    lines
+}
+
+/// JUnit's XML: a suite a system, a test case a case.
+pub(crate) fn junit(verdict: &Verdict) -> String {
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for (column, system) in verdict.systems.iter().enumerate() {
+        let cases = verdict.rows.iter().map(|row| (row, row.outcomes.get(column)));
+        let cases = cases.map(|(row, outcome)| test_case(row, outcome.and_then(Option::as_ref)));
+        let cases: Vec<(String, &str)> = cases.collect();
+        let of = |kind: &str| cases.iter().filter(|(_, word)| *word == kind).count();
+        let _cannot_fail = writeln!(
+            text,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\">",
+            system.name(),
+            cases.len(),
+            of("failure"),
+            of("error"),
+            of("skipped")
+        );
+        for (case, _) in &cases {
+            text += case;
+        }
+        text += "  </testsuite>\n";
+    }
+    text += "</testsuites>\n";
+    text
+}
+
+/// One element and the kind of what is in it.
+fn test_case(row: &Row, outcome: Option<&Outcome>) -> (String, &'static str) {
+    let (area, what) = row.name.split_once('/').unwrap_or(("", &row.name));
+    let kind = match outcome {
+        Some(Outcome::Pass) => "",
+        Some(Outcome::Fail(_)) if row.reason.is_some() => "skipped",
+        Some(Outcome::Fail(_)) => "failure",
+        Some(Outcome::Skip(_)) => "skipped",
+        Some(Outcome::Error(_)) | None => "error",
+    };
+    let head = format!("    <testcase classname=\"{}\" name=\"{}\"", escape(area), escape(what));
+    if kind.is_empty() {
+        return (head + "/>\n", kind);
+    }
+    let detail = outcome.map_or("did not run", Outcome::detail);
+    (format!("{head}><{kind} message=\"{}\"/></testcase>\n", escape(detail)), kind)
+}
+
+/// Text as an XML attribute; what XML cannot hold becomes `?`.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            control if control.is_control() => escaped.push('?'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::verdict::Meant;
+    use crate::machine::System;
+
+    fn verdict() -> Verdict {
+        let ours = vec![
+            ("a/b".into(), Outcome::Pass),
+            ("a/c".into(), Outcome::Fail("rip: expected <1> seen \"2\"\u{1}".into())),
+        ];
+        let xens = vec![("a/b".into(), Outcome::Pass), ("a/c".into(), Outcome::Pass)];
+        let runs = vec![(System::Paravane, ours), (System::Xen, xens)];
+        Verdict::new(runs, &Meant::new(), true)
+    }
+
+    #[test]
+    fn the_table_ends_with_the_count() {
+        let text = table(&verdict());
+        assert!(text.starts_with("case  paravane  xen\na/b   pass      pass\n"), "{text}");
+        assert!(text.contains("\n    a/c on paravane: fail: rip: expected <1>"), "{text}");
+        assert!(text.ends_with("\n3 passed, 1 failed, 0 skipped\n"), "{text}");
+    }
+
+    #[test]
+    fn junit_is_escaped() {
+        let text = junit(&verdict());
+        let failure = "<failure message=\"rip: expected &lt;1&gt; seen &quot;2&quot;?\"/>";
+        assert!(text.contains(failure), "{text}");
+        assert!(text.contains("name=\"paravane\" tests=\"2\" failures=\"1\""), "{text}");
+    }
+}
