@@ -61,7 +61,15 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::FpuTaskswitch => calls::cpu::fpu_taskswitch(self, args),
             Hypercall::SetSegmentBase => calls::cpu::set_segment_base(self, args),
             Hypercall::Multicall => calls::multicall::multicall(self, args),
+            Hypercall::MmuUpdate => calls::mmu::mmu_update(self, args),
+            Hypercall::MmuextOp => calls::mmu::mmuext_op(self, args),
             Hypercall::UpdateVaMapping => calls::mmu::update_va_mapping(self, args),
+            Hypercall::UpdateVaMappingOtherdomain => {
+                calls::mmu::update_va_mapping_otherdomain(self, args)
+            }
+            Hypercall::MemoryOp => calls::mmu::memory_op(self, args),
+            Hypercall::SetGdt => self.set_gdt(args),
+            Hypercall::UpdateDescriptor => calls::mmu::update_descriptor(self, args),
             Hypercall::XenVersion => calls::version::xen_version(self, args),
             Hypercall::ConsoleIo => calls::console::console_io(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),

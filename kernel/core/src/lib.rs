@@ -30,6 +30,7 @@ pub mod cpu;
 pub mod cpuid;
 pub mod crash;
 pub mod debug;
+pub mod descriptors;
 pub mod dispatch;
 pub mod domain;
 pub mod emulate;

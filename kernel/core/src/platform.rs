@@ -144,6 +144,13 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// The access rights of a segment, in bits 8 to 23 as `lar` gives them; `None` if there is no
     /// such segment.
     fn access_rights(&self, selector: u16) -> Option<u32>;
+    /// Linear address of a vCPU's descriptor-table window.
+    fn window_base(&self, window: u32) -> u64;
+    /// Puts a frame into a page of a window, or nothing; this CPU sees it at once, others when they
+    /// load the window.
+    fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>);
+    /// Makes the second half of a window this CPU's LDT, with so many descriptors; 0: none.
+    fn load_ldt(&self, window: u32, entries: u32);
     /// Executes CPUID: eax, ebx, ecx, edx.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
 

@@ -28,6 +28,8 @@ const DEVICE_NOT_AVAILABLE: u8 = 7;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 
+/// Bit of a page fault's error code: the page is there, and what was done is not allowed.
+const FAULT_PRESENT: u32 = 1 << 0;
 /// Bit of a page fault's error code: user mode.
 const FAULT_USER: u32 = 1 << 2;
 /// Bit of a general-protection error code: it names a gate of the interrupt table.
@@ -109,13 +111,29 @@ impl<P: Platform> Context<'_, P> {
         self.inject(DEVICE_NOT_AVAILABLE, None);
     }
 
-    /// A page fault that is the guest's. The processor saw ring 3 in any case; the guest is told
-    /// which of its own modes it was.
     fn page_fault(&mut self, exception: Exception) {
+        let Exception { address, error_code, .. } = exception;
+        if !self.descriptor_fault(address, error_code) {
+            self.guest_page_fault(address, error_code);
+        }
+    }
+
+    /// Gives the guest a page fault. The processor saw ring 3 in any case; the guest is told which
+    /// of its own modes it was.
+    pub(crate) fn guest_page_fault(&mut self, address: u64, error_code: u32) {
         let user = if self.vcpu.in_kernel_mode() { 0 } else { FAULT_USER };
-        let code = exception.error_code & !FAULT_USER | user;
-        self.vcpu.info(&self.system.platform).set_cr2(exception.address);
+        let mut code = error_code & !FAULT_USER | user;
+        if GuestRange::new(address, 1).is_err() {
+            // What the hypervisor has mapped where is not for guests to find out.
+            code &= !FAULT_PRESENT;
+        }
+        self.vcpu.info(&self.system.platform).set_cr2(address);
         self.inject(PAGE_FAULT, Some(code));
+    }
+
+    /// Gives the guest a general-protection fault.
+    pub(crate) fn general_protection(&mut self, error_code: u32) {
+        self.inject(GENERAL_PROTECTION, Some(error_code));
     }
 
     /// How the guest's current code is decoded.

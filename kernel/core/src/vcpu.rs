@@ -7,6 +7,7 @@ use hypercall_abi::trap::TrapInfo;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 
 use crate::debug::DebugRegisters;
+use crate::descriptors::Tables;
 use crate::lock::Lock;
 use crate::mm::VcpuRoots;
 use crate::platform::Platform;
@@ -112,6 +113,8 @@ pub struct State {
     pub task_switched: bool,
     /// Its debug registers.
     pub debug: DebugRegisters,
+    /// Its descriptor tables.
+    pub tables: Tables,
 }
 
 /// One virtual CPU.
@@ -121,6 +124,8 @@ pub struct Vcpu {
     pub id: VcpuId,
     /// Its page-table roots.
     pub roots: VcpuRoots,
+    /// The number of its descriptor-table window.
+    pub window: u32,
     kernel_mode: AtomicBool,
     /// Machine address of its `vcpu_info`.
     info: AtomicU64,
@@ -136,6 +141,7 @@ impl Vcpu {
         Self {
             id,
             roots,
+            window: 0,
             kernel_mode: AtomicBool::new(true),
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
             state: Lock::new(State {
@@ -152,6 +158,7 @@ impl Vcpu {
                 port_map: (0, 0),
                 task_switched: false,
                 debug: DebugRegisters::default(),
+                tables: Tables::default(),
             }),
         }
     }

@@ -25,6 +25,8 @@ pub(crate) const KERNEL_CS: u16 = 0xe008;
 pub(crate) const KERNEL_DS: u16 = 0xe010;
 /// Selector of the task state segment.
 pub(crate) const TSS: u16 = 0xe040;
+/// Selector of the local descriptor table.
+pub(crate) const LDT: u16 = 0xe050;
 /// What `syscall` and `sysret` derive selectors from: `sysret` to 64-bit code gives e033 and e02b.
 pub(crate) const STAR_SYSRET: u16 = 0xe023;
 

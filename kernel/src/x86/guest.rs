@@ -12,8 +12,7 @@ use super::entry;
 use super::machine::Machine;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
-use super::window::Window;
-use super::{debug, exit, fault, frames, interrupt, phys};
+use super::{debug, exit, fault, frames, interrupt, phys, window};
 
 static SYSTEM: Once<System<X86>> = Once::new();
 static RUNNING: Once<Running<X86>> = Once::new();
@@ -44,7 +43,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         Err(error) => exit::refuse(format_args!("{error}")),
     };
     let running = RUNNING.call_once(|| running);
-    if Window::new(0).load().is_err() {
+    if window::load(running.vcpu.window).is_err() {
         exit::refuse(format_args!("no memory is left for the first vCPU's descriptor tables"));
     }
     ::log::info!("domain 0 starts at {:#x}", regs.rip);

@@ -17,7 +17,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
-use super::{copy, debug, fpu, frame, paging, percpu, phys};
+use super::{copy, debug, fpu, frame, paging, percpu, phys, window};
 
 const PAGE: u64 = 4096;
 
@@ -177,6 +177,18 @@ impl Platform for X86 {
 
     fn access_rights(&self, selector: u16) -> Option<u32> {
         super::segment::access_rights(selector)
+    }
+
+    fn window_base(&self, window: u32) -> u64 {
+        window::address(window, 0)
+    }
+
+    fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>) {
+        window::set_page(window, page, frame);
+    }
+
+    fn load_ldt(&self, window: u32, entries: u32) {
+        window::load_ldt(window, entries);
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -5,6 +5,7 @@
 //! physical CPU, since it holds the CPU's TSS), the upper half the LDT. What the guest has not given
 //! is not mapped, so that a selector into it faults.
 
+use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::types::Mfn;
@@ -12,54 +13,77 @@ use kernel_core::platform::{NoMemory, Table};
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lgdt;
 use x86_64::instructions::tlb;
+use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::DescriptorTablePointer;
 
 use super::layout::{WINDOW_PAGES, WINDOWS_BASE};
-use super::{guest, paging, percpu, phys};
+use super::{gdt, guest, paging, percpu, phys};
 
 /// Page of a window that holds the reserved descriptors.
-const RESERVED_PAGE: u64 = 14;
-/// The ABI's GDT ends with the reserved descriptors' page but one: limit as a guest reads it.
-const GDT_LIMIT: u16 = 0xefff;
+const RESERVED_PAGE: u8 = 14;
+/// First page of the LDT.
+const LDT_PAGE: u64 = 16;
+const PAGE: u64 = 4096;
+/// Descriptor of an LDT in ring 0, present.
+const LDT_RIGHTS: u64 = 0x82 << 40;
 
 /// Present, writable, accessed, dirty, no execution.
 const WRITABLE: u64 = 1 << 63 | 0x63;
 /// Present, writable, accessed: a table.
 const TABLE: u64 = 0x23;
 
-/// The window of one vCPU.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Window {
-    number: u32,
+/// Linear address of a window, or of one of its pages.
+pub(super) const fn address(window: u32, page: u64) -> u64 {
+    WINDOWS_BASE + (window as u64 * WINDOW_PAGES + page) * PAGE
 }
 
-impl Window {
-    /// The window with this number; its tables are made when they are first needed.
-    pub(super) const fn new(number: u32) -> Self {
-        Self { number }
-    }
+/// Makes a window this CPU's GDT. Its tables are made if it never had any.
+///
+/// # Errors
+///
+/// [`NoMemory`] when there is no frame for them.
+pub(super) fn load(window: u32) -> Result<(), NoMemory> {
+    l1_table(address(window, 0))?;
+    let own = Mfn(percpu::current().gdt_page() / PAGE);
+    set_page(window, RESERVED_PAGE, Some(own));
+    let base = VirtAddr::new(address(window, 0));
+    // SAFETY: the reserved descriptors, among them ring 0's code segment and this CPU's TSS, are at
+    // the same place in every window.
+    unsafe { lgdt(&DescriptorTablePointer { limit: gdt::LIMIT, base }) };
+    Ok(())
+}
 
-    fn address(self, page: u64) -> u64 {
-        WINDOWS_BASE + (u64::from(self.number) * WINDOW_PAGES + page) * 4096
+/// Puts a frame into a page of a window that has been loaded before, or nothing.
+pub(super) fn set_page(window: u32, page: u8, frame: Option<Mfn>) {
+    let at = address(window, u64::from(page));
+    if let Ok(table) = l1_table(at) {
+        let entry = frame.map_or(0, |frame| frame.0 * PAGE | WRITABLE);
+        table[index(at, 0)].store(entry, Ordering::Relaxed);
+        tlb::flush(VirtAddr::new(at));
     }
+}
 
-    /// Makes this window this CPU's GDT.
-    ///
-    /// # Errors
-    ///
-    /// [`NoMemory`] when its tables don't exist yet and there is no frame for them.
-    pub(super) fn load(self) -> Result<(), NoMemory> {
-        let address = self.address(RESERVED_PAGE);
-        let entry = percpu::current().gdt_page() | WRITABLE;
-        let l1 = l1_table(address)?;
-        l1[index(address, 0)].store(entry, Ordering::Relaxed);
-        tlb::flush(VirtAddr::new(address));
-        let base = VirtAddr::new(self.address(0));
-        // SAFETY: the reserved descriptors, among them ring 0's code segment and this CPU's TSS,
-        // are at the same place in every window.
-        unsafe { lgdt(&DescriptorTablePointer { limit: GDT_LIMIT, base }) };
-        Ok(())
-    }
+/// Makes the second half of a window this CPU's LDT; without entries there is none.
+pub(super) fn load_ldt(window: u32, entries: u32) {
+    let descriptors = percpu::current().descriptors();
+    let base = address(window, LDT_PAGE);
+    let limit = u64::from(entries) * 8 - u64::from(entries > 0);
+    let low = limit & 0xffff | (base & 0xff_ffff) << 16 | LDT_RIGHTS | (base >> 24 & 0xff) << 56;
+    descriptors[gdt::index(gdt::LDT)].store(low, Ordering::Relaxed);
+    descriptors[gdt::index(gdt::LDT) + 1].store(base >> 32, Ordering::Relaxed);
+    let selector = if entries == 0 { SegmentSelector(0) } else { SegmentSelector(gdt::LDT) };
+    // SAFETY: null, or the descriptor just written; ring 0 uses no segment of an LDT.
+    unsafe { load_local(selector) };
+}
+
+/// Loads the LDT register.
+///
+/// # Safety
+///
+/// The selector is null or that of an LDT.
+unsafe fn load_local(selector: SegmentSelector) {
+    // SAFETY: by the caller's promise.
+    unsafe { asm!("lldt {:x}", in(reg) selector.0, options(nostack, preserves_flags)) };
 }
 
 fn index(address: u64, level: u32) -> usize {

@@ -1,13 +1,62 @@
-//! Page-table calls of a domain on itself, and how their outcome becomes an answer.
+//! Memory calls, and how their outcome becomes an answer: `mmu_update`, `mmuext_op`,
+//! `update_va_mapping`, `update_descriptor`, `memory_op`.
 
 use core::fmt;
 
+use hypercall_abi::errno::Errno;
+use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::types::DomId;
 
-use crate::dispatch::{Answer, Reply};
-use crate::mm::{DomainMemory, Mm, Progress, Refusal, Source};
+use crate::dispatch::{Answer, DONE, Reply, low_u32};
+use crate::mm::reservation::{continued, named_domain};
+use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source};
 use crate::platform::Platform;
 use crate::system::Context;
+
+/// `mmu_update(requests, count, done, domain)`: writes page-table entries and entries of the
+/// machine-to-physical table.
+///
+/// # Errors
+///
+/// Of the first request that is refused; those before it are done. The log says why.
+pub fn mmu_update<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [address, count, done, domain, ..]: [u64; 6],
+) -> Answer {
+    let batch = Batch { address, count: low_u32(count), done };
+    let source = cx.source(domain)?;
+    let progress = cx.mm().mmu_update(batch, source);
+    cx.answer("mmu_update", progress, |done| {
+        let rest = batch.after(done, size_of::<MmuUpdate>());
+        [rest.address, u64::from(rest.count), rest.done, domain, 0, 0]
+    })
+}
+
+/// `mmuext_op(operations, count, done, domain)`: pins, roots, flushes, whole pages.
+///
+/// # Errors
+///
+/// Of the first operation that is refused; those before it are done. The log says why.
+pub fn mmuext_op<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [address, count, done, domain, ..]: [u64; 6],
+) -> Answer {
+    let batch = Batch { address, count: low_u32(count), done };
+    let [low, high, ..] = domain.to_le_bytes();
+    if DomId(u16::from_le_bytes([low, high])) != DomId::SELF {
+        return Err(Errno::ESRCH);
+    }
+    let roots = &cx.vcpu.roots;
+    let before = roots.kernel();
+    let progress = cx.mm().mmuext_op(roots, batch, None, &mut |ldt| cx.set_ldt(ldt));
+    if roots.kernel() != before {
+        cx.forget_ldt();
+    }
+    cx.answer("mmuext_op", progress, |done| {
+        let rest = batch.after(done, size_of::<MmuextOp>());
+        [rest.address, u64::from(rest.count), rest.done, domain, 0, 0]
+    })
+}
 
 /// `update_va_mapping(address, value, flags)`: writes the L1 entry for an address.
 ///
@@ -24,6 +73,61 @@ pub fn update_va_mapping<P: Platform>(
     cx.answer("update_va_mapping", progress, |_| [address, value, flags, 0, 0, 0])
 }
 
+/// `update_va_mapping_otherdomain(address, value, flags, domain)`: the same with another domain's
+/// frame.
+///
+/// # Errors
+///
+/// - `ESRCH`: there is no such domain, or the caller may not map its frames.
+/// - else as [`update_va_mapping`].
+pub fn update_va_mapping_otherdomain<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [address, value, flags, domain, ..]: [u64; 6],
+) -> Answer {
+    let roots = &cx.vcpu.roots;
+    let source = cx.source(u64::from(low_u32(domain) & 0xffff))?;
+    let progress = cx.mm().update_va_mapping(roots, (address, value, flags), source);
+    cx.answer("update_va_mapping_otherdomain", progress, |_| {
+        [address, value, flags, domain, 0, 0]
+    })
+}
+
+/// `update_descriptor(address, descriptor)`: writes one descriptor, at a machine address.
+///
+/// # Errors
+///
+/// `EINVAL`: the address is not aligned, the frame not the domain's or in use as something that may
+/// not be written, or the descriptor not one that a guest may have. The log says why.
+pub fn update_descriptor<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [address, descriptor, ..]: [u64; 6],
+) -> Answer {
+    match cx.mm().update_descriptor(address, descriptor) {
+        Ok(()) => DONE,
+        Err(refusal) => {
+            cx.refused("update_descriptor", &refusal);
+            Err(Errno::EINVAL)
+        }
+    }
+}
+
+/// `memory_op(cmd, argument)`: how much memory a domain has, and which.
+///
+/// # Errors
+///
+/// By sub-op; `ENOSYS` for unknown ones. Changes of the reservation never fail: they return how many
+/// extents are done.
+pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
+    let cmd = low_u32(cmd);
+    let named = named_domain(&cx.system.platform, cmd, argument);
+    let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
+    let target = own.then_some(&cx.domain.memory);
+    let progress = cx.mm().memory_op(target, cmd, argument);
+    cx.answer("memory_op", progress, |done| {
+        [u64::from(continued(cmd, done)), argument, 0, 0, 0, 0]
+    })
+}
+
 impl<'a, P: Platform> Context<'a, P> {
     /// The memory of the calling domain.
     #[inline]
@@ -32,9 +136,25 @@ impl<'a, P: Platform> Context<'a, P> {
         Mm::new(&self.system.platform, memory, memory)
     }
 
+    /// Whose frames a call means: the low half of its domain argument. The upper half names the
+    /// domain whose tables are written, plus 1; 0 is the caller.
+    fn source(&self, domain: u64) -> Result<Source<'a>, Errno> {
+        let [low, high, tables_low, tables_high, ..] = domain.to_le_bytes();
+        if u16::from_le_bytes([tables_low, tables_high]) != 0 {
+            return Err(Errno::ESRCH);
+        }
+        match DomId(u16::from_le_bytes([low, high])) {
+            DomId::SELF => Ok(Source::Own),
+            DomId::IO if self.domain.is_privileged() => Ok(Source::Devices),
+            DomId::IO => Err(Errno::EPERM),
+            // No other domain exists yet.
+            _ => Err(Errno::ESRCH),
+        }
+    }
+
     /// Turns what became of an operation into the call's answer; `again` gives the arguments with
     /// which the call goes on after so many of its parts.
-    pub(crate) fn answer(
+    fn answer(
         &self,
         call: &str,
         progress: Progress,
@@ -48,7 +168,7 @@ impl<'a, P: Platform> Context<'a, P> {
     }
 
     /// Says in the log why something was refused, and gives the error for it.
-    pub(crate) fn refused(&self, call: &str, refusal: &Refusal) -> hypercall_abi::errno::Errno {
+    pub(crate) fn refused(&self, call: &str, refusal: &Refusal) -> Errno {
         self.explain(format_args!("{call}: {refusal}"));
         refusal.errno()
     }

@@ -47,7 +47,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// The frame that an address of the guest's kernel maps.
-    fn mapped_at(&self, roots: &VcpuRoots, address: u64) -> Result<Mfn, Refusal> {
+    pub fn mapped_at(&self, roots: &VcpuRoots, address: u64) -> Result<Mfn, Refusal> {
         let none = Refusal::new(Why::NoTable(address));
         let (table, index): (TypeRef, u16) =
             self.entry_for(roots.kernel().ok_or(none)?, address)?;

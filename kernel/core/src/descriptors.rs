@@ -1,0 +1,169 @@
+//! A vCPU's descriptor tables: the guest's frames behind its GDT and LDT.
+//!
+//! The frames appear in the vCPU's *window*, [`WINDOW_PAGES`] pages of hypervisor address space:
+//! the GDT in the first half, where the guest puts it; the LDT in the second, page by page, as the
+//! processor looks for it. A frame in the window is of the type for descriptors, so the guest can't
+//! write it.
+
+use hypercall_abi::errno::Errno;
+use hypercall_abi::layout::{FIRST_RESERVED_GDT_ENTRY, FIRST_RESERVED_GDT_PAGE};
+use hypercall_abi::types::Mfn;
+
+use crate::dispatch::{Answer, DONE, low_u32};
+use crate::frames::{FrameType, TypeRef};
+use crate::guest_memory::{self, is_canonical};
+use crate::mm::{Ldt, Refusal};
+use crate::platform::Platform;
+use crate::system::Context;
+
+/// Pages of a window.
+pub const WINDOW_PAGES: u8 = 32;
+/// The first page of the LDT.
+const LDT_PAGE: u8 = 16;
+/// Frames the guest's part of a GDT can have.
+const GDT_FRAMES: usize = FIRST_RESERVED_GDT_PAGE as usize;
+/// Descriptors in a frame.
+const PER_FRAME: u32 = 512;
+const PAGE: u64 = 4096;
+/// Bytes of a descriptor.
+const DESCRIPTOR: u64 = 8;
+/// In an error code: the selector is of the LDT.
+const CODE_LDT: u64 = 4;
+
+/// The descriptor tables of one vCPU.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Frames of the GDT. Each holds a reference as descriptors.
+    gdt: [Option<Mfn>; GDT_FRAMES],
+    /// Frames of the LDT that are in the window. Each holds a reference as descriptors.
+    ldt: [Option<Mfn>; GDT_FRAMES + 2],
+    ldt_address: u64,
+    ldt_entries: u32,
+}
+
+impl<P: Platform> Context<'_, P> {
+    /// `set_gdt(frames, entries)`: the guest's part of the GDT.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: more entries than are the guest's; a frame that is not the domain's, is in use as
+    ///   something else, or holds a descriptor that a guest may not have. The log says which.
+    /// - `EFAULT`: the list of frames can't be read.
+    pub(crate) fn set_gdt(&mut self, [list, entries, ..]: [u64; 6]) -> Answer {
+        let entries = low_u32(entries);
+        if entries > FIRST_RESERVED_GDT_ENTRY {
+            return Err(Errno::EINVAL);
+        }
+        let platform = &self.system.platform;
+        let mut wanted = [None; GDT_FRAMES];
+        let count = usize::try_from(entries.div_ceil(PER_FRAME)).unwrap_or(GDT_FRAMES);
+        for (number, slot) in (0_u64..).zip(wanted.iter_mut().take(count)) {
+            let at = list.wrapping_add(number.wrapping_mul(size_of::<u64>() as u64));
+            *slot = Some(Mfn(guest_memory::read(platform, at)?));
+        }
+        self.take_frames(&mut wanted)?;
+        let old = {
+            let mut state = self.vcpu.state.lock(platform);
+            core::mem::replace(&mut state.tables.gdt, wanted)
+        };
+        for (page, frame) in (0_u8..).zip(wanted) {
+            self.show(page, frame);
+        }
+        self.put_frames(&old);
+        DONE
+    }
+
+    /// Takes a reference to each frame; after an error, none is held.
+    fn take_frames(&self, wanted: &mut [Option<Mfn>; GDT_FRAMES]) -> Result<(), Errno> {
+        for at in 0..GDT_FRAMES {
+            let Some(mfn) = wanted.get(at).copied().flatten() else { continue };
+            match self.mm().take_descriptors(mfn) {
+                Ok(held) => {
+                    let _ = held.into_entry();
+                }
+                Err(refusal) => {
+                    self.put_frames(wanted.get(..at).unwrap_or(&[]));
+                    self.refused("set_gdt", &refusal);
+                    return Err(Errno::EINVAL);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_frames(&self, frames: &[Option<Mfn>]) {
+        for mfn in frames.iter().copied().flatten() {
+            self.mm().put_descriptors(TypeRef::from_entry(mfn, FrameType::Descriptors));
+        }
+    }
+
+    /// Puts a frame into a page of the window, or nothing. The kernel's own tables for the window
+    /// exist since the vCPU does.
+    fn show(&self, page: u8, frame: Option<Mfn>) {
+        self.system.platform.set_window_page(self.vcpu.window, page, frame);
+    }
+
+    /// Uses another LDT from now on.
+    pub(crate) fn set_ldt(&self, ldt: Ldt) {
+        self.forget_ldt();
+        let platform = &self.system.platform;
+        {
+            let mut state = self.vcpu.state.lock(platform);
+            state.tables.ldt_address = ldt.address;
+            state.tables.ldt_entries = ldt.entries;
+        }
+        platform.load_ldt(self.vcpu.window, ldt.entries);
+    }
+
+    /// Takes the LDT's frames out of the window: its address may mean others from now on.
+    pub(crate) fn forget_ldt(&self) {
+        let platform = &self.system.platform;
+        let old = core::mem::take(&mut self.vcpu.state.lock(platform).tables.ldt);
+        for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {
+            self.show(page, None);
+        }
+        self.put_frames(&old);
+    }
+
+    /// The processor looked for a descriptor in the window and found no page. True if this was that,
+    /// and is settled: the page is there now, or the guest has its fault.
+    pub(crate) fn descriptor_fault(&mut self, address: u64, error_code: u32) -> bool {
+        let base = self.system.platform.window_base(self.vcpu.window);
+        let Some(offset) = address.checked_sub(base) else { return false };
+        let ldt_offset = u64::from(LDT_PAGE).wrapping_mul(PAGE);
+        if offset >= ldt_offset.wrapping_mul(2) {
+            return false;
+        }
+        let Some(offset) = offset.checked_sub(ldt_offset) else {
+            self.general_protection(low_u32(offset & !DESCRIPTOR.wrapping_sub(1)));
+            return true;
+        };
+        let guest_address = {
+            let state = self.vcpu.state.lock(&self.system.platform);
+            state.tables.ldt_address.wrapping_add(offset)
+        };
+        if self.map_ldt_page(guest_address, offset).is_ok() {
+            // The access is repeated.
+        } else if is_canonical(guest_address) {
+            self.guest_page_fault(guest_address, error_code);
+        } else {
+            let code = offset & !DESCRIPTOR.wrapping_sub(1) | CODE_LDT;
+            self.general_protection(low_u32(code));
+        }
+        true
+    }
+
+    fn map_ldt_page(&self, guest_address: u64, offset: u64) -> Result<(), Refusal> {
+        let mm = self.mm();
+        let held = mm.take_descriptors(mm.mapped_at(&self.vcpu.roots, guest_address)?)?;
+        let mfn = held.into_entry();
+        let number = usize::try_from(offset.wrapping_div(PAGE)).unwrap_or(usize::MAX);
+        let old = {
+            let mut state = self.vcpu.state.lock(&self.system.platform);
+            state.tables.ldt.get_mut(number).and_then(|slot| slot.replace(mfn))
+        };
+        self.put_frames(&[old]);
+        self.show(LDT_PAGE.wrapping_add(u8::try_from(number).unwrap_or(0)), Some(mfn));
+        Ok(())
+    }
+}
