@@ -242,6 +242,14 @@ impl Platform for Machine {
 
     fn set_task_switched(&self, _set: bool) {}
 
+    fn window_base(&self, window: u32) -> u64 {
+        0xffff_87f0_0000_0000 + (u64::from(window) << 17)
+    }
+
+    fn set_window_page(&self, _window: u32, _page: u8, _frame: Option<Mfn>) {}
+
+    fn load_ldt(&self, _window: u32, _entries: u32) {}
+
     fn set_breakpoint(&self, _number: u8, _address: u64) {}
 
     fn set_debug_control(&self, _control: u64) {}

@@ -203,7 +203,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         extents.write(self.platform, index, start.0)
     }
 
-    fn give_extent(&self, extents: Extents) -> Option<Mfn> {
+    pub(super) fn give_extent(&self, extents: Extents) -> Option<Mfn> {
         let pages = extents.pages();
         if !self.memory.grow(pages) {
             return None;
@@ -229,17 +229,18 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// ends.
     fn decrease(&self, extents: Extents, index: u64) -> Option<()> {
         let start = extents.read(self.platform, index)?;
-        for at in 0..extents.pages() {
-            let mfn = Mfn(start.checked_add(at)?);
-            let frame = self.frames.take(mfn, self.memory.id()).ok()?;
-            let disowned = self.frames.disown(&frame);
-            if disowned.is_ok() {
-                self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-            }
-            self.frames.put(frame);
-            disowned.ok()?;
+        (0..extents.pages()).try_for_each(|at| self.take_away(Mfn(start.checked_add(at)?)))
+    }
+
+    /// Takes one frame from the domain.
+    pub(super) fn take_away(&self, mfn: Mfn) -> Option<()> {
+        let frame = self.frames.take(mfn, self.memory.id()).ok()?;
+        let disowned = self.frames.disown(&frame);
+        if disowned.is_ok() {
+            self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
         }
-        Some(())
+        self.frames.put(frame);
+        disowned.ok()
     }
 }
 

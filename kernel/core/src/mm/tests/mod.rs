@@ -3,4 +3,5 @@
 #![allow(clippy::wildcard_imports, reason = "a test uses nearly everything")]
 
 mod attacks;
+mod random;
 mod world;
