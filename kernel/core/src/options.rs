@@ -104,14 +104,8 @@ impl Default for Options<'_> {
             log_level: LogLevel::Info,
             guest_log_level: LogLevel::Warning,
             console: Console::Com1,
-            com1: Serial {
-                port: 0x3f8,
-                baud: 115_200,
-            },
-            com2: Serial {
-                port: 0x2f8,
-                baud: 115_200,
-            },
+            com1: Serial { port: 0x3f8, baud: 115_200 },
+            com2: Serial { port: 0x2f8, baud: 115_200 },
             no_reboot: false,
             max_cpus: None,
             memory_limit: None,
@@ -155,10 +149,7 @@ impl fmt::Display for Refused<'_> {
                 "the kernel's command line has `{word}`, which is no option: remove it or correct its spelling"
             ),
             Self::Value(word, right) => {
-                write!(
-                    f,
-                    "the kernel's command line has `{word}`: the value must be {right}"
-                )
+                write!(f, "the kernel's command line has `{word}`: the value must be {right}")
             }
         }
     }
@@ -174,10 +165,7 @@ impl fmt::Display for Refused<'_> {
 pub fn parse(line: &[u8]) -> Result<Options<'_>, Refused<'_>> {
     let line = core::str::from_utf8(line).map_err(|_| Refused::NotText)?;
     let (line, domain_arguments) = split_at_separator(line);
-    let mut options = Options {
-        domain_arguments,
-        ..Options::default()
-    };
+    let mut options = Options { domain_arguments, ..Options::default() };
     for word in line.split_ascii_whitespace() {
         apply(&mut options, word)?;
     }
@@ -301,10 +289,7 @@ fn serial(value: &str, default: Serial) -> Option<Serial> {
     let speed = parts.next()?.split('/').next()?;
     let baud = match speed {
         "auto" | "" => default.baud,
-        _ => speed
-            .parse()
-            .ok()
-            .filter(|baud| (50..=115_200).contains(baud))?,
+        _ => speed.parse().ok().filter(|baud| (50..=115_200).contains(baud))?,
     };
     if !matches!(parts.next(), None | Some("" | "8n1")) {
         return None;

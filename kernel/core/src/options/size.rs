@@ -27,25 +27,15 @@ impl Amount {
             None if text.ends_with('%') => (0, percent(text)?),
             None => (parse_size(text)?, 0),
         };
-        Some(Self {
-            bytes,
-            percent,
-            is_rest,
-        })
+        Some(Self { bytes, percent, is_rest })
     }
 
     /// The amount in bytes where there are `total` bytes to share.
     pub fn of(&self, total: u64) -> u64 {
         // In 128 bits a share of any u64 fits; the result is at most `total`.
         let share = u128::from(total).saturating_mul(u128::from(self.percent)) / 100;
-        let amount = self
-            .bytes
-            .saturating_add(u64::try_from(share).unwrap_or(total));
-        if self.is_rest {
-            total.saturating_sub(amount)
-        } else {
-            amount
-        }
+        let amount = self.bytes.saturating_add(u64::try_from(share).unwrap_or(total));
+        if self.is_rest { total.saturating_sub(amount) } else { amount }
     }
 }
 
@@ -77,9 +67,5 @@ pub(super) fn number(text: &str) -> Option<u64> {
     };
     // `from_str_radix` would accept a sign.
     let plain = digits.chars().all(|digit| digit.is_digit(radix));
-    if plain {
-        u64::from_str_radix(digits, radix).ok()
-    } else {
-        None
-    }
+    if plain { u64::from_str_radix(digits, radix).ok() } else { None }
 }

@@ -15,13 +15,9 @@ fn refusal(line: &str) -> std::string::String {
 fn an_empty_line_gives_the_defaults() {
     let options = options("");
     assert_eq!(options, Options::default());
-    assert_eq!(
-        options.serial(),
-        Some(Serial {
-            port: 0x3f8,
-            baud: 115_200
-        })
-    );
+    assert_eq!(options.serial(), Some(Serial { port: 0x3f8, baud: 115_200 }));
+    assert_eq!((options.log_level, options.guest_log_level), (LogLevel::Info, LogLevel::Warning));
+    assert!(!options.no_reboot && !options.meltdown_unsafe);
 }
 
 #[test]
@@ -53,17 +49,7 @@ fn sizes_have_units_and_default_to_kib() {
     ] {
         assert_eq!(parse_size(text), Some(bytes), "{text}");
     }
-    for text in [
-        "",
-        "M",
-        "-1",
-        "+1",
-        "1X",
-        "1MB",
-        "0x",
-        "99999999999999999999",
-        "16777216T",
-    ] {
+    for text in ["", "M", "-1", "+1", "1X", "1MB", "0x", "99999999999999999999", "16777216T"] {
         assert_eq!(parse_size(text), None, "{text}");
     }
 }
@@ -76,30 +62,9 @@ fn dom0_memory_takes_bounds_shares_and_rests() {
     assert_eq!(memory.initial.unwrap().of(1 << 30), (1 << 30) - (128 << 20));
     let sum = options("dom0_mem=64M+10%").dom0_memory.initial.unwrap();
     assert_eq!(sum.of(1000 << 20), 164 << 20);
-    assert_eq!(
-        Amount {
-            percent: 100,
-            ..Amount::default()
-        }
-        .of(u64::MAX),
-        u64::MAX
-    );
-    assert_eq!(
-        Amount {
-            bytes: 2,
-            is_rest: true,
-            ..Amount::default()
-        }
-        .of(1),
-        0
-    );
-    for line in [
-        "dom0_mem",
-        "dom0_mem=",
-        "dom0_mem=min:",
-        "dom0_mem=101%",
-        "dom0_mem=64M,",
-    ] {
+    assert_eq!(Amount { percent: 100, ..Amount::default() }.of(u64::MAX), u64::MAX);
+    assert_eq!(Amount { bytes: 2, is_rest: true, ..Amount::default() }.of(1), 0);
+    for line in ["dom0_mem", "dom0_mem=", "dom0_mem=min:", "dom0_mem=101%", "dom0_mem=64M,"] {
         assert!(refusal(line).contains("the value must be"), "{line}");
     }
 }
@@ -109,22 +74,10 @@ fn consoles_and_serial_ports() {
     assert_eq!(options("console=vga,com2").console, Console::Com2);
     assert_eq!(options("console=com1H").console, Console::Com1);
     assert_eq!(options("console=vga").serial(), None);
-    assert_eq!(
-        options("com1=9600,8n1,0x2f8,5").com1,
-        Serial {
-            port: 0x2f8,
-            baud: 9600
-        }
-    );
+    assert_eq!(options("com1=9600,8n1,0x2f8,5").com1, Serial { port: 0x2f8, baud: 9600 });
     assert_eq!(options("com1=auto").com1.baud, 115_200);
     assert_eq!(options("com1=115200/1843200").com1.baud, 115_200);
-    for line in [
-        "com1=0",
-        "com1=115200,7e1",
-        "com1=9600,8n1,0x12345",
-        "console=lpt1",
-        "com1=-1",
-    ] {
+    for line in ["com1=0", "com1=115200,7e1", "com1=9600,8n1,0x12345", "console=lpt1", "com1=-1"] {
         assert!(refusal(line).contains("the value must be"), "{line}");
     }
 }
@@ -156,13 +109,7 @@ fn options_of_xen_alone_are_ignored_and_reported() {
     let options = options("sched=credit2 no-real-mode  iommu=off no-xpti dom0=pv,shadow=off");
     assert_eq!(
         options.ignored.as_slice(),
-        [
-            "sched=credit2",
-            "no-real-mode",
-            "iommu=off",
-            "no-xpti",
-            "dom0=pv,shadow=off"
-        ]
+        ["sched=credit2", "no-real-mode", "iommu=off", "no-xpti", "dom0=pv,shadow=off"]
     );
 }
 
@@ -178,10 +125,7 @@ fn unknown_options_are_refused_with_one_sentence() {
 
 #[test]
 fn what_follows_the_separator_is_the_domains() {
-    assert_eq!(
-        options("noreboot -- foo  bar=1 ").domain_arguments,
-        "foo  bar=1"
-    );
+    assert_eq!(options("noreboot -- foo  bar=1 ").domain_arguments, "foo  bar=1");
     assert_eq!(options("-- foo").domain_arguments, "foo");
     assert_eq!(options("noreboot --").domain_arguments, "");
 }
