@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 use super::image::Image;
-use super::plan::{Connections, Plan};
+use super::plan::{Connections, Kind, Plan};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -55,7 +55,7 @@ pub struct Contents<'a> {
     pub command_line: &'a [u8],
     /// Machine frame of the shared-info page.
     pub shared_info: Mfn,
-    /// Store and console.
+    /// Store, console and screen.
     pub connections: Connections,
 }
 
@@ -90,7 +90,14 @@ pub fn build<T: Target>(
         contents.command_line,
         |pfn| target.machine_frame(pfn),
     );
-    copy(plan, address(plan.start_info.pfn), start_info.as_bytes(), target)
+    let page = plan.start_info.pfn;
+    target.write(page, 0, start_info.as_bytes())?;
+    match (plan.kind, contents.connections.video) {
+        (Kind::Initial, Some(video)) => {
+            target.write(page, size_of_val(&start_info), video.as_bytes())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes the list of machine frames.

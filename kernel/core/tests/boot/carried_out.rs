@@ -1,10 +1,12 @@
 //! A plan carried out against memory that can be looked at.
 use std::convert::Infallible;
 
+use hypercall_abi::start::{VGA_TEXT_MODE_3, VgaConsoleText};
 use hypercall_abi::types::{Mfn, Pfn};
 use kernel_core::boot::build::{Contents, Target, build};
 use kernel_core::boot::image::Image;
 use kernel_core::boot::plan::{Connections, Kind, Plan, Request};
+use zerocopy::FromZeros;
 
 use crate::elf_file::{ElfFile, HYPERCALL_PAGE, INIT_P2M, MOD_START_PFN};
 
@@ -69,6 +71,14 @@ impl Target for Memory {
 const BASE: u64 = 0xffff_ffff_8000_0000;
 const PAGES: u64 = 4096;
 
+/// The screen that Xen 4.17.7 describes under QEMU.
+fn video() -> VgaConsoleText {
+    let mut text = VgaConsoleText::new_zeroed();
+    text.video_type = VGA_TEXT_MODE_3;
+    (text.font_height, text.rows, text.columns) = (16, 25, 80);
+    text
+}
+
 struct Built {
     plan: Plan,
     memory: Memory,
@@ -87,7 +97,7 @@ fn built(elf: &ElfFile, kind: Kind) -> Built {
         ramdisk: &ramdisk,
         command_line: b"hello args",
         shared_info: Mfn(0x33),
-        connections: Connections::default(),
+        connections: Connections { video: Some(video()), ..Connections::default() },
     };
     let Ok(()) = build(&plan, &image, &contents, &mut memory);
     Built { plan, memory, ramdisk }
@@ -135,19 +145,30 @@ fn list_names_every_frame() {
 #[test]
 fn start_info_is_mapped_and_says_where_the_rest_is() {
     let Built { plan, memory, ramdisk } = built(&elf(), Kind::Initial);
-    let page = memory.read(plan.root(), plan.start_info.va.unwrap(), 1168);
+    let page = memory.read(plan.root(), plan.start_info.va.unwrap(), 4096);
     let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
     assert_eq!(&page[..15], b"xen-3.0-x86_64\0");
     assert_eq!(word(32), PAGES);
     assert_eq!(word(40), 0x33000);
-    assert_eq!(page[48..52], [3, 0, 0, 0]);
-    assert_eq!(page[56..88], [0; 32]);
+    assert_eq!(page[48..52], [3, 3, 0, 0]);
+    assert_eq!(page[56..72], [0; 16]);
+    assert_eq!(page[72..88], [0x90, 4, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(word(88), plan.tables.va.unwrap());
     assert_eq!(word(96), plan.tables.pages);
     assert_eq!(word(104), plan.p2m.va.unwrap());
     assert_eq!(word(112), plan.ramdisk.unwrap().va.unwrap());
     assert_eq!(word(120), ramdisk.len() as u64);
     assert_eq!(&page[128..139], b"hello args\0");
+    assert_eq!(page[1168..1182], [3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 25, 0, 80, 0]);
+    assert_eq!(page[1182..], [0; 4096 - 1182]);
+}
+
+#[test]
+fn a_screen_is_the_initial_domains_alone() {
+    let Built { plan, memory, .. } = built(&elf(), Kind::Toolstack);
+    let page = memory.read(plan.root(), plan.start_info.va.unwrap(), 4096);
+    assert_eq!(page[72..80], memory.machine(plan.console.unwrap().pfn.0).to_le_bytes());
+    assert_eq!(page[1168..], [0; 4096 - 1168]);
 }
 
 #[test]

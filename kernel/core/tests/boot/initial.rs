@@ -99,8 +99,6 @@ fn described(plan: &Plan) -> String {
         ("first_p2m", info.first_p2m_pfn.0),
         ("nr_p2m", info.nr_p2m_frames),
     ] {
-        // Power management, announced in bits 8 to 15, is not the planner's.
-        let value = if name == "flags" { value | 0x300 } else { value };
         writeln!(out, "{name}={value:x}").unwrap();
     }
     let mut tables: Vec<Table<'_>> = plan.page_tables().collect();

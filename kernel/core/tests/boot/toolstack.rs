@@ -75,7 +75,7 @@ fn linux_flags_are_the_toolstacks() {
 #[test]
 fn linux_start_info() {
     let plan = linux();
-    let ports = Connections { store: Port(1), console: Port(2) };
+    let ports = Connections { store: Port(1), console: Port(2), video: None };
     let info = plan.start_info(Mfn(0x77), &ports, b"root=/dev/xvda", |pfn| Mfn(pfn.0 + 0x10_0000));
     assert_eq!(&info.magic[..15], b"xen-3.0-x86_64\0");
     assert_eq!(info.nr_pages, LINUX_PAGES);
