@@ -45,5 +45,6 @@ pub mod options;
 pub mod platform;
 pub mod regs;
 pub mod system;
+pub mod table_fault;
 pub mod trap;
 pub mod vcpu;

@@ -66,6 +66,13 @@ impl<P: Platform> Context<'_, P> {
         }
     }
 
+    /// Gives the guest the debug exception that an emulated instruction has earned with TF set.
+    pub(crate) fn single_stepped(&mut self) {
+        /// DR6: single step.
+        const SINGLE_STEP: u64 = 1 << 14;
+        self.debug_exception(SINGLE_STEP | 0xffff_0ff0);
+    }
+
     fn debug_exception(&mut self, status: u64) {
         self.vcpu.state.lock(&self.system.platform).debug.report(status);
         self.inject(DEBUG, None);
@@ -113,7 +120,7 @@ impl<P: Platform> Context<'_, P> {
 
     fn page_fault(&mut self, exception: Exception) {
         let Exception { address, error_code, .. } = exception;
-        if !self.descriptor_fault(address, error_code) {
+        if !self.descriptor_fault(address, error_code) && !self.table_fault(address, error_code) {
             self.guest_page_fault(address, error_code);
         }
     }

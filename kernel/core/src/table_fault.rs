@@ -1,0 +1,61 @@
+//! A guest's direct write to one of its page tables: the fault becomes a checked update.
+
+use hypercall_abi::vm_assist::TYPE_WRITABLE_PAGETABLES;
+
+use crate::emulate::execute::After;
+use crate::emulate::memory_operand::SegmentBases;
+use crate::emulate::table_write::{self, Faulting};
+use crate::mm::Why;
+use crate::platform::{Platform, SegmentBase};
+use crate::system::Context;
+
+/// A page fault's error code for a write to a page that is there and read-only, but for the bit that
+/// tells user mode.
+const WRITE_TO_READ_ONLY: u32 = 3;
+/// The bits of it that matter here: present, write, reserved bits, instruction fetch.
+const CODE: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4;
+
+impl<P: Platform> Context<'_, P> {
+    /// Carries out a write of the guest's kernel to an L1 table, if the fault is one and the guest
+    /// has switched the assist on. False if the fault is the guest's.
+    pub(crate) fn table_fault(&mut self, address: u64, error_code: u32) -> bool {
+        if error_code & CODE != WRITE_TO_READ_ONLY
+            || !self.vcpu.in_kernel_mode()
+            || !self.has_assist(TYPE_WRITABLE_PAGETABLES)
+        {
+            return false;
+        }
+        let platform = &self.system.platform;
+        let rip = self.regs.rip;
+        let at = Faulting {
+            size: self.code_size(),
+            regs: self.regs,
+            bases: SegmentBases {
+                fs: platform.segment_base(SegmentBase::Fs),
+                gs: platform.segment_base(SegmentBase::GsActive),
+            },
+            address,
+        };
+        let Ok(write) = table_write::decode(&at, &|offset: u8| self.fetch_byte(rip, offset)) else {
+            return false;
+        };
+        let written = self.mm().write_direct(&self.vcpu.roots, address, |old| {
+            let applied = write.apply(old);
+            (applied.new, applied)
+        });
+        match written {
+            Ok(applied) => {
+                if write.retire(self.regs, &applied) == After::DebugException {
+                    self.single_stepped();
+                }
+                true
+            }
+            Err(refusal) => {
+                if !matches!(refusal.why, Why::NotTable(_) | Why::NoTable(_) | Why::Address(_)) {
+                    self.refused("write to a page table", &refusal);
+                }
+                false
+            }
+        }
+    }
+}
