@@ -45,6 +45,9 @@ fn run(index: usize, case: &'static Case, boot: &BootInfo<'static>, entry: &Entr
     println!("case {index} {}", case.name);
     let name = case.name;
     match (case.body)(&Test { name, boot, entry }) {
+        Ok(()) if case.life == Life::Ends => {
+            println!("fail {name} the guest: expected ends seen goes on")
+        }
         Ok(()) => println!("pass {name}"),
         Err(Verdict::Fail(difference)) => println!("fail {name} {difference}"),
         Err(Verdict::Skip(why)) => println!("skip {name} {why}"),

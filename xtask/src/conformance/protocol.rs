@@ -59,8 +59,8 @@ pub(crate) struct Said {
     pub(crate) list: Vec<(String, String)>,
     /// Whether the guest came to the end of its cases.
     pub(crate) done: bool,
-    /// The last line that belongs to no protocol: a panic's, for example.
-    pub(crate) last_words: String,
+    /// The first line since the last case began that is none of the protocol's: a panic's, say.
+    pub(crate) own_words: String,
 }
 
 impl Said {
@@ -68,8 +68,8 @@ impl Said {
     pub(crate) fn of<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut said = Self::default();
         for line in lines {
-            if !said.take(line) {
-                line.clone_into(&mut said.last_words);
+            if !said.take(line) && said.own_words.is_empty() {
+                line.clone_into(&mut said.own_words);
             }
         }
         said
@@ -84,6 +84,7 @@ impl Said {
             "case" => {
                 let Ok(number) = name.parse() else { return false };
                 self.open = Some(Open { number, name: detail.to_owned(), end: None });
+                self.own_words.clear();
             }
             "pass" => return self.close(name, Outcome::Pass),
             "fail" => return self.close(name, Outcome::Fail(detail.to_owned())),
@@ -142,16 +143,16 @@ mod tests {
         assert_eq!(said.outcomes, outcomes);
         assert_eq!(said.later, ["a/three"]);
         assert!(said.done && said.open.is_none());
-        assert_eq!(said.last_words, "# the guest talks");
+        assert_eq!(said.own_words, "");
     }
 
     #[test]
     fn a_boot_that_breaks_leaves_its_case_open() {
-        let said = Said::of(["case 7 a/b", "panicked at src/main.rs"]);
+        let said = Said::of(["# before", "case 7 a/b", "panicked at src/main.rs", "  #0 0x1"]);
         let open = Open { number: 7, name: "a/b".into(), end: None };
         assert_eq!(said.open, Some(open));
         assert!(!said.done);
-        assert_eq!(said.last_words, "panicked at src/main.rs");
+        assert_eq!(said.own_words, "panicked at src/main.rs");
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
         let said = Said::of(["case 7 a/b", "pass a/c", "ends a/c crash", "case x a/d"]);
         assert!(said.outcomes.is_empty());
         assert_eq!(said.open.map(|open| (open.name, open.end)), Some(("a/b".into(), None)));
-        assert_eq!(said.last_words, "case x a/d");
+        assert_eq!(said.own_words, "case x a/d");
     }
 
     #[test]
