@@ -85,62 +85,9 @@ pub(crate) struct TestOptions {
     pub(crate) machine: MachineOptions,
 }
 
-const HELP: &str = "\
-The commands of Paravane. They install and build what they need first.
-
-    cargo xtask run [GUEST]     boot a guest in QEMU, on our kernel or on real Xen
-    cargo xtask test [FILTER]   check, and compare all guests on both systems
-    cargo xtask conformance     the cases, clause by clause, on both systems
-    cargo xtask check           format, lints, host tests, documentation, budgets: no QEMU
-
-`cargo xtask COMMAND --help` says more.
-";
-
-const RUN_HELP: &str = "\
-cargo xtask run [GUEST] [OPTIONS]
-
-Boots GUEST as the initial domain of a fresh machine in QEMU, its console on this terminal.
-GUEST is a guest of this workspace (default: hello) or the path of an uncompressed PV64 ELF file.
-
-    --on paravane|xen      what to boot it on (default: paravane)
-    --smp N                CPUs of the machine (default: 1)
-    --memory MIB           the guest's memory (default: 64); the machine gets enough more
-    --cpu MODEL            QEMU's CPU model (default: Nehalem)
-    --icount               let time count instructions: slow, but runs repeat exactly
-    --args \"...\"           the guest's command line
-    --ramdisk FILE         the guest's ramdisk
-    --kernel-args \"...\"    more words for the hypervisor's own command line
-    -v, --verbose          show the hypervisor's lines as well as the guest's
-    --exit                 do not connect the keyboard; end with the guest
-    --limit SECONDS        without a keyboard: a boot that takes longer is a hang (default: 120)
-    --toolchain rustup|debian
-                           where the bare-metal compiler must come from
-                           (default: XTASK_TOOLCHAIN, or what works)
-
-On a terminal the guest's console is interactive: ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its
-monitor.
-
-Exit status: 0 the guest shut down in order (or asked for a reboot), 1 it did not, 2 the command
-could not be done, 3 the hypervisor refused what it was given, 4 the hypervisor failed, 5 the
-machine hung.
-";
-
-const TEST_HELP: &str = "\
-cargo xtask test [FILTER] [OPTIONS]
-cargo xtask check [FILTER] [OPTIONS]
-
-`check` looks at format, lints (host and bare metal), host tests, documentation and its links, and
-prints lines of code against their budgets, unsafe blocks, and bytes linked into the kernel.
-`test` does the same, then boots every guest of the workspace in QEMU on our kernel and on real
-Xen; both must succeed and say the same, but for values that the guest marks as varying.
-FILTER leaves only the steps whose name contains it.
-
-    --smp N, --memory MIB, --cpu MODEL, --icount, --limit SECONDS, --toolchain rustup|debian
-                           as of `cargo xtask run --help`
-
-The last line is `N passed, N failed`. Exit status: 0 nothing failed, 1 something did, 2 the
-command could not be done.
-";
+const HELP: &str = include_str!("help/all.txt");
+const RUN_HELP: &str = include_str!("help/run.txt");
+const TEST_HELP: &str = include_str!("help/test.txt");
 
 /// Reads the command line.
 ///

@@ -1,6 +1,7 @@
 //! What addresses on the console mean: function, file and line, from the ELF files that run.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
@@ -19,44 +20,31 @@ pub(crate) struct Symbols {
 impl Symbols {
     /// The symbols of what `machine` boots.
     pub(crate) fn of(machine: &Machine) -> Self {
-        Self {
-            kernel: Image::Unread(machine.kernel.clone()),
-            guest: Image::Unread(machine.guest.clone()),
-        }
+        Self { kernel: Image::at(&machine.kernel), guest: Image::at(&machine.guest) }
     }
 
     /// What the address in a line of a dump means: a frame of a backtrace (`  #N 0xADDRESS`), or
     /// the instruction pointer (`rip e033:ADDRESS`, Xen's `RIP: e033:[<ADDRESS>]`).
-    pub(crate) fn note(&mut self, line: &str) -> Option<String> {
+    pub(crate) fn note(&self, line: &str) -> Option<String> {
         let address = address(line)?;
-        let image = if HYPERVISOR.contains(&address) { &mut self.kernel } else { &mut self.guest };
+        let image = if HYPERVISOR.contains(&address) { &self.kernel } else { &self.guest };
         describe(image.loader()?, address)
     }
 }
 
-enum Image {
-    Unread(PathBuf),
-    Read(Box<Loader>),
-    Useless,
+/// One ELF file: read at the first question. One without symbols stays silent.
+struct Image {
+    path: PathBuf,
+    loader: OnceCell<Option<Loader>>,
 }
 
 impl Image {
-    fn loader(&mut self) -> Option<&Loader> {
-        if let Self::Unread(path) = self {
-            *self = read(path);
-        }
-        match self {
-            Self::Read(loader) => Some(loader),
-            Self::Unread(_) | Self::Useless => None,
-        }
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), loader: OnceCell::new() }
     }
-}
 
-fn read(path: &Path) -> Image {
-    match Loader::new(path) {
-        Ok(loader) => Image::Read(Box::new(loader)),
-        // A guest without symbols, or not an ELF file: its addresses stay numbers.
-        Err(_) => Image::Useless,
+    fn loader(&self) -> Option<&Loader> {
+        self.loader.get_or_init(|| Loader::new(&self.path).ok()).as_ref()
     }
 }
 

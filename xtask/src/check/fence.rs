@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::source::{Source, words};
+use super::source::{Source, Token};
 
 /// Where unsafe code may be.
 const FENCES: [&str; 4] =
@@ -36,13 +36,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     println!("unsafe blocks:");
     for folder in FOLDERS {
         for source in Source::all_below(root, folder)? {
-            let blocks = blocks(&source.code);
+            let blocks = blocks(&source.tokens);
             if blocks > 0 {
                 println!("    {:<48}{blocks:>4}", source.path.display());
             }
             total += blocks;
             let fenced = FENCES.iter().any(|fence| source.path.starts_with(fence));
-            if !fenced && let Some(line) = first_unsafe_line(&source.code) {
+            if !fenced && let Some(line) = first_unsafe_line(&source.tokens) {
                 wrong.push(format!("{}:{line}: unsafe code", source.path.display()));
             }
         }
@@ -63,31 +63,44 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn blocks(code: &str) -> usize {
-    words(code, "unsafe").filter(|(_, after)| after.trim_start().starts_with('{')).count()
+fn blocks(tokens: &[Token]) -> usize {
+    followed(tokens).filter(|(word, next)| word.text == "unsafe" && next.text == "{").count()
 }
 
 /// The first line that says `unsafe` or brings assembler code, which no lint calls unsafe when it
 /// stands outside functions. `#[unsafe(...)]` is left to the lint: a macro may expand to it.
-fn first_unsafe_line(code: &str) -> Option<usize> {
-    let assembler = ["asm", "global_asm", "naked_asm"];
-    let calls = assembler.iter().flat_map(|name| words(code, name));
-    let macros = calls.filter(|(_, after)| after.starts_with('!')).map(|(at, _)| at);
-    let unsafes = words(code, "unsafe").filter(|(_, after)| !after.starts_with('('));
-    let at = unsafes.map(|(at, _)| at).chain(macros).min()?;
-    Some(code.get(..at)?.matches('\n').count() + 1)
+fn first_unsafe_line(tokens: &[Token]) -> Option<usize> {
+    let is_unsafe = |(word, next): &(&Token, &Token)| match word.text.as_str() {
+        "unsafe" => next.text != "(",
+        "asm" | "global_asm" | "naked_asm" => next.text == "!",
+        _ => false,
+    };
+    followed(tokens).find(is_unsafe).map(|(word, _)| word.line)
+}
+
+fn followed(tokens: &[Token]) -> impl Iterator<Item = (&Token, &Token)> {
+    tokens.iter().zip(tokens.iter().skip(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::source::rust;
+
+    fn tokens(text: &str) -> Vec<Token> {
+        rust(text).expect("Rust")
+    }
 
     #[test]
     fn blocks_and_first_lines_are_found() {
-        let code = "fn a() {\n    unsafe { b() };\n    unsafe\n    {}\n}\nunsafe fn c() {}\n";
-        assert_eq!(blocks(code), 2);
-        assert_eq!(first_unsafe_line(code), Some(2));
-        assert_eq!(first_unsafe_line("#![forbid(unsafe_code)]\nglobal_asm!();"), Some(2));
-        assert_eq!(first_unsafe_line("#![forbid(unsafe_code)]\n#[unsafe(no_mangle)]"), None);
+        let code =
+            tokens("fn a() {\n    unsafe { b() };\n    unsafe\n    {}\n}\nunsafe fn c() {}\n");
+        assert_eq!(blocks(&code), 2);
+        assert_eq!(first_unsafe_line(&code), Some(2));
+        let assembler = tokens("#![forbid(unsafe_code)]\nglobal_asm!(\"\");");
+        assert_eq!(first_unsafe_line(&assembler), Some(2));
+        let harmless =
+            tokens("#![forbid(unsafe_code)]\n#[unsafe(no_mangle)]\nconst A: &str = \"unsafe {\";");
+        assert_eq!(first_unsafe_line(&harmless), None);
     }
 }

@@ -1,16 +1,26 @@
 //! Source files, read as far as the checks need: what is code, what is a test, where functions are.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
 
 /// A Rust or assembler file.
 pub(crate) struct Source {
     /// Its path below the workspace.
     pub(crate) path: PathBuf,
-    /// Its text without tests; comments are blanks, and so are the contents of strings but for
-    /// one letter, so that nothing in them is taken for code. Line ends are kept.
-    pub(crate) code: String,
+    /// Its code, without comments and tests. Of an assembler file, each line is one token.
+    pub(crate) tokens: Vec<Token>,
+}
+
+/// A word, a sign or a literal.
+pub(crate) struct Token {
+    /// What it says; nothing for literals.
+    pub(crate) text: String,
+    /// The line it begins in, from 1.
+    pub(crate) line: usize,
+    last_line: usize,
 }
 
 /// A function of a [`Source`].
@@ -31,226 +41,162 @@ impl Source {
         let mut paths = Vec::new();
         walk(&root.join(folder), &mut paths)?;
         paths.sort();
-        let mut sources = Vec::new();
-        for path in paths {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+        let read = |path: PathBuf| -> Result<Self> {
+            let text = std::fs::read_to_string(&path)?;
             let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-            sources.push(Self {
-                path: path.strip_prefix(root).unwrap_or(&path).to_path_buf(),
-                code: if is_rust { without_tests(&masked(&text)) } else { assembler(&text) },
-            });
-        }
-        Ok(sources)
+            let tokens = if is_rust { rust(&text)? } else { assembler(&text) };
+            Ok(Self { path: path.strip_prefix(root)?.to_path_buf(), tokens })
+        };
+        let named = |path: PathBuf| read(path.clone()).with_context(|| path.display().to_string());
+        paths.into_iter().map(named).collect()
     }
 
     /// Lines that hold code.
     pub(crate) fn lines(&self) -> usize {
-        code_lines(&self.code)
+        lines(&self.tokens)
     }
 
     /// All functions with a body.
     pub(crate) fn functions(&self) -> Vec<Function> {
         let mut found = Vec::new();
-        for (at, _) in words(&self.code, "fn") {
-            let rest = self.code.get(at..).unwrap_or_default();
-            let name = rest.get(2..).unwrap_or_default().trim_start();
-            let name: String = name
-                .chars()
-                .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
-                .collect();
-            if name.is_empty() {
-                continue;
-            }
-            if let Some(end) = item_end(rest) {
-                found.push(Function {
-                    name,
-                    lines: code_lines(rest.get(..end).unwrap_or_default()),
-                });
+        for (at, pair) in self.tokens.windows(2).enumerate() {
+            // A type such as `fn(u8)` has no name.
+            if let [word, name] = pair
+                && word.text == "fn"
+                && name.text != "("
+                && let item = item(self.tokens.get(at..).unwrap_or_default())
+                && item.last().is_some_and(|end| end.text == "}")
+            {
+                found.push(Function { name: name.text.clone(), lines: lines(item) });
             }
         }
         found
     }
 }
 
-/// Where `word` stands by itself in `code`: the offset, and the text behind it.
-pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-    let part = |letter: Option<char>| letter.is_some_and(|it| it.is_alphanumeric() || it == '_');
-    code.match_indices(word).filter_map(move |(at, _)| {
-        let before = code.get(..at)?.chars().next_back();
-        let after = code.get(at + word.len()..)?;
-        (!part(before) && !part(after.chars().next())).then_some((at, after))
-    })
-}
-
-fn code_lines(code: &str) -> usize {
-    code.lines().filter(|line| !line.trim().is_empty()).count()
-}
-
+/// Collects the paths of all sources below `folder`. What only tests use is known by its name.
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = folder.read_dir().with_context(|| format!("no folder {}", folder.display()))?;
-    for entry in entries {
+    for entry in folder.read_dir().with_context(|| format!("no folder {}", folder.display()))? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let part = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (stem, extension) = (part(path.file_stem()), part(path.extension()));
+        if ["tests", "benches", "fake"].contains(&stem.as_str()) || stem.ends_with("_tests") {
+            continue;
+        }
         if path.is_dir() {
-            if !["tests", "benches", "target", "fuzz"].contains(&name.as_str()) {
-                walk(&path, paths)?;
-            }
-        } else if is_source(&name) {
+            walk(&path, paths)?;
+        } else if ["rs", "s", "S"].contains(&extension.as_str()) {
             paths.push(path);
         }
     }
     Ok(())
 }
 
-fn is_source(name: &str) -> bool {
-    let is_test = name == "tests.rs" || name.ends_with("_tests.rs");
-    [".s", ".S", ".rs"].iter().any(|end| name.ends_with(end)) && !is_test
+fn assembler(text: &str) -> Vec<Token> {
+    let is_code =
+        |line: &str| !line.is_empty() && !line.starts_with("//") && !line.starts_with('#');
+    let lines = (1..).zip(text.lines()).filter(|(_, text)| is_code(text.trim_start()));
+    lines.map(|(line, _)| Token { text: String::new(), line, last_line: line }).collect()
 }
 
-fn assembler(text: &str) -> String {
-    let code = |line: &str| {
-        let cut = line.find("//").into_iter().chain(line.find('#')).min();
-        line.get(..cut.unwrap_or(line.len())).unwrap_or_default().to_owned()
-    };
-    text.lines().fold(String::new(), |all, line| all + &code(line) + "\n")
-}
-
-/// Rust source with comments and the contents of strings and characters blanked out.
-pub(crate) fn masked(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(letter) = rest.chars().next() {
-        let length = token(rest);
-        let token = rest.get(..length).unwrap_or(rest);
-        if token.starts_with("//") || token.starts_with("/*") {
-            out.extend(token.chars().map(|it| if it == '\n' { it } else { ' ' }));
-        } else if token.len() > 1 {
-            // A string or character: never blank, or a line inside it would not count as code.
-            out.extend(token.chars().map(|it| if it == '\n' { it } else { '"' }));
-        } else {
-            out.push(letter);
-        }
-        rest = rest.get(length.max(letter.len_utf8())..).unwrap_or_default();
-    }
-    out
-}
-
-/// The length of the comment, string or character at the start of `text`; 1 for anything else.
-fn token(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    if text.starts_with("//") {
-        return text.find('\n').unwrap_or(text.len());
-    }
-    if text.starts_with("/*") {
-        return comment(text);
-    }
-    match bytes {
-        [b'"', ..] => quoted(bytes, b'"'),
-        [b'r', b'"' | b'#', ..] => raw_string(text).unwrap_or(1),
-        // A lifetime has no closing quote where a character has it.
-        [b'\'', b'\\', ..] => quoted(bytes, b'\''),
-        [b'\'', ..] => {
-            let mut letters = text.char_indices().skip(2);
-            match letters.next() {
-                Some((at, '\'')) => at + 1,
-                _ => 1,
-            }
-        }
-        _ => 1,
-    }
-}
-
-fn comment(text: &str) -> usize {
-    let mut depth = 0_usize;
-    let bytes = text.as_bytes();
+/// The tokens of a Rust file, without documentation and tests.
+pub(crate) fn rust(text: &str) -> Result<Vec<Token>> {
+    let stream: TokenStream = text.parse().map_err(|error| anyhow!("not Rust: {error}"))?;
+    let mut all = Vec::new();
+    flatten(stream, &mut all);
+    let mut keep = vec![true; all.len()];
     let mut at = 0;
-    while let Some(pair) = bytes.get(at..at + 2) {
-        match pair {
-            b"/*" => depth += 1,
-            b"*/" => depth -= 1,
-            _ => {
-                at += 1;
-                continue;
-            }
-        }
-        at += 2;
-        if depth == 0 {
-            return at;
-        }
+    while let Some(rest) = keep.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        let skip = skipped(all.get(at..).unwrap_or_default());
+        rest.iter_mut().take(skip).for_each(|keep| *keep = false);
+        at += skip.max(1);
     }
-    text.len()
+    let mut keep = keep.into_iter();
+    all.retain(|_| keep.next() == Some(true));
+    Ok(all)
 }
 
-fn quoted(bytes: &[u8], quote: u8) -> usize {
-    let mut at = 1;
-    while let Some(byte) = bytes.get(at) {
-        at += if *byte == b'\\' { 2 } else { 1 };
-        if *byte == quote {
+fn flatten(stream: TokenStream, all: &mut Vec<Token>) {
+    let push = |text: String, from: Span, all: &mut Vec<Token>| {
+        all.push(Token { text, line: from.start().line, last_line: from.end().line });
+    };
+    for tree in stream {
+        match tree {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Brace | Delimiter::None => ("{", "}"),
+                };
+                push(open.into(), group.span_open(), all);
+                flatten(group.stream(), all);
+                push(close.into(), group.span_close(), all);
+            }
+            TokenTree::Literal(literal) => push(String::new(), literal.span(), all),
+            other => push(other.to_string(), other.span(), all),
+        }
+    }
+}
+
+/// How many tokens at the start are documentation, or an item that is compiled for tests alone.
+fn skipped(tokens: &[Token]) -> usize {
+    let open = match tokens {
+        [hash, open, ..] if hash.text == "#" && open.text == "[" => 1,
+        [hash, not, open, ..] if hash.text == "#" && not.text == "!" && open.text == "[" => 2,
+        _ => return 0,
+    };
+    let end = open + group(tokens.get(open..).unwrap_or_default());
+    let words = tokens.get(open + 1..end).unwrap_or_default();
+    let has = |word: &str| words.iter().any(|token| token.text == word);
+    match words {
+        [doc, is, ..] if doc.text == "doc" && is.text == "=" => end,
+        [cfg, ..] if cfg.text == "cfg" && has("test") && !has("not") => {
+            end + item(tokens.get(end..).unwrap_or_default()).len()
+        }
+        _ => 0,
+    }
+}
+
+/// The item that `tokens` begin with: up to the end of its braces, or a `;` before any.
+fn item(tokens: &[Token]) -> &[Token] {
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let rest = tokens.get(at..).unwrap_or_default();
+        at += if ["(", "[", "{"].contains(&token.text.as_str()) { group(rest) } else { 1 };
+        if token.text == "{" && tokens.get(at).is_some_and(|next| next.text == ";") {
+            // The braces of a `use`.
+            at += 1;
+        }
+        if ["{", ";"].contains(&token.text.as_str()) {
             break;
         }
     }
-    at.min(bytes.len())
+    tokens.get(..at).unwrap_or(tokens)
 }
 
-fn raw_string(text: &str) -> Option<usize> {
-    let hashes = text.bytes().skip(1).take_while(|byte| *byte == b'#').count();
-    let body = text.get(1 + hashes..)?.strip_prefix('"')?;
-    let end = format!("\"{}", "#".repeat(hashes));
-    let length = body.find(&end).map_or(body.len(), |at| at + end.len());
-    Some(2 + hashes + length)
-}
-
-/// Removes items behind an attribute that compiles them for tests only.
-fn without_tests(code: &str) -> String {
-    let mut out = String::with_capacity(code.len());
-    let mut rest = code;
-    while let Some(at) = rest.find("#[cfg(") {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let condition = from.get(..from.find(']').unwrap_or(from.len())).unwrap_or(from);
-        let for_tests =
-            words(condition, "test").next().is_some() && !condition.contains("not(test");
-        let length = if for_tests { item_end(from).unwrap_or(from.len()) } else { 1 };
-        if !for_tests {
-            out.push('#');
-        }
-        rest = from.get(length..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Where the item at the start of `code` ends: behind its braces, or behind a `;` before any.
-/// `None` for a function without a body.
-fn item_end(code: &str) -> Option<usize> {
-    let mut depth = 0_i32;
-    for (at, letter) in code.char_indices() {
-        match letter {
-            '(' | '[' => depth += 1,
-            ')' | ']' => depth -= 1,
-            ';' if depth == 0 => return code.starts_with('#').then_some(at + 1),
-            '{' if depth == 0 => return Some(at + braces(code.get(at..)?)),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The length of the block in braces at the start of `code`.
-fn braces(code: &str) -> usize {
-    let mut depth = 0_i32;
-    for (at, letter) in code.char_indices() {
-        match letter {
-            '{' => depth += 1,
-            '}' => depth -= 1,
+/// The length of the group that `tokens` begin with.
+fn group(tokens: &[Token]) -> usize {
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
             _ => {}
         }
         if depth == 0 {
             return at + 1;
         }
     }
-    code.len()
+    tokens.len()
+}
+
+fn lines(tokens: &[Token]) -> usize {
+    let (mut count, mut last) = (0, 0);
+    for token in tokens.iter().filter(|token| token.last_line > 0) {
+        count += (token.last_line + 1).saturating_sub(token.line.max(last + 1));
+        last = last.max(token.last_line);
+    }
+    count
 }
 
 #[cfg(test)]
@@ -258,12 +204,12 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { path: PathBuf::new(), code: without_tests(&masked(text)) }
+        Source { path: PathBuf::new(), tokens: rust(text).expect("Rust") }
     }
 
     #[test]
     fn comments_blank_lines_and_tests_are_not_code() {
-        let text = "//! Doc.\n\nfn a() {} // why\n/* x /* y */\n fn b() {} */\n\
+        let text = "//! Doc.\n\nfn a() {} // why\n/* x /* y */\n fn b() {} */\n/// It.\n\
                     #[cfg(test)]\nmod tests {\n    fn c() { \"}\"; }\n}\nconst D: u8 = 1;\n";
         assert_eq!(source(text).lines(), 2);
         let names: Vec<String> = source(text).functions().into_iter().map(|it| it.name).collect();
@@ -271,10 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn what_strings_say_is_not_code() {
-        let text = "fn a<'a>() { x(\"// unsafe {\", '\"', r#\"\" unsafe { \"#, '\\''); }";
-        assert_eq!(words(&source(text).code, "unsafe").count(), 0);
-        assert_eq!(source(text).functions().len(), 1);
+    fn every_line_of_a_long_string_counts() {
+        assert_eq!(source("const A: &str = \"one\n\n// three\";\n").lines(), 3);
     }
 
     #[test]
@@ -289,9 +233,7 @@ mod tests {
     #[test]
     fn code_for_other_configurations_stays() {
         assert_eq!(source("#[cfg(not(test))]\nfn a() {\n}\n").lines(), 3);
-        assert_eq!(
-            source("#[cfg(any(test, feature = \"x\"))]\npub mod fake;\nfn a() {}").lines(),
-            1
-        );
+        let text = "#[cfg(any(test, feature = \"x\"))]\nuse a::{\n    b};\nfn a() {}";
+        assert_eq!(source(text).lines(), 1);
     }
 }
