@@ -2,6 +2,7 @@
 
 use crate::raw::{Registers, run, snippets};
 
+pub(crate) const SET_TRAP_TABLE: u64 = 0;
 pub(crate) const UPDATE_VA_MAPPING: u64 = 14;
 pub(crate) const XEN_VERSION: u64 = 17;
 pub(crate) const CONSOLE_IO: u64 = 18;

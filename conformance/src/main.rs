@@ -13,6 +13,7 @@ mod cases;
 mod raw;
 mod select;
 mod tables;
+mod traps;
 
 use pv_guest_sdk::{BootInfo, entry, println};
 

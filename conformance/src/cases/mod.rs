@@ -9,6 +9,7 @@ mod preserve;
 mod registers;
 mod sched;
 mod shared;
+mod traps;
 mod truncation;
 mod unknown;
 mod version;
@@ -27,6 +28,7 @@ const AREAS: &[&[Case]] = &[
     sched::CASES,
     preserve::CASES,
     cpuid::CASES,
+    traps::CASES,
     crash::CASES,
 ];
 

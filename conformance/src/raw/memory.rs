@@ -62,6 +62,15 @@ pub(crate) fn poke(address: u64, value: u64) {
     }
 }
 
+/// Writes one byte at any address, which by this crate's rule belongs to no Rust object.
+pub(crate) fn poke_byte(address: u64, value: u8) {
+    // SAFETY: by this crate's rule no Rust object lives there, or one made of atomics.
+    unsafe {
+        core::arch::asm!("mov [{}], {}", in(reg) address, in(reg_byte) value,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// Fills the arena with one byte.
 pub(crate) fn fill_arena(byte: u8) {
     for cell in arena() {

@@ -11,6 +11,7 @@ mod entry;
 pub(crate) mod memory;
 mod probe;
 pub(crate) mod snippets;
+pub(crate) mod trap;
 
 pub(crate) use entry::{EntryState, entry_state, guard_page, image_end};
 pub(crate) use probe::{Code, Registers, run};
