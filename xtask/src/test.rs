@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::boot::{self, End, Watch};
 use crate::check;
+use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::run::{Builder, GuestChoice};
@@ -39,6 +40,13 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 on_both(&workspace, &mut builder, options, badly, &mut steps);
             }
         }
+        steps.run("conformance on both", || {
+            // A route that was forced for us is forced for it.
+            let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
+            let code = conformance::command(lexopt::Parser::from_args(route))?;
+            ensure!(code == ExitCode::SUCCESS, "see above");
+            Ok(())
+        });
     }
     Ok(steps.finish())
 }

@@ -42,6 +42,14 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// The name that [`Route::named`] takes.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rustup => "rustup",
+            Self::Debian => "debian",
+        }
+    }
+
     /// The route called `name`.
     ///
     /// # Errors
