@@ -61,16 +61,16 @@ impl<P: Platform> Context<'_, P> {
     /// CPUID as this guest sees it, for the leaf and subleaf in its eax and ecx.
     pub(crate) fn guest_cpuid(&self) -> [u32; 4] {
         let (wanted, subleaf) = (low_u32(self.regs.rax), low_u32(self.regs.rcx));
-        policy(&self.system.platform, wanted, subleaf)
+        policy(&self.system.platform, self.system.clock.tsc_khz(), wanted, subleaf)
     }
 }
 
-/// The guest's view of one leaf: eax, ebx, ecx, edx.
+/// The guest's view of one leaf, eax, ebx, ecx, edx, on a machine whose counter runs at `tsc_khz`.
 #[must_use]
-pub fn policy(platform: &impl Platform, wanted: u32, subleaf: u32) -> [u32; 4] {
+pub fn policy(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32) -> [u32; 4] {
     let machine = || platform.cpuid(wanted, subleaf);
     match wanted {
-        leaf::BASE..=leaf::LAST => hypervisor(platform, wanted, subleaf),
+        leaf::BASE..=leaf::LAST => hypervisor(platform, tsc_khz, wanted, subleaf),
         leaf::EXTENSION_BASE => extension(),
         0 => {
             let [max, ebx, ecx, edx] = machine();
@@ -117,7 +117,7 @@ fn in_range(platform: &impl Platform, wanted: u32) -> bool {
 }
 
 /// The hypervisor's own leaves (ABI).
-fn hypervisor(platform: &impl Platform, wanted: u32, subleaf: u32) -> [u32; 4] {
+fn hypervisor(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32) -> [u32; 4] {
     match wanted {
         leaf::BASE => {
             let [ebx, ecx, edx] = leaf::SIGNATURE;
@@ -125,6 +125,8 @@ fn hypervisor(platform: &impl Platform, wanted: u32, subleaf: u32) -> [u32; 4] {
         }
         leaf::VERSION => [low_u32(crate::calls::version::VERSION), 0, 0, 0],
         leaf::HYPERCALL_PAGE => [1, leaf::HYPERCALL_PAGE_MSR, leaf::FEATURE_PRESERVE_AD, 0],
+        // The machine's rate; the guest's counter is the machine's, unscaled.
+        leaf::TSC if subleaf == 2 => [low_u32(tsc_khz), 0, 0, 0],
         leaf::PV_LIMITS if subleaf == 0 => {
             let [bits, ..] = platform.cpuid(0x8000_0008, 0);
             [0, bits & 0xff, 0, 0]

@@ -1,9 +1,13 @@
 //! The initial domain: built by ring 0 from two boot modules, before anything else runs.
 
 use core::fmt;
+use core::mem::offset_of;
 
-use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, LEGACY_MAX_VCPUS};
+use hypercall_abi::start::{VcpuInfo, VgaConsoleText};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn, VcpuId};
+
+use zerocopy::IntoBytes;
 
 use crate::boot::build::{self, Contents, Target};
 use crate::boot::image::{Image, ImageError};
@@ -37,6 +41,8 @@ pub struct Ingredients<'a> {
     pub more_command_line: &'a str,
     /// How much memory it gets.
     pub memory: Share,
+    /// The text screen it may go on with.
+    pub screen: Option<VgaConsoleText>,
 }
 
 /// Why there is no initial domain. Its `Display` is a sentence for whoever booted the machine.
@@ -172,7 +178,7 @@ impl<P: Platform> System<P> {
             ramdisk: parts.ramdisk,
             command_line: &command_line,
             shared_info: shared,
-            connections: Connections::default(),
+            connections: Connections { video: parts.screen, ..Connections::default() },
         };
         let Ok(()) = build::build(&plan, &image, &contents, &mut frames);
         frames.publish();
@@ -181,6 +187,8 @@ impl<P: Platform> System<P> {
         let roots =
             VcpuRoots::first(&self.platform, &memory, root).map_err(InitialError::Tables)?;
         self.mask_upcalls(shared);
+        self.clock.publish_wall_clock(&self.platform, shared);
+        self.publish_clock(shared);
         let running = Running {
             domain: self.platform.arc(Domain::new(ID, Privilege::Initial, shared, memory))?,
             vcpu: self.platform.arc(Vcpu::new(VcpuId(0), roots, shared, 0))?,
@@ -188,13 +196,18 @@ impl<P: Platform> System<P> {
         Ok((running, first_registers(&plan)))
     }
 
+    /// Gives the first vCPU its clock.
+    fn publish_clock(&self, shared_info: Mfn) {
+        let time = self.clock.for_vcpu(self.platform.tsc());
+        let at = offset_of!(VcpuInfo, time);
+        self.platform.write_frame(shared_info, at, time.as_bytes());
+    }
+
     /// Every vCPU starts with upcalls masked.
     fn mask_upcalls(&self, shared_info: Mfn) {
-        /// Bytes of one vCPU's information, and where in it the mask is.
-        const INFO: usize = 64;
-        const MASK: usize = 1;
-        for vcpu in 0..hypercall_abi::layout::LEGACY_MAX_VCPUS {
-            let at = vcpu.wrapping_mul(INFO).wrapping_add(MASK);
+        for vcpu in 0..LEGACY_MAX_VCPUS {
+            let info = vcpu.wrapping_mul(size_of::<VcpuInfo>());
+            let at = info.wrapping_add(offset_of!(VcpuInfo, evtchn_upcall_mask));
             self.platform.write_frame(shared_info, at, &[1]);
         }
     }
@@ -209,11 +222,8 @@ fn joined(first: &[u8], more: &[u8]) -> heapless::Vec<u8, COMMAND_LINE_MAX> {
 /// Frames the initial domain gets of those that are free: what was asked for, and without being
 /// asked all but what the kernel keeps for itself.
 fn pages(share: Share, free: u64) -> u64 {
-    let in_pages = |amount: Amount| {
-        let part = free / 100 * u64::from(amount.percent);
-        let wanted = (amount.bytes >> PAGE_SHIFT).saturating_add(part);
-        if amount.is_rest { free.saturating_sub(wanted) } else { wanted }
-    };
+    let bytes = free.wrapping_shl(PAGE_SHIFT);
+    let in_pages = |amount: Amount| amount.of(bytes) >> PAGE_SHIFT;
     let kept = (free / 16).min(KEPT);
     let wanted = share.initial.map_or(free.saturating_sub(kept), in_pages);
     let least = share.min.map_or(0, in_pages);

@@ -26,6 +26,7 @@ extern crate std;
 pub mod boot;
 pub mod bounce;
 pub mod calls;
+pub mod clock;
 pub mod cpu;
 pub mod cpuid;
 pub mod crash;

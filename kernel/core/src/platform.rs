@@ -151,6 +151,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>);
     /// Makes the second half of a window this CPU's LDT, with so many descriptors; 0: none.
     fn load_ldt(&self, window: u32, entries: u32);
+    /// The time-stamp counter.
+    fn tsc(&self) -> u64;
     /// Executes CPUID: eax, ebx, ecx, edx.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
 

@@ -1,5 +1,6 @@
 //! The whole system: what happens on each way into ring 0, until the way out.
 
+use crate::clock::Clock;
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::mm::Mode;
@@ -25,6 +26,8 @@ pub struct System<P: Platform> {
     pub platform: P,
     /// What guests are told about the hypervisor.
     pub identity: Identity,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// What guests are told about the hypervisor itself.

@@ -6,6 +6,8 @@
 
 use core::arch::global_asm;
 
+use super::layout::pointer;
+
 unsafe extern "C" {
     /// Copies `len` bytes; returns how many were not copied because of a fault (rounded up to the
     /// unit of the move that faulted).
@@ -58,7 +60,7 @@ pub(super) fn recovery(rip: u64) -> Option<u64> {
 /// Copies from guest address `from`, which with its length lies outside the hypervisor's range.
 /// Returns how many bytes could not be read.
 pub(super) fn from_guest(into: &mut [u8], from: u64) -> usize {
-    let from = core::ptr::with_exposed_provenance(from as usize);
+    let from = core::ptr::with_exposed_provenance(pointer(from));
     // SAFETY: `into` is ours for its whole length; `from` lies in the guest's part of the address
     // space, so no Rust object is there, and a fault is recovered by the trap handler.
     unsafe { copy_guest(into.as_mut_ptr(), from, into.len()) }
@@ -67,7 +69,7 @@ pub(super) fn from_guest(into: &mut [u8], from: u64) -> usize {
 /// Copies to guest address `to`, which with its length lies outside the hypervisor's range. Returns
 /// how many bytes could not be written.
 pub(super) fn to_guest(to: u64, from: &[u8]) -> usize {
-    let to = core::ptr::with_exposed_provenance_mut(to as usize);
+    let to = core::ptr::with_exposed_provenance_mut(pointer(to));
     // SAFETY: `from` is readable for its whole length; `to` lies in the guest's part of the address
     // space, so no Rust object is there, and a fault is recovered by the trap handler.
     unsafe { copy_guest(to, from.as_ptr(), from.len()) }

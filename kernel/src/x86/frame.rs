@@ -8,12 +8,12 @@ use core::ptr;
 use hypercall_abi::types::{Mfn, PAGE_SIZE};
 use kernel_core::platform::{Bytes, Table};
 
-use super::layout::DIRECT_BASE;
+use super::layout::{DIRECT_BASE, pointer};
 
 /// The frame's first byte. A frame number that the frame table does not have is a broken invariant
 /// of the core; it is caught where the direct map ends, by a page fault in ring 0.
 fn start(mfn: Mfn) -> *mut u8 {
-    ptr::with_exposed_provenance_mut((DIRECT_BASE + mfn.0 * PAGE_SIZE as u64) as usize)
+    ptr::with_exposed_provenance_mut(pointer(DIRECT_BASE + mfn.0 * PAGE_SIZE as u64))
 }
 
 /// The frame as a place for a kernel object.

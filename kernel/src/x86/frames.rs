@@ -7,7 +7,7 @@ use hypercall_abi::types::Mfn;
 use kernel_core::frames::{FrameInfo, FrameTable};
 
 use super::exit;
-use super::layout::FRAMES_BASE;
+use super::layout::{FRAMES_BASE, pointer};
 use super::machine::Machine;
 use super::memory::Range;
 use super::phys;
@@ -43,12 +43,12 @@ fn frame(range: &Range) -> Mfn {
 fn records(frames: u64) -> &'static [FrameInfo] {
     let start = FRAMES_BASE as *const FrameInfo;
     // SAFETY: mapped for ever, zeroed, aligned, and used by nobody else; zero is a valid record.
-    unsafe { slice::from_raw_parts(start, frames as usize) }
+    unsafe { slice::from_raw_parts(start, pointer(frames)) }
 }
 
 /// Words in pages of the boot allocator, which are zeroed.
 fn words_at(physical: u64, count: u64) -> &'static [AtomicU64] {
     let start = phys::direct(physical) as *const AtomicU64;
     // SAFETY: just allocated for this alone, mapped for ever, aligned, and zero is a valid word.
-    unsafe { slice::from_raw_parts(start, count as usize) }
+    unsafe { slice::from_raw_parts(start, pointer(count)) }
 }

@@ -2,6 +2,7 @@
 //! every entry from then on.
 
 use hypercall_abi::types::Mfn;
+use kernel_core::clock::Clock;
 use kernel_core::initial::Ingredients;
 use kernel_core::regs::GuestRegs;
 use kernel_core::system::{Identity, Running, System};
@@ -12,7 +13,7 @@ use super::entry;
 use super::machine::Machine;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
-use super::{debug, exit, fault, frames, interrupt, phys, window};
+use super::{clock, debug, exit, fault, frames, interrupt, phys, rtc, video, window};
 
 static SYSTEM: Once<System<X86>> = Once::new();
 static RUNNING: Once<Running<X86>> = Once::new();
@@ -30,6 +31,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         command_line: machine.modules.first().map_or(&[], |module| module.command_line),
         more_command_line: machine.options.domain_arguments,
         memory: machine.options.dom0_memory,
+        screen: video::screen(),
     };
     if machine.modules.is_empty() {
         exit::refuse(format_args!(
@@ -37,7 +39,8 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         ));
     }
     let platform = X86::new(frames::take_over(machine));
-    let system = SYSTEM.call_once(|| System { platform, identity });
+    let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());
+    let system = SYSTEM.call_once(|| System { platform, identity, clock });
     let (running, regs) = match system.build_initial(&ingredients) {
         Ok(built) => built,
         Err(error) => exit::refuse(format_args!("{error}")),

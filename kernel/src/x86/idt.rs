@@ -11,6 +11,8 @@ use super::entry;
 const GATE: u64 = 0x8e00;
 /// Ring 3 may raise it with `int n`.
 const FROM_RING_3: u64 = 3 << 13;
+/// Bytes of the table, minus 1.
+const LIMIT: u16 = 256 * 16 - 1;
 /// Selector of ring 0's code.
 const KERNEL_CS: u64 = 0xe008;
 
@@ -25,10 +27,7 @@ static IDT: Once<[[u64; 2]; 256]> = Once::new();
 /// Loads the table on this CPU.
 pub(crate) fn load() {
     let table = IDT.call_once(build);
-    let pointer = DescriptorTablePointer {
-        limit: (size_of_val(table) - 1) as u16,
-        base: VirtAddr::from_ptr(table),
-    };
+    let pointer = DescriptorTablePointer { limit: LIMIT, base: VirtAddr::from_ptr(table) };
     // SAFETY: the table is static, complete, and its gates lead to the stubs of `entry`.
     unsafe { lidt(&pointer) };
 }

@@ -41,3 +41,9 @@ pub(crate) const DIRECT_BASE: u64 = 0xffff_8400_0000_0000;
 pub(crate) const DIRECT_SIZE: u64 = 4 << 40;
 /// Registers of the devices ring 0 programs itself: interrupt controllers.
 pub(crate) const DEVICES_BASE: u64 = 0xffff_8300_0000_0000;
+
+/// A linear address as the number a pointer is made from: both have 64 bits on this machine.
+#[expect(clippy::cast_possible_truncation, reason = "the kernel is built for 64 bits alone")]
+pub(crate) const fn pointer(address: u64) -> usize {
+    address as usize
+}

@@ -33,12 +33,14 @@ pub(crate) mod percpu;
 pub(crate) mod phys;
 pub(crate) mod pic;
 mod platform;
+pub(crate) mod rtc;
 mod segment;
 pub(crate) mod smap;
 pub(crate) mod smp;
 pub(crate) mod stop;
 mod trap;
 pub(crate) mod uart;
+mod video;
 mod window;
 
 use layout::IMAGE_BASE;

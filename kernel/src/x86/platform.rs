@@ -17,7 +17,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
-use super::{copy, debug, fpu, frame, paging, percpu, phys, window};
+use super::{clock, copy, debug, fpu, frame, paging, percpu, phys, window};
 
 const PAGE: u64 = 4096;
 
@@ -189,6 +189,10 @@ impl Platform for X86 {
 
     fn load_ldt(&self, window: u32, entries: u32) {
         window::load_ldt(window, entries);
+    }
+
+    fn tsc(&self) -> u64 {
+        clock::tsc()
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -3,7 +3,7 @@
 //! The instructions that say so exist only on CPUs with the feature. The places where they belong
 //! hold a three-byte no-op until [`arm`] replaces it, once, before any guest runs.
 
-use super::layout::IMAGE_BASE;
+use super::layout::{IMAGE_BASE, pointer};
 use super::{cpu, phys};
 
 const STAC: [u8; 3] = [0x0f, 0x01, 0xcb];
@@ -31,7 +31,7 @@ fn patch(place: *const u8, instruction: [u8; 3]) {
     // Hidden from the compiler: an address computed from that of a constant would be taken for one
     // within it, and the write for one that can't happen.
     let physical = core::hint::black_box(place.addr() as u64) - IMAGE_BASE;
-    let text = core::ptr::with_exposed_provenance_mut::<[u8; 3]>(phys::direct(physical) as usize);
+    let text = core::ptr::with_exposed_provenance_mut::<[u8; 3]>(pointer(phys::direct(physical)));
     // SAFETY: a place in the text, mapped writable by the direct map; nobody executes it yet.
     let before = unsafe { text.read_volatile() };
     assert!(before == NOTHING, "not a place for an instruction: {before:x?}");

@@ -2,6 +2,7 @@
 
 use kernel_core::regs::GuestRegs;
 
+use super::layout::pointer;
 use super::{copy, debug, entry, interrupt, percpu, segment};
 
 /// Vectors from here on are interrupts of devices and other CPUs.
@@ -18,7 +19,7 @@ pub(super) const PAGE_FAULT: u8 = 14;
 /// Where the registers of the guest that this CPU runs are saved on every entry.
 pub(super) fn guest_regs() -> *mut GuestRegs {
     let top = percpu::current().main_stack_top();
-    core::ptr::with_exposed_provenance_mut::<GuestRegs>(top as usize).wrapping_sub(1)
+    core::ptr::with_exposed_provenance_mut::<GuestRegs>(pointer(top)).wrapping_sub(1)
 }
 
 fn vector(regs: &GuestRegs) -> u8 {
@@ -73,7 +74,7 @@ pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
 fn faulted_return(regs: &GuestRegs) -> ! {
     /// What `iretq` was to pop: RIP, CS, RFLAGS, RSP, SS.
     type Frame = [u64; 5];
-    let frame = core::ptr::with_exposed_provenance::<Frame>(regs.rsp as usize);
+    let frame = core::ptr::with_exposed_provenance::<Frame>(pointer(regs.rsp));
     // SAFETY: `iretq` was reached with RSP at the last five words of the guest's registers, and the
     // exception was pushed below them.
     let [rip, cs, rflags, rsp, ss] = unsafe { frame.read() };

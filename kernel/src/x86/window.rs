@@ -57,7 +57,7 @@ pub(super) fn load(window: u32) -> Result<(), NoMemory> {
 pub(super) fn set_page(window: u32, page: u8, frame: Option<Mfn>) {
     let at = address(window, u64::from(page));
     if let Ok(table) = l1_table(at) {
-        let entry = frame.map_or(0, |frame| frame.0 * PAGE | WRITABLE);
+        let entry = frame.map_or(0, |frame| (frame.0 * PAGE) | WRITABLE);
         table[index(at, 0)].store(entry, Ordering::Relaxed);
         tlb::flush(VirtAddr::new(at));
     }
@@ -68,7 +68,7 @@ pub(super) fn load_ldt(window: u32, entries: u32) {
     let descriptors = percpu::current().descriptors();
     let base = address(window, LDT_PAGE);
     let limit = u64::from(entries) * 8 - u64::from(entries > 0);
-    let low = limit & 0xffff | (base & 0xff_ffff) << 16 | LDT_RIGHTS | (base >> 24 & 0xff) << 56;
+    let low = limit & 0xffff | (base & 0xff_ffff) << 16 | LDT_RIGHTS | ((base >> 24) & 0xff) << 56;
     descriptors[gdt::index(gdt::LDT)].store(low, Ordering::Relaxed);
     descriptors[gdt::index(gdt::LDT) + 1].store(base >> 32, Ordering::Relaxed);
     let selector = if entries == 0 { SegmentSelector(0) } else { SegmentSelector(gdt::LDT) };

@@ -87,9 +87,7 @@ pub fn update_va_mapping_otherdomain<P: Platform>(
     let roots = &cx.vcpu.roots;
     let source = cx.source(u64::from(low_u32(domain) & 0xffff))?;
     let progress = cx.mm().update_va_mapping(roots, (address, value, flags), source);
-    cx.answer("update_va_mapping_otherdomain", progress, |_| {
-        [address, value, flags, domain, 0, 0]
-    })
+    cx.answer("update_va_mapping_otherdomain", progress, |_| [address, value, flags, domain, 0, 0])
 }
 
 /// `update_descriptor(address, descriptor)`: writes one descriptor, at a machine address.
@@ -123,9 +121,7 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
     let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
     let target = own.then_some(&cx.domain.memory);
     let progress = cx.mm().memory_op(target, cmd, argument);
-    cx.answer("memory_op", progress, |done| {
-        [u64::from(continued(cmd, done)), argument, 0, 0, 0, 0]
-    })
+    cx.answer("memory_op", progress, |done| [u64::from(continued(cmd, done)), argument, 0, 0, 0, 0])
 }
 
 impl<'a, P: Platform> Context<'a, P> {

@@ -18,6 +18,8 @@ const EXTRA_VERSION: &str = ".0-paravane";
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
 /// Bytes of the build identifier: the changeset's first characters.
 const BUILD_ID: usize = 20;
+/// The same, as guests are told.
+const BUILD_ID_LENGTH: u32 = 20;
 
 /// `xen_version(cmd, argument)`.
 ///
@@ -94,7 +96,7 @@ fn build_id<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
         *byte = from;
     }
     let behind = argument.wrapping_add(HEADER as u64);
-    guest_memory::write(&cx.system.platform, argument, &(BUILD_ID as u32))?;
+    guest_memory::write(&cx.system.platform, argument, &BUILD_ID_LENGTH)?;
     guest_memory::write(&cx.system.platform, behind, &id)?;
     Ok(Reply::Value(SIZE))
 }

@@ -258,6 +258,10 @@ impl Platform for Machine {
         None
     }
 
+    fn tsc(&self) -> u64 {
+        0
+    }
+
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
         [0; 4]
     }

@@ -47,6 +47,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// The frame that an address of the guest's kernel maps.
+    ///
+    /// # Errors
+    ///
+    /// [`Why::NoTable`] if it maps none; [`Why::Address`] for addresses that are not a guest's.
     pub fn mapped_at(&self, roots: &VcpuRoots, address: u64) -> Result<Mfn, Refusal> {
         let none = Refusal::new(Why::NoTable(address));
         let (table, index): (TypeRef, u16) =
