@@ -17,13 +17,13 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
     let names = packages.join(" ");
     if process::program("apt-get").is_none() {
         bail!(
-            "missing what Debian 12 has in the packages {names} ({purpose}), and there is no \
+            "missing, {purpose}, what Debian 12 has in the packages {names}, and there is no \
              apt-get here: install them your system's way, then run the same command again"
         );
     }
     let Some(prefix) = privilege() else {
         bail!(
-            "missing packages ({purpose}): run\n\n    sudo apt-get update && sudo apt-get install \
+            "missing packages {purpose}: run\n\n    sudo apt-get update && sudo apt-get install \
              -y --no-install-recommends {names}\n\nthen the same command again"
         );
     };
@@ -32,7 +32,9 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
         .context("cannot refresh Debian's package lists")?;
     process::succeed(
         privileged(prefix)
-            .args(["apt-get", "-q", "install", "-y", "--no-install-recommends"])
+            // Another apt may be at work, such as the system's own updates.
+            .args(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"])
+            .args(["install", "-y", "--no-install-recommends"])
             .args(packages),
     )
     .with_context(|| format!("cannot install {names}"))

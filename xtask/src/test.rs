@@ -11,6 +11,7 @@ use crate::machine::System;
 use crate::options::TestOptions;
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
+use crate::toolchain::Route;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
 
@@ -40,6 +41,13 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 on_both(&workspace, &mut builder, options, badly, &mut steps);
             }
         }
+        for guest in workspace.guests.iter().filter(|guest| guest.name == "hello") {
+            steps.run("guest hello by Debian's compiler on paravane", || {
+                let mut builder = Builder::new(&workspace, Some(Route::Debian));
+                let well = (guest, WELL, &End::Success);
+                transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
+            });
+        }
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
             let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
@@ -51,14 +59,18 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
+/// A boot that is checked: the guest, its command line, and how it is to end.
+type Boot<'a> = (&'a GuestBinary, &'a str, &'a End);
+
 /// Boots one guest on both systems; it must end as expected on both and say the same.
 fn on_both(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
-    (guest, args, expected): (&GuestBinary, &str, &End),
+    boot: Boot<'_>,
     steps: &mut Steps,
 ) {
+    let (guest, args, expected) = boot;
     let mut name = format!("guest {}", guest.name);
     if *expected != End::Success {
         name = format!("{name} {args}");
@@ -66,17 +78,7 @@ fn on_both(
     let said = [System::Paravane, System::Xen].map(|system| {
         let mut transcript = None;
         steps.run(&format!("{name} on {}", system.name()), || {
-            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
-            args.clone_into(&mut machine.guest_args);
-            let scratch = workspace.scratch(&format!("test-{}", system.name()))?;
-            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
-            transcript = Some(record.console.transcript());
-            ensure!(
-                record.end == *expected,
-                "{}, but it should be that {expected}\n{}",
-                record.end,
-                record.report
-            );
+            transcript = Some(transcript_of(workspace, builder, options, boot, system)?);
             Ok(())
         });
         transcript
@@ -84,4 +86,21 @@ fn on_both(
     if let [Some(ours), Some(theirs)] = &said {
         steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
     }
+}
+
+/// What a guest says on one system, when it ends as expected.
+fn transcript_of(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    (guest, args, expected): Boot<'_>,
+    system: System,
+) -> Result<String> {
+    let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
+    args.clone_into(&mut machine.guest_args);
+    let scratch = workspace.scratch(&format!("test-{}", system.name()))?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    let (end, report) = (&record.end, &record.report);
+    ensure!(end == expected, "{end}, but it should be that {expected}\n{report}");
+    Ok(record.console.transcript())
 }
