@@ -7,7 +7,7 @@
 //! | instruction | who | note |
 //! |--|--|--|
 //! | `mov` from and to cr0, cr2, cr3, cr4 | K | [`super::control`]; the mod bits are ignored |
-//! | `mov` from and to dr0-dr7 | K | refused values fault; dr4 and dr5 are dr6 and dr7 |
+//! | `mov` from and to dr0-dr7 | K | [`super::control`] |
 //! | `mov` cr1, cr8 | - | |
 //! | `clts`, `wbinvd`, `wbnoinvd` | K | |
 //! | `rdmsr`, `wrmsr` | K | [`super::msr`] |
@@ -41,7 +41,7 @@ pub enum ControlRegister {
     Cr4,
 }
 
-/// A debug register by its number, aliases resolved: 0 to 3, 6 or 7.
+/// A debug register as encoded, 0 to 7: 4 and 5 are other names of 6 and 7, or nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DebugRegister(u8);
 
@@ -52,15 +52,10 @@ impl DebugRegister {
         self.0
     }
 
-    /// The register this encoding means while CR4.DE is clear; `None` from 8 on.
+    /// The register with this number; `None` from 8 on.
     #[must_use]
     pub const fn new(encoded: u8) -> Option<Self> {
-        match encoded {
-            0..=3 | 6 | 7 => Some(Self(encoded)),
-            4 => Some(Self(6)),
-            5 => Some(Self(7)),
-            _ => None,
-        }
+        if encoded < 8 { Some(Self(encoded)) } else { None }
     }
 }
 

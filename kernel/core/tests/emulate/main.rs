@@ -3,5 +3,8 @@
 #![expect(clippy::panic, reason = "fails the test")]
 
 mod decode;
+mod execute;
+mod processor;
 mod random;
 mod reference;
+mod vcpu;

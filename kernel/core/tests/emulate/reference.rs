@@ -83,8 +83,10 @@ fn debug(register: Register) -> Option<DebugRegister> {
         Register::DR1 => 1,
         Register::DR2 => 2,
         Register::DR3 => 3,
-        Register::DR4 | Register::DR6 => 6,
-        Register::DR5 | Register::DR7 => 7,
+        Register::DR4 => 4,
+        Register::DR5 => 5,
+        Register::DR6 => 6,
+        Register::DR7 => 7,
         _ => return None,
     };
     DebugRegister::new(number)
