@@ -8,36 +8,32 @@ use crate::debian;
 use crate::process::{self, is_file};
 
 /// Xen's hypervisor as Debian installs it.
-const XEN: &str = "/boot/xen-4.17-amd64.gz";
+const XEN_FILE: &str = "/boot/xen-4.17-amd64.gz";
 
 /// Something from outside the workspace.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Need {
-    /// The emulator.
-    Qemu,
-    /// Real Xen, the oracle.
-    Xen,
-    /// Xen's public headers and a C compiler, to compare layouts with.
-    Headers,
+pub(crate) struct Need {
+    /// Programs and files that are there when it is met.
+    signs: &'static [&'static str],
+    packages: &'static [&'static str],
 }
 
-impl Need {
-    fn is_met(self) -> bool {
-        match self {
-            Self::Qemu => process::program("qemu-system-x86_64").is_some(),
-            Self::Xen => is_file(Path::new(XEN)),
-            Self::Headers => {
-                is_file(Path::new("/usr/include/xen/xen.h")) && process::program("gcc").is_some()
-            }
-        }
-    }
+/// The emulator.
+pub(crate) const QEMU: Need =
+    Need { signs: &["qemu-system-x86_64"], packages: &["qemu-system-x86"] };
 
-    fn packages(self) -> &'static [&'static str] {
-        match self {
-            Self::Qemu => &["qemu-system-x86"],
-            Self::Xen => &["xen-hypervisor-4.17-amd64"],
-            Self::Headers => &["libxen-dev", "gcc", "libc6-dev"],
-        }
+/// Real Xen, the oracle.
+pub(crate) const XEN: Need = Need { signs: &[XEN_FILE], packages: &["xen-hypervisor-4.17-amd64"] };
+
+/// Xen's public headers and a C compiler, to compare layouts with.
+pub(crate) const HEADERS: Need = Need {
+    signs: &["/usr/include/xen/xen.h", "/usr/include/stdio.h", "gcc"],
+    packages: &["libxen-dev", "libc6-dev", "gcc"],
+};
+
+impl Need {
+    fn is_met(&self) -> bool {
+        // An absolute path stays what it is behind the folders of the PATH.
+        self.signs.iter().all(|sign| process::program(sign).is_some())
     }
 }
 
@@ -47,19 +43,18 @@ impl Need {
 ///
 /// When something is missing and cannot be installed; the error says what to run.
 pub(crate) fn provide(needs: &[Need]) -> Result<()> {
-    let missing: Vec<Need> = needs.iter().copied().filter(|need| !need.is_met()).collect();
+    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages()).copied().collect();
     debian::install(&packages, "for this command")?;
-    for need in missing {
-        ensure!(
-            need.is_met(),
-            "the packages {} are installed, but what is needed of them is not where Debian 12 puts it",
-            need.packages().join(" ")
-        );
-    }
+    ensure!(
+        missing.iter().all(|need| need.is_met()),
+        "the packages {} are installed, but not all of their files are where Debian 12 puts them: \
+         reinstall them",
+        packages.join(" ")
+    );
     Ok(())
 }
 
@@ -71,10 +66,10 @@ pub(crate) fn provide(needs: &[Need]) -> Result<()> {
 pub(crate) fn xen(folder: &Path) -> Result<PathBuf> {
     let unpacked = folder.join("xen-4.17");
     let age = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
-    if is_file(&unpacked) && age(&unpacked) > age(Path::new(XEN)) {
+    if is_file(&unpacked) && age(&unpacked) > age(Path::new(XEN_FILE)) {
         return Ok(unpacked);
     }
-    let image = process::output(std::process::Command::new("gzip").args(["-dc", XEN]))?;
+    let image = process::output(std::process::Command::new("gzip").args(["-dc", XEN_FILE]))?;
     // Renamed into place: a second xtask beside this one never sees half a file.
     let fresh = folder.join(format!("xen-4.17.{}", std::process::id()));
     std::fs::write(&fresh, image)

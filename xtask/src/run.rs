@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::boot::{self, End, Watch};
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
-use crate::packages::{self, Need};
+use crate::packages;
 use crate::process::say;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
@@ -171,11 +171,11 @@ impl<'a> Builder<'a> {
     pub(crate) fn kernel(&mut self, system: System) -> Result<PathBuf> {
         match system {
             System::Paravane => {
-                packages::provide(&[Need::Qemu])?;
+                packages::provide(&[packages::QEMU])?;
                 self.hypervisor()
             }
             System::Xen => {
-                packages::provide(&[Need::Qemu, Need::Xen])?;
+                packages::provide(&[packages::QEMU, packages::XEN])?;
                 packages::xen(&self.workspace.scratch("images")?)
             }
         }

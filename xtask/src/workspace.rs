@@ -75,22 +75,17 @@ pub(crate) fn cargo() -> PathBuf {
 }
 
 fn guests(metadata: &Value) -> Vec<GuestBinary> {
-    let mut found = Vec::new();
-    for package in metadata["packages"].as_array().into_iter().flatten() {
-        let Some(name) = package["name"].as_str() else {
-            continue;
-        };
-        if !GUEST_PACKAGES.contains(&name) {
-            continue;
-        }
-        for target in package["targets"].as_array().into_iter().flatten() {
-            let is_binary = target["kind"][0].as_str() == Some("bin");
-            if let (true, Some(binary)) = (is_binary, target["name"].as_str()) {
-                found.push(GuestBinary { name: binary.to_owned(), package: name.to_owned() });
-            }
-        }
-    }
-    found
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = list(&metadata["packages"]).into_iter();
+    let guests = packages.filter(|it| GUEST_PACKAGES.contains(&text(&it["name"]).as_str()));
+    let binaries = guests.flat_map(|package| {
+        let targets = list(&package["targets"]).into_iter();
+        let binaries = targets.filter(|target| target["kind"][0] == "bin");
+        let package = text(&package["name"]);
+        binaries.map(move |it| GuestBinary { name: text(&it["name"]), package: package.clone() })
+    });
+    binaries.collect()
 }
 
 #[cfg(test)]

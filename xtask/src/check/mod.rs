@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::packages::{self, Need};
+use crate::packages;
 use crate::process::{self, say};
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -37,7 +37,7 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
         process::succeed(command.args(["--", "-D", "warnings"]))
     });
     steps.run("host tests", || {
-        packages::provide(&[Need::Headers])?;
+        packages::provide(&[packages::HEADERS])?;
         process::succeed(host(workspace, "test").arg("-q"))
     });
     steps.run("documentation: host", || {
