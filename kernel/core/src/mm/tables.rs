@@ -25,6 +25,15 @@ use crate::platform::{Platform, Table};
 /// Entries of a table.
 const ENTRIES: u16 = 512;
 
+const LAST: u16 = ENTRIES - 1;
+
+/// What an entry turned out to be.
+enum Checked {
+    Nothing,
+    Page,
+    Child,
+}
+
 /// One entry of a table, if the index is one.
 pub(super) fn slot(table: &Table, index: u16) -> Option<&AtomicU64> {
     table.get(usize::from(index))
@@ -125,7 +134,12 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             let Some(slot) = slot(table, index) else { continue };
             match self.validate_entry(slot, level, budget) {
-                Ok(()) => {}
+                Ok(Checked::Child) if budget.is_spent() && index < LAST => {
+                    // One child at least each time, so this comes to an end.
+                    self.frames.suspend(busy, index.saturating_add(1));
+                    return Err(Stop::Again);
+                }
+                Ok(_) => {}
                 Err(Stop::Again) => {
                     self.frames.suspend(busy, index);
                     return Err(Stop::Again);
@@ -152,21 +166,26 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         slot: &AtomicU64,
         level: Level,
         budget: &mut Budget,
-    ) -> Result<(), Stop> {
+    ) -> Result<Checked, Stop> {
         let entry = Entry(slot.load(Ordering::Relaxed));
         if !entry.is_present() {
-            return Ok(());
+            return Ok(Checked::Nothing);
         }
-        match level.below() {
-            None => self.take_page(entry, Source::Own)?,
-            Some(_) if budget.is_spent() => return Err(Stop::Again),
-            Some(below) => self.take_child(entry, level, below, budget)?,
-        }
+        let checked = match level.below() {
+            None => {
+                self.take_page(entry, Source::Own)?;
+                Checked::Page
+            }
+            Some(below) => {
+                self.take_child(entry, level, below, budget)?;
+                Checked::Child
+            }
+        };
         let adjusted = entry.adjusted(level);
         if adjusted != entry {
             slot.store(adjusted.0, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(checked)
     }
 
     /// Takes the reference to the table below that an entry stands for.

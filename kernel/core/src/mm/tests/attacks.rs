@@ -220,3 +220,76 @@ fn a_table_that_is_refused_leaves_nothing() {
         }
     }
 }
+
+/// Domain 0 on CPU 0 maps a page of domain 1 writable, and loses it by `lose`. Then domain 1, which
+/// never ran on CPU 0, makes the page a table.
+fn foreign_page_becomes_a_table(lose: impl Fn(&World, [Mfn; 4])) {
+    let world = World::new(64, 2, 2);
+    let page = world.frame(0);
+    let tables = world.chain(0, page, P);
+    world.domains[0].memory.dirty().enter(world.machine.cpu());
+    world.ext(0, 0, NEW_BASEPTR, tables[0].0).unwrap();
+    let foreign = world.frame(1);
+    let request =
+        hypercall_abi::mmu::MmuUpdate { ptr: at(tables[3], 5), val: entry(foreign, P | RW) };
+    let source = Source::Foreign(&world.domains[1].memory);
+    world.mm(0).one_update(request, source, &mut Budget::new()).unwrap();
+    world.check();
+    lose(&world, tables);
+    world.check();
+    world.machine.on(1);
+    world.ext(1, 1, PIN_L1_TABLE, foreign.0).unwrap();
+    world.check();
+}
+
+#[test]
+fn a_foreign_page_that_was_unmapped_is_not_cached() {
+    foreign_page_becomes_a_table(|world, [.., l1]| world.update(0, at(l1, 5), 0).unwrap());
+}
+
+#[test]
+fn a_foreign_page_whose_table_went_is_not_cached() {
+    foreign_page_becomes_a_table(|world, [_, _, l2, _]| {
+        world.update(0, at(l2, 0), 0).unwrap();
+    });
+}
+
+#[test]
+fn what_is_interrupted_is_finished() {
+    // Pin and unpin a tree in the smallest slices there are; nothing may be left in between.
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, l3, l2, _] = world.chain(0, page, P | RW);
+    for slot in 1..6 {
+        let l1 = world.frame(0);
+        world.poke(l1, 7, entry(page, P | RW));
+        world.poke(l2, slot * 80, entry(l1, P));
+    }
+    world.poke(l3, 511, entry(l2, P));
+    world.poke(l4, 511, entry(l3, P));
+    for cmd in [PIN_L4_TABLE, UNPIN_TABLE] {
+        let operation = hypercall_abi::mmu::MmuextOp { cmd, arg1: l4.0, ..Default::default() };
+        let roots = &world.domains[0].roots[0];
+        let mm = world.mm(0);
+        let mut slices = 0;
+        // Unpinning is done at once, and what is left of it pending.
+        let mut asked = mm.one_extended(roots, None, operation, &mut Budget::of(1), &mut |_| {});
+        while asked == Err(Stop::Again) {
+            world.check();
+            slices += 1;
+            assert!(slices < 100, "no progress");
+            asked = mm.one_extended(roots, None, operation, &mut Budget::of(1), &mut |_| {});
+        }
+        asked.unwrap();
+        while mm.finish_pending(&mut Budget::of(1)).is_err() {
+            world.check();
+            slices += 1;
+            assert!(slices < 100, "no progress");
+        }
+        assert!(slices >= 5, "{slices}");
+        world.check();
+    }
+    for mfn in (0..64).map(Mfn) {
+        assert_eq!(world.machine.frames().word(mfn).typed(), 0, "frame {mfn:#x}");
+    }
+}

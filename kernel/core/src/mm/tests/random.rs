@@ -119,16 +119,15 @@ impl Game {
         let table = self.frame(domain);
         let command = self.random.one(&[0, 0, 0, 2]);
         let ptr = at(table, self.random.one(&SLOTS)) | command;
-        let value = self.entry(domain);
+        let foreign = self.random.chance(6);
+        let value = self.entry(if foreign { 1 - domain } else { domain });
         let request = hypercall_abi::mmu::MmuUpdate { ptr, val: value };
         let mut budget = self.budget();
-        let _ = self.world.mm(domain).finish_pending(&mut Budget::unlimited());
-        let source = if self.random.chance(8) {
-            Source::Foreign(&self.world.domains[1 - domain].memory)
-        } else {
-            Source::Own
-        };
-        let _ = self.world.mm(domain).one_update(request, source, &mut budget);
+        let mm = self.world.mm(domain);
+        let _ = mm.finish_pending(&mut Budget::unlimited());
+        let other = &self.world.domains[1 - domain].memory;
+        let source = if foreign { Source::Foreign(other) } else { Source::Own };
+        let _ = mm.one_update(request, source, &mut budget);
     }
 
     fn extended(&mut self, domain: usize) {
