@@ -1,10 +1,13 @@
 //! All cases, one file per area.
 
 mod console;
+mod cpu;
 mod cpuid;
 mod crash;
 mod info;
 mod layout;
+mod mapping;
+mod memory;
 mod preserve;
 mod registers;
 mod sched;
@@ -29,6 +32,9 @@ const AREAS: &[&[Case]] = &[
     preserve::CASES,
     cpuid::CASES,
     traps::CASES,
+    cpu::CASES,
+    mapping::CASES,
+    memory::CASES,
     crash::CASES,
 ];
 

@@ -81,4 +81,19 @@ snippets! {
     PREFIX_NOP = "ud2", ".byte 0x78, 0x65, 0x6e", "nop", "cpuid";
     PREFIX_HALF = "ud2", ".byte 0x78, 0x65, 0x6e", ".byte 0x0f, 0x0b";
     PREFIX_TWICE = "ud2", ".byte 0x78, 0x65, 0x6e", "ud2", ".byte 0x78, 0x65, 0x6e", "cpuid";
+    /// Returns by the iret call to rsi, with the frame's flags in rbx and cs in rcx.
+    IRET = "mov rdx, rsp", "push 0xe02b", "push rdx", "push rbx", "push rcx", "push rsi", "push 0",
+        "push 0x1111", "push 0x2222", "push 0x3333", "mov eax, 23", "syscall";
+    READ_CR0 = "mov rax, cr0";
+    READ_CR2 = "mov rax, cr2";
+    READ_CR3 = "mov rax, cr3";
+    READ_CR4 = "mov rax, cr4";
+    RDMSR = "rdmsr";
+    /// Sets the x87 switch, then uses the unit, 12 bytes on.
+    SWITCHED_X87 = "mov edi, 1", "mov eax, 5", "syscall", "fld1";
+    /// Sets the x87 switch, reads CR0 to rbx, and clears the switch.
+    SWITCHED_CR0 = "mov edi, 1", "mov eax, 5", "syscall", "mov rbx, cr0", "xor edi, edi",
+        "mov eax, 5", "syscall";
+    /// Sets the x87 switch and clears it by the instruction.
+    SWITCHED_CLTS = "mov edi, 1", "mov eax, 5", "syscall", "clts", "fld1", "mov rax, cr0";
 }
