@@ -136,15 +136,15 @@ hypercalls! {
     // number, variant, name, caller, status, [sub-ops], what it does
     0 SetTrapTable "set_trap_table" Any Done [] "Says where this vCPU's exceptions are delivered.";
     1 MmuUpdate "mmu_update" Any Absent [mmu_update] "Changes page-table entries or the machine-to-physical table, in a batch.";
-    2 SetGdt "set_gdt" Any Absent [] "Sets the frames and length of this vCPU's descriptor table.";
+    2 SetGdt "set_gdt" Any Done [] "Sets the frames and length of this vCPU's descriptor table.";
     3 StackSwitch "stack_switch" Any Done [] "Sets the kernel stack for entries from user mode.";
     4 SetCallbacks "set_callbacks" Any Done [] "Sets the event, failsafe and syscall callbacks; the older form of `callback_op`.";
     5 FpuTaskswitch "fpu_taskswitch" Any Done [] "Sets or clears the virtual task-switched flag.";
     6 SchedOpCompat "sched_op_compat" Any Absent [] "The older form of `sched_op`: yield, block and shutdown.";
     7 PlatformOp "platform_op" Privileged Absent [platform] "Settings of the machine.";
-    8 SetDebugreg "set_debugreg" Any Absent [] "Sets a debug register.";
-    9 GetDebugreg "get_debugreg" Any Absent [] "Returns a debug register.";
-    10 UpdateDescriptor "update_descriptor" Any Absent [] "Changes one descriptor.";
+    8 SetDebugreg "set_debugreg" Any Done [] "Sets a debug register.";
+    9 GetDebugreg "get_debugreg" Any Done [] "Returns a debug register.";
+    10 UpdateDescriptor "update_descriptor" Any Done [] "Changes one descriptor.";
     12 MemoryOp "memory_op" Any Absent [memory] "How much memory a domain has, and which frames.";
     13 Multicall "multicall" Any Done [] "Makes several hypercalls.";
     14 UpdateVaMapping "update_va_mapping" Any Done [] "Changes the entry that maps a virtual address.";
@@ -155,7 +155,7 @@ hypercalls! {
     19 PhysdevOpCompat "physdev_op_compat" Any Absent [] "The older form of `physdev_op`, with the sub-op in the structure.";
     20 GrantTableOp "grant_table_op" Any Absent [grant] "Letting another domain map or copy a page.";
     21 VmAssist "vm_assist" Any Absent [vm_assist] "Switches behaviours on and off.";
-    22 UpdateVaMappingOtherdomain "update_va_mapping_otherdomain" Any Absent [] "Like `update_va_mapping`, to a frame of another domain.";
+    22 UpdateVaMappingOtherdomain "update_va_mapping_otherdomain" Any Done [] "Like `update_va_mapping`, to a frame of another domain.";
     23 Iret "iret" Any Done [] "Returns from an exception, and from kernel to user mode.";
     24 VcpuOp "vcpu_op" Any Absent [vcpu] "vCPUs, their timers and their information.";
     25 SetSegmentBase "set_segment_base" Any Refused(EINVAL) [segment] "Sets the base of `fs` or `gs`.";

@@ -3,8 +3,8 @@
 sub_ops! { physdev "PHYSDEVOP_" "Sub-ops of `physdev_op`." {
     4 IRQ_UNMASK_NOTIFY "IRQ_UNMASK_NOTIFY" Any Absent "Does nothing; of old guests.";
     5 IRQ_STATUS_QUERY "irq_status_query" Any Absent "How an interrupt is to be handled.";
-    6 SET_IOPL "set_iopl" Any Absent "Sets the virtual I/O privilege level.";
-    7 SET_IOBITMAP "set_iobitmap" Any Absent "Says which ports user mode may use.";
+    6 SET_IOPL "set_iopl" Any Done "Sets the virtual I/O privilege level.";
+    7 SET_IOBITMAP "set_iobitmap" Any Done "Says which ports user mode may use.";
     8 APIC_READ "apic_read" Privileged Absent "Reads a register of an I/O APIC.";
     9 APIC_WRITE "apic_write" Privileged Absent "Writes a register of an I/O APIC.";
     10 ALLOC_IRQ_VECTOR "alloc_irq_vector" Privileged Absent "Checks an interrupt; the vector has no meaning.";

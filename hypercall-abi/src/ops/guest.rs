@@ -38,8 +38,8 @@ sub_ops! { segment "SEGBASE_" "What `set_segment_base` can set: its first argume
 }}
 
 sub_ops! { vm_assist "VMASST_CMD_" "Sub-ops of `vm_assist`." {
-    0 ENABLE "enable" Any Absent "Switches a behaviour on.";
-    1 DISABLE "disable" Any Absent "Switches a behaviour off.";
+    0 ENABLE "enable" Any Done "Switches a behaviour on.";
+    1 DISABLE "disable" Any Done "Switches a behaviour off.";
 }}
 
 sub_ops! { callback "CALLBACKOP_" "Sub-ops of `callback_op`." {
@@ -48,8 +48,8 @@ sub_ops! { callback "CALLBACKOP_" "Sub-ops of `callback_op`." {
 }}
 
 sub_ops! { nmi "XENNMI_" "Sub-ops of `nmi_op`." {
-    0 REGISTER_CALLBACK "register_callback" Any Absent "Sets the callback.";
-    1 UNREGISTER_CALLBACK "unregister_callback" Any Absent "Removes the callback.";
+    0 REGISTER_CALLBACK "register_callback" Any Done "Sets the callback.";
+    1 UNREGISTER_CALLBACK "unregister_callback" Any Done "Removes the callback.";
 }}
 
 sub_ops! { vcpu "VCPUOP_" "Sub-ops of `vcpu_op`." {

@@ -7,7 +7,6 @@ use hypercall_abi::cpuid as leaf;
 
 use crate::dispatch::low_u32;
 use crate::platform::Platform;
-use crate::system::Context;
 
 /// Leaf 1, ecx: SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES F16C RDRAND.
 const LEAF1_ECX: u32 = 1 << 0
@@ -56,14 +55,6 @@ const EXT1_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 25 | 1 << 27 | 1 << 29 
 const EXT1_EDX_MIRROR: u32 = 0x0183_f3ff;
 /// XSAVE, OSXSAVE and AVX as one group: shown only together.
 const XSAVE_GROUP: u32 = 1 << 26 | 1 << 27 | 1 << 28 | 1 << 12 | 1 << 29;
-
-impl<P: Platform> Context<'_, P> {
-    /// CPUID as this guest sees it, for the leaf and subleaf in its eax and ecx.
-    pub(crate) fn guest_cpuid(&self) -> [u32; 4] {
-        let (wanted, subleaf) = (low_u32(self.regs.rax), low_u32(self.regs.rcx));
-        policy(&self.system.platform, self.system.clock.tsc_khz(), wanted, subleaf)
-    }
-}
 
 /// The guest's view of one leaf, eax, ebx, ecx, edx, on a machine whose counter runs at `tsc_khz`.
 #[must_use]

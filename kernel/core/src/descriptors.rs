@@ -10,11 +10,13 @@ use hypercall_abi::layout::{FIRST_RESERVED_GDT_ENTRY, FIRST_RESERVED_GDT_PAGE};
 use hypercall_abi::types::Mfn;
 
 use crate::dispatch::{Answer, DONE, low_u32};
+use crate::domain::Domain;
 use crate::frames::{FrameType, TypeRef};
 use crate::guest_memory::{self, is_canonical};
-use crate::mm::{Ldt, Refusal};
+use crate::mm::{DomainMemory, Ldt, Mm, Refusal};
 use crate::platform::Platform;
-use crate::system::Context;
+use crate::system::{Context, System};
+use crate::vcpu::Vcpu;
 
 /// Pages of a window.
 pub const WINDOW_PAGES: u8 = 32;
@@ -92,9 +94,7 @@ impl<P: Platform> Context<'_, P> {
     }
 
     fn put_frames(&self, frames: &[Option<Mfn>]) {
-        for mfn in frames.iter().copied().flatten() {
-            self.mm().put_descriptors(TypeRef::from_entry(mfn, FrameType::Descriptors));
-        }
+        put_frames(self.mm(), frames);
     }
 
     /// Puts a frame into a page of the window, or nothing. The kernel's own tables for the window
@@ -117,12 +117,7 @@ impl<P: Platform> Context<'_, P> {
 
     /// Takes the LDT's frames out of the window: its address may mean others from now on.
     pub(crate) fn forget_ldt(&self) {
-        let platform = &self.system.platform;
-        let old = core::mem::take(&mut self.vcpu.state.lock(platform).tables.ldt);
-        for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {
-            self.show(page, None);
-        }
-        self.put_frames(&old);
+        forget_ldt(self.system, self.domain, self.vcpu);
     }
 
     /// The processor looked for a descriptor in the window and found no page. True if this was that,
@@ -165,5 +160,21 @@ impl<P: Platform> Context<'_, P> {
         self.put_frames(&[old]);
         self.show(LDT_PAGE.wrapping_add(u8::try_from(number).unwrap_or(0)), Some(mfn));
         Ok(())
+    }
+}
+
+/// Takes the LDT's frames out of a vCPU's window.
+pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain, vcpu: &Vcpu) {
+    let platform = &system.platform;
+    let old = core::mem::take(&mut vcpu.state.lock(platform).tables.ldt);
+    for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {
+        platform.set_window_page(vcpu.window, page, None);
+    }
+    put_frames(Mm::new(platform, &domain.memory, &domain.memory), &old);
+}
+
+fn put_frames<P: Platform>(mm: Mm<'_, P, DomainMemory>, frames: &[Option<Mfn>]) {
+    for mfn in frames.iter().copied().flatten() {
+        mm.put_descriptors(TypeRef::from_entry(mfn, FrameType::Descriptors));
     }
 }

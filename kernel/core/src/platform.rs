@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64};
 use hypercall_abi::types::{Mfn, Pfn};
 
 use crate::cpu::{CpuId, CpuSet};
+use crate::emulate::width::Width;
 use crate::frames::FrameTable;
 use crate::guest_memory::{GuestFault, GuestRange};
 
@@ -151,6 +152,18 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>);
     /// Makes the second half of a window this CPU's LDT, with so many descriptors; 0: none.
     fn load_ldt(&self, window: u32, entries: u32);
+    /// Revision of the processor's microcode, as `MSR_BIOS_SIGN_ID` has it.
+    fn microcode(&self) -> u64;
+    /// Sets those bits of CR4 that belong to the running guest: TSD and DE.
+    fn set_guest_cr4(&self, bits: u64);
+    /// Sets what `rdtscp` shows.
+    fn set_tsc_aux(&self, value: u32);
+    /// Writes back and empties this CPU's caches.
+    fn write_back_caches(&self);
+    /// Reads an I/O port of 1, 2 or 4 bytes.
+    fn port_in(&self, port: u16, width: Width) -> u32;
+    /// Writes an I/O port of 1, 2 or 4 bytes.
+    fn port_out(&self, port: u16, width: Width, value: u32);
     /// The time-stamp counter.
     fn tsc(&self) -> u64;
     /// Executes CPUID: eax, ebx, ecx, edx.

@@ -1,10 +1,14 @@
 //! The whole system: what happens on each way into ring 0, until the way out.
 
+use hypercall_abi::memory::E820Entry;
+
+use crate::calls::memory_map::MAP_LINES;
 use crate::clock::Clock;
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::mm::Mode;
 use crate::platform::{MachineEnd, Platform};
+use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
@@ -28,6 +32,10 @@ pub struct System<P: Platform> {
     pub identity: Identity,
     /// The time.
     pub clock: Clock,
+    /// The firmware's memory map.
+    pub memory_map: heapless::Vec<E820Entry, MAP_LINES>,
+    /// Ports that the kernel keeps.
+    pub ports: Ports,
 }
 
 /// What guests are told about the hypervisor itself.

@@ -1,7 +1,5 @@
 //! Exceptions a guest raises.
 
-use hypercall_abi::layout::FORCED_EMULATION_PREFIX;
-
 use crate::emulate::code::CodeSize;
 use crate::emulate::soft_interrupt;
 use crate::guest_memory::GuestRange;
@@ -35,20 +33,18 @@ const FAULT_USER: u32 = 1 << 2;
 /// Bit of a general-protection error code: it names a gate of the interrupt table.
 const CODE_GATE: u32 = 1 << 1;
 
-/// The only instruction that may follow the forced-emulation prefix.
-const CPUID: [u8; 2] = [0x0f, 0xa2];
-
 impl<P: Platform> Context<'_, P> {
     /// Handles an exception of the guest: emulates what is ours to emulate, and gives the guest's
     /// kernel the rest.
     pub(crate) fn exception(&mut self, exception: Exception) {
         match exception.vector {
             DEBUG => self.debug_exception(exception.debug_status),
-            INVALID_OPCODE if self.forced_cpuid() => {}
+            INVALID_OPCODE if self.forced_instruction() => {}
             DEVICE_NOT_AVAILABLE => self.device_not_available(),
             GENERAL_PROTECTION if exception.error_code & CODE_GATE != 0 => {
                 self.refused_gate(exception.error_code);
             }
+            GENERAL_PROTECTION if exception.error_code == 0 && self.privileged_instruction() => {}
             PAGE_FAULT => self.page_fault(exception),
             vector => self.inject(vector, has_error_code(vector).then_some(exception.error_code)),
         }
@@ -167,28 +163,6 @@ impl<P: Platform> Context<'_, P> {
             let [byte] = byte;
             byte
         })
-    }
-
-    /// Emulates CPUID behind the forced-emulation prefix. False if that is not what is at RIP.
-    fn forced_cpuid(&mut self) -> bool {
-        let mut prefix = [0; FORCED_EMULATION_PREFIX.len()];
-        let mut instruction = [0; CPUID.len()];
-        let at = self.regs.rip;
-        let behind = at.wrapping_add(FORCED_EMULATION_PREFIX.len() as u64);
-        if !self.fetch(at, &mut prefix)
-            || prefix != FORCED_EMULATION_PREFIX
-            || !self.fetch(behind, &mut instruction)
-            || instruction != CPUID
-        {
-            return false;
-        }
-        let [eax, ebx, ecx, edx] = self.guest_cpuid();
-        self.regs.rax = u64::from(eax);
-        self.regs.rbx = u64::from(ebx);
-        self.regs.rcx = u64::from(ecx);
-        self.regs.rdx = u64::from(edx);
-        self.regs.rip = behind.wrapping_add(CPUID.len() as u64);
-        true
     }
 
     /// Reads instruction bytes of the guest; false if they can't be read.

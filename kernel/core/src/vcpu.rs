@@ -8,6 +8,7 @@ use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 
 use crate::debug::DebugRegisters;
 use crate::descriptors::Tables;
+use crate::emulate::msr::MachineCheck;
 use crate::lock::Lock;
 use crate::mm::VcpuRoots;
 use crate::platform::Platform;
@@ -109,6 +110,12 @@ pub struct State {
     /// Ports that user mode may use: guest address of a map with a clear bit for each, and how many
     /// ports it is about.
     pub port_map: (u64, u32),
+    /// The guest's own bits of CR4.
+    pub cr4: u64,
+    /// What `rdtscp` shows.
+    pub tsc_aux: u32,
+    /// Its machine-check registers.
+    pub machine_check: MachineCheck,
     /// Whether the guest set the virtual CR0.TS.
     pub task_switched: bool,
     /// Its debug registers.
@@ -156,6 +163,9 @@ impl Vcpu {
                 kernel_sp: 0,
                 iopl: 0,
                 port_map: (0, 0),
+                cr4: 0,
+                tsc_aux: 0,
+                machine_check: MachineCheck::default(),
                 task_switched: false,
                 debug: DebugRegisters::default(),
                 tables: Tables::default(),

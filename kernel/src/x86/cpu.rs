@@ -103,6 +103,32 @@ pub(crate) fn init() {
     unsafe { Star::write_raw(gdt::STAR_SYSRET, gdt::KERNEL_CS) };
 }
 
+/// Sets the running guest's own bits of CR4: TSD and DE.
+pub(crate) fn set_guest_cr4(bits: u64) {
+    let owned = Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::DEBUGGING_EXTENSIONS;
+    let wanted = Cr4Flags::from_bits_truncate(bits) & owned;
+    // SAFETY: neither bit matters to ring 0.
+    unsafe { Cr4::write((Cr4::read() - owned) | wanted) };
+}
+
+/// Sets what `rdtscp` shows; the CPU has the instruction.
+pub(crate) fn set_tsc_aux(value: u32) {
+    // SAFETY: ring 0 does not use it.
+    unsafe { Msr::new(0xc000_0103).write(u64::from(value)) };
+}
+
+/// The microcode's revision, with the signature in its lower half where the CPU gives one.
+pub(crate) fn microcode() -> u64 {
+    // SAFETY: every CPU with 64-bit mode has the register.
+    unsafe { Msr::new(0x8b).read() }
+}
+
+/// Writes back and empties the caches.
+pub(crate) fn write_back_caches() {
+    // SAFETY: slow, and nothing else.
+    unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
+}
+
 /// Sets EFER.NXE alone, for page tables with the bit to be loaded before [`init`].
 pub(crate) fn enable_no_execute() {
     // SAFETY: the CPU has the feature (`missing_feature` was asked).

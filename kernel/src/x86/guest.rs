@@ -1,9 +1,11 @@
 //! Running guests: from the machine's description to the initial domain's first instruction, and
 //! every entry from then on.
 
+use hypercall_abi::memory::E820Entry;
 use hypercall_abi::types::Mfn;
 use kernel_core::clock::Clock;
 use kernel_core::initial::Ingredients;
+use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
 use kernel_core::system::{Identity, Running, System};
 use kernel_core::trap::Exception;
@@ -11,6 +13,7 @@ use spin::Once;
 
 use super::entry;
 use super::machine::Machine;
+use super::multiboot::MapEntry;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
 use super::{clock, debug, exit, fault, frames, interrupt, phys, rtc, video, window};
@@ -39,8 +42,10 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         ));
     }
     let platform = X86::new(frames::take_over(machine));
+    let memory_map = machine.map.iter().map(line).collect();
+    let ports = Ports { console: machine.options.serial().map(|serial| serial.port) };
     let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());
-    let system = SYSTEM.call_once(|| System { platform, identity, clock });
+    let system = SYSTEM.call_once(|| System { platform, identity, clock, memory_map, ports });
     let (running, regs) = match system.build_initial(&ingredients) {
         Ok(built) => built,
         Err(error) => exit::refuse(format_args!("{error}")),
@@ -58,6 +63,11 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
     unsafe { top.write(regs) };
     // SAFETY: `top` is the top of this CPU's stack and holds the registers of a guest.
     unsafe { entry::resume_guest(top) }
+}
+
+/// A line of the memory map, as guests read it.
+fn line(entry: &MapEntry) -> E820Entry {
+    E820Entry { addr: entry.base.into(), size: entry.length.into(), kind: entry.kind.into() }
 }
 
 /// The contents of a boot module; nothing if there is none with that number.

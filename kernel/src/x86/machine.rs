@@ -17,10 +17,6 @@ pub(crate) struct Machine {
     /// Files the boot loader put into memory; their memory is not free.
     pub modules: Vec<Module, MODULES>,
     /// The firmware's memory map, unchanged.
-    #[expect(
-        dead_code,
-        reason = "for the memory calls of a privileged domain, which are still to come"
-    )]
     pub map: Vec<MapEntry, MAP_ENTRIES>,
     /// Usable memory in whole pages, sorted, whether in use or not.
     pub ram: Ranges,

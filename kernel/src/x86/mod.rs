@@ -33,6 +33,7 @@ pub(crate) mod percpu;
 pub(crate) mod phys;
 pub(crate) mod pic;
 mod platform;
+mod port;
 pub(crate) mod rtc;
 mod segment;
 pub(crate) mod smap;

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hypercall_abi::layout::INVALID_M2P_ENTRY;
 use hypercall_abi::types::{Mfn, Pfn};
 use kernel_core::cpu::{CpuId, CpuSet};
+use kernel_core::emulate::width::Width;
 use kernel_core::frames::FrameTable;
 use kernel_core::guest_memory::{GuestFault, GuestRange};
 use kernel_core::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
@@ -17,7 +18,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
-use super::{clock, copy, debug, fpu, frame, paging, percpu, phys, window};
+use super::{clock, copy, cpu, debug, fpu, frame, paging, percpu, phys, port, window};
 
 const PAGE: u64 = 4096;
 
@@ -189,6 +190,30 @@ impl Platform for X86 {
 
     fn load_ldt(&self, window: u32, entries: u32) {
         window::load_ldt(window, entries);
+    }
+
+    fn microcode(&self) -> u64 {
+        cpu::microcode()
+    }
+
+    fn set_guest_cr4(&self, bits: u64) {
+        cpu::set_guest_cr4(bits);
+    }
+
+    fn set_tsc_aux(&self, value: u32) {
+        cpu::set_tsc_aux(value);
+    }
+
+    fn write_back_caches(&self) {
+        cpu::write_back_caches();
+    }
+
+    fn port_in(&self, port: u16, width: Width) -> u32 {
+        port::read(port, width)
+    }
+
+    fn port_out(&self, port: u16, width: Width, value: u32) {
+        port::write(port, width, value);
     }
 
     fn tsc(&self) -> u64 {

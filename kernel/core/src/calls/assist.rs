@@ -6,7 +6,6 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::physdev::{self, SetIobitmap, SetIopl};
 use hypercall_abi::{ops, vm_assist};
 
-use crate::debug::Written;
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::guest_memory;
 use crate::platform::Platform;
@@ -112,11 +111,7 @@ pub fn set_debugreg<P: Platform>(
     let platform = &cx.system.platform;
     let register = u64::from(low_u32(register));
     let written = cx.vcpu.state.lock(platform).debug.set(register, value)?;
-    match written {
-        Written::Address { number, address } => platform.set_breakpoint(number, address),
-        Written::Control(control) => platform.set_debug_control(control),
-        Written::Status => {}
-    }
+    written.apply(platform);
     DONE
 }
 

@@ -4,6 +4,7 @@
 use core::fmt;
 
 use hypercall_abi::errno::Errno;
+use hypercall_abi::memory;
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::types::DomId;
 
@@ -117,6 +118,9 @@ pub fn update_descriptor<P: Platform>(
 /// extents are done.
 pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
     let cmd = low_u32(cmd);
+    if cmd == memory::MACHINE_MEMORY_MAP {
+        return super::memory_map::machine_memory_map(cx, argument);
+    }
     let named = named_domain(&cx.system.platform, cmd, argument);
     let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
     let target = own.then_some(&cx.domain.memory);

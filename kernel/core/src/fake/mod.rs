@@ -258,6 +258,22 @@ impl Platform for Machine {
         None
     }
 
+    fn microcode(&self) -> u64 {
+        0
+    }
+
+    fn set_guest_cr4(&self, _bits: u64) {}
+
+    fn set_tsc_aux(&self, _value: u32) {}
+
+    fn write_back_caches(&self) {}
+
+    fn port_in(&self, _port: u16, _width: crate::emulate::width::Width) -> u32 {
+        u32::MAX
+    }
+
+    fn port_out(&self, _port: u16, _width: crate::emulate::width::Width, _value: u32) {}
+
     fn tsc(&self) -> u64 {
         0
     }

@@ -125,7 +125,12 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// The root of the guest's kernel, from now on. Everything that was cached goes.
-    pub(crate) fn new_root(&self, roots: &VcpuRoots, mfn: Mfn, budget: &mut Budget) -> Result<(), Stop> {
+    pub(crate) fn new_root(
+        &self,
+        roots: &VcpuRoots,
+        mfn: Mfn,
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
         let held = self.take_table(mfn, Level::L4, budget)?;
         let old = roots.replace_kernel(Some(held.into_entry()));
         load_afresh(self.platform, mfn);
