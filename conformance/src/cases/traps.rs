@@ -3,7 +3,7 @@
 use pv_guest_sdk::Machine;
 use pv_guest_sdk::raw::shared::shared_info;
 
-use crate::call::{EFAULT, SET_TRAP_TABLE, hypercall};
+use crate::call::{EFAULT, GET_DEBUGREG, SET_DEBUGREG, SET_TRAP_TABLE, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
 use crate::raw::memory::{arena_address, peek, poke_byte, put};
 use crate::raw::{Code, Registers, snippets, trap};
@@ -224,18 +224,17 @@ pub(crate) const CASES: &[Case] = &[
         let frame = trapped(3, snippets::INT3, &mut Registers::new())?;
         equal("rip", frame.rip, snippets::INT3.address() + 1)
     }),
-    case(
-        "traps/single_step",
-        "A single step is vector 1, and its frame has the trap flag.",
-        |_| {
-            let mut registers = Registers::new();
-            registers.rsi = snippets::NOTHING.address();
-            let frame = trapped(1, snippets::SINGLE_STEP, &mut registers)?;
-            equal("rip", frame.rip, snippets::NOTHING.address())?;
-            equal("TF of the frame", frame.rflags & 0x100, 0x100)?;
-            equal("TF of the handler", registers.rflags & 0x100, 0)
-        },
-    ),
+    case("traps/single_step", "A single step is vector 1; frame and dr6 tell of it.", |_| {
+        let mut registers = Registers::new();
+        registers.rsi = snippets::NOTHING.address();
+        let frame = trapped(1, snippets::SINGLE_STEP, &mut registers)?;
+        let status = hypercall(GET_DEBUGREG, &[6]) & 0x4000;
+        equal("clearing dr6", hypercall(SET_DEBUGREG, &[6, 0xffff_0ff0]), 0)?;
+        equal("BS in dr6", status, 0x4000)?;
+        equal("rip", frame.rip, snippets::NOTHING.address())?;
+        equal("TF of the frame", frame.rflags & 0x100, 0x100)?;
+        equal("TF of the handler", registers.rflags & 0x100, 0)
+    }),
     case("traps/x87", "An x87 exception is vector 16.", |_| {
         let mut registers = Registers::new();
         registers.fx.0[0] = 0x40;

@@ -1,6 +1,9 @@
 //! Arguments arrive in 64-bit registers and are cut to their C types; call numbers are not.
 
-use crate::call::{CONSOLE_IO, EFAULT, ENOSYS, SCHED_OP, XEN_VERSION, hypercall, registers};
+use crate::call::{
+    CALLBACK_OP, CONSOLE_IO, EFAULT, ENOSYS, GET_DEBUGREG, MMU_UPDATE, MMUEXT_OP, MULTICALL,
+    SCHED_OP, SET_DEBUGREG, SET_SEGMENT_BASE, VM_ASSIST, XEN_VERSION, hypercall, registers,
+};
 use crate::case::{Case, Outcome, Test, case, ends_guest, equal, equal_at};
 use crate::raw::memory::{arena_address, fill_arena, get, put};
 use crate::raw::snippets;
@@ -53,6 +56,39 @@ pub(crate) const CASES: &[Case] = &[
         put(0, &[0; 4]);
         let answer = hypercall(SCHED_OP, &[2, arena_address() & 0xffff_ffff]);
         equal("answer", answer, EFAULT)
+    }),
+    case("truncation/set_debugreg", "The register of set_debugreg has 32 bits.", |_| {
+        each(|upper| hypercall(SET_DEBUGREG, &[upper, 0]), 0)
+    }),
+    case("truncation/get_debugreg", "The register of get_debugreg has 32 bits.", |_| {
+        each(|upper| hypercall(GET_DEBUGREG, &[upper | 7]), 0x400)
+    }),
+    case("truncation/fpu_taskswitch", "The argument of fpu_taskswitch has 32 bits.", |_| {
+        each(|upper| hypercall(5, &[upper]), 0)
+    }),
+    case("truncation/vm_assist", "Both arguments of vm_assist have 32 bits.", |_| {
+        each(|upper| hypercall(VM_ASSIST, &[upper, upper]), 0)
+    }),
+    case("truncation/segment_base", "Which base set_segment_base sets has 32 bits.", |_| {
+        each(|upper| hypercall(SET_SEGMENT_BASE, &[upper, 0]), 0)
+    }),
+    case("truncation/callback", "The command of callback_op has 32 bits.", |_| {
+        each(|upper| hypercall(CALLBACK_OP, &[upper, 0x1000]), EFAULT)
+    }),
+    case("truncation/multicall", "The count of multicall has 32 bits.", |_| {
+        each(|upper| hypercall(MULTICALL, &[0x1000, upper]), 0)
+    }),
+    case("truncation/mmu_update", "The count of mmu_update has 32 bits.", |_| {
+        each(|upper| hypercall(MMU_UPDATE, &[0x1000, upper, 0, 0x7ff0]), 0)
+    }),
+    case("truncation/mmuext", "The count of mmuext_op has 32 bits.", |_| {
+        each(|upper| hypercall(MMUEXT_OP, &[0x1000, upper, 0, 0x7ff0]), 0)
+    }),
+    case("truncation/mmuext_domain", "The domain of mmuext_op has 32 bits.", |_| {
+        each(|upper| hypercall(MMUEXT_OP, &[0x1000, 0, 0, upper | 0x7ff0]), 0)
+    }),
+    case("truncation/mmu_update_domain", "The domain of mmu_update has 32 bits.", |_| {
+        each(|upper| hypercall(MMU_UPDATE, &[0x1000, 0, 0, upper | 0x7ff0]), 0)
     }),
     ends_guest("truncation/sched_shutdown", "Shutdown is found under its lower 32 bits.", end),
 ];
