@@ -26,10 +26,11 @@
 //! | c001001f | `NB_CFG`, on Intel too | 0 | ignored |
 //! | c0010015, c0011029 | `HWCR`, `DE_CFG` (AMD) | 0, 2 | ignored |
 //!
-//! Left out on purpose, so `#GP` here: performance counters (c1-c8, 186-189, 309-30b, 345, 38d-390,
-//! c0010000-7, c0010200-b), frequency and thermal registers (198, 199, 19a, 19c, 1b0, e7, e8,
-//! c0010061-6b), `ARCH_CAPABILITIES` (10a), AMD's memory map (c0010010, c0010016-1d, c0010112-113),
-//! the hypercall page by its MSR (40000000).
+//! Left out on purpose, so `#GP` here: performance counters and instruction sampling (c1-c8,
+//! 186-189, 309-30b, 345, 38d-390, c0010000-7, c0010200-b), frequency and thermal registers (198,
+//! 199, 19a, 19c, 1b0, e7, e8, c0010061-6b), `ARCH_CAPABILITIES` (10a), AMD's memory map and secure
+//! loader (c0010010, c0010016-1d, c0010041-42, c0010112-113), the hypercall page by its MSR
+//! (40000000).
 
 use crate::guest_memory::is_canonical;
 

@@ -4,7 +4,7 @@
 use kernel_core::emulate::code::CodeSize;
 use kernel_core::emulate::execute::{After, Fault, Outcome, execute};
 use kernel_core::emulate::port::KernelRing;
-use kernel_core::emulate::state::{Mode, Vendor};
+use kernel_core::emulate::state::Mode;
 use kernel_core::emulate::width::Width;
 use kernel_core::emulate::{forced, privileged};
 use kernel_core::regs::GuestRegs;
@@ -13,8 +13,8 @@ use crate::random::Random;
 use crate::vcpu::{PAGE, Vcpu};
 
 const RIP: u64 = 0x10_0000;
-const DONE: Outcome = Outcome::Emulated(After::Continue);
-const GP: Outcome = Outcome::Inject(Fault::GeneralProtection);
+pub(crate) const DONE: Outcome = Outcome::Emulated(After::Continue);
+pub(crate) const GP: Outcome = Outcome::Inject(Fault::GeneralProtection);
 const UD: Outcome = Outcome::Inject(Fault::InvalidOpcode);
 
 fn in_mode(vcpu: &mut Vcpu, regs: &mut GuestRegs, size: CodeSize, bytes: &[u8]) -> Outcome {
@@ -36,7 +36,7 @@ fn in_mode(vcpu: &mut Vcpu, regs: &mut GuestRegs, size: CodeSize, bytes: &[u8]) 
     outcome
 }
 
-fn run(vcpu: &mut Vcpu, regs: &mut GuestRegs, bytes: &[u8]) -> Outcome {
+pub(crate) fn run(vcpu: &mut Vcpu, regs: &mut GuestRegs, bytes: &[u8]) -> Outcome {
     in_mode(vcpu, regs, CodeSize::Bits64, bytes)
 }
 
@@ -168,58 +168,6 @@ fn debug_registers() {
     vcpu.cr4 = 8;
     assert_eq!(run(&mut vcpu, &mut regs, &[0x0f, 0x21, 0xe3]), UD);
     assert_eq!(run(&mut vcpu, &mut regs, &[0x0f, 0x21, 0xf3]), DONE);
-}
-
-/// The vCPU that was measured on.
-fn processor_of(maker: &str) -> Vcpu {
-    let mut vcpu = Vcpu::default();
-    match maker {
-        "intel" => vcpu.tsc_aux = None,
-        "amd" => {
-            vcpu.facts.vendor = Vendor::Amd;
-            vcpu.facts.microcode = 0x100_0065;
-        }
-        _ => panic!("{maker}"),
-    }
-    vcpu
-}
-
-/// What reading a register gives, what becomes of writes: as on Xen, on both makers' processors.
-#[test]
-fn model_specific_registers() {
-    let read = |vcpu: &mut Vcpu, number| {
-        let ones = u64::MAX;
-        let rcx = number | 0xabcd << 32;
-        let mut regs = GuestRegs { rcx, rax: ones, rdx: ones, ..GuestRegs::default() };
-        match run(vcpu, &mut regs, &[0x0f, 0x32]) {
-            DONE => Some(regs.rdx << 32 | regs.rax),
-            outcome => {
-                assert_eq!(outcome, GP);
-                None
-            }
-        }
-    };
-    let write = |vcpu: &mut Vcpu, number, value: u64| {
-        let rax = value & 0xffff_ffff | 0x1234 << 32;
-        let mut regs = GuestRegs { rcx: number, rax, rdx: value >> 32, ..GuestRegs::default() };
-        run(vcpu, &mut regs, &[0x0f, 0x30]) == DONE
-    };
-    let mut vcpu = Vcpu::default();
-    for row in include_str!("msr.txt").lines().filter(|line| !line.starts_with('#')) {
-        let words: Vec<&str> = row.split_whitespace().collect();
-        let [number, value, before, verdict, after] = words[..] else {
-            vcpu = processor_of(row);
-            continue;
-        };
-        let hex = |word| u64::from_str_radix(word, 16).unwrap();
-        let read_as = |word| if word == "gp" { None } else { Some(hex(word)) };
-        assert_eq!(read(&mut vcpu, hex(number)), read_as(before), "{row}");
-        assert_eq!(write(&mut vcpu, hex(number), hex(value)), verdict == "ok", "{row}");
-        assert_eq!(read(&mut vcpu, hex(number)), read_as(after), "{row}");
-    }
-    let mut vcpu = Vcpu::default();
-    vcpu.facts.is_boot_vcpu = false;
-    assert_eq!(read(&mut vcpu, 0x1b), Some(0xfee0_0800));
 }
 
 #[test]

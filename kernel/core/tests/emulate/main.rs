@@ -4,7 +4,9 @@
 
 mod decode;
 mod execute;
+mod msr;
 mod processor;
 mod random;
 mod reference;
+mod table_write;
 mod vcpu;
