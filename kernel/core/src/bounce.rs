@@ -86,8 +86,7 @@ impl<P: Platform> Context<'_, P> {
             self.vcpu.state.lock(&self.system.platform).kernel_sp
         };
         let info = self.vcpu.info(&self.system.platform);
-        let masked = info.is_masked();
-        let frame = self.frame(from_kernel, masked, error_code);
+        let frame = self.frame(from_kernel, info.mask(), error_code);
         let words = frame.get(usize::from(error_code.is_none())..).unwrap_or(&[]);
         let stack = (stack & !15).wrapping_sub(size_of_val(words) as u64);
         guest_memory::write(&self.system.platform, stack, words)
@@ -106,12 +105,12 @@ impl<P: Platform> Context<'_, P> {
 
     /// The frame, lowest address first. Without an error code the first word is not used, and RCX
     /// and R11 move up by one.
-    fn frame(&self, from_kernel: bool, masked: bool, error_code: Option<u32>) -> [u64; MOST_WORDS] {
+    fn frame(&self, from_kernel: bool, mask: u8, error_code: Option<u32>) -> [u64; MOST_WORDS] {
         let regs = &*self.regs;
         // Guest kernels run in ring 3; their handlers shall see that they came from the kernel.
         let cs = if from_kernel { regs.cs & 0xfffc } else { regs.cs & 0xffff };
-        let cs = cs | u64::from(masked).wrapping_shl(32);
-        let interrupts = if masked { 0 } else { rflags::IF };
+        let cs = cs | u64::from(mask).wrapping_shl(32);
+        let interrupts = if mask == 0 { rflags::IF } else { 0 };
         let flags = regs.rflags & !(rflags::IF | rflags::IOPL) | interrupts | self.visible_iopl();
         let [rcx, r11, code] = match error_code {
             Some(code) => [regs.rcx, regs.r11, u64::from(code)],

@@ -1,5 +1,7 @@
 //! Exceptions a guest raises.
 
+use hypercall_abi::layout::{MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
+
 use crate::emulate::code::CodeSize;
 use crate::emulate::soft_interrupt;
 use crate::guest_memory::GuestRange;
@@ -126,7 +128,8 @@ impl<P: Platform> Context<'_, P> {
     pub(crate) fn guest_page_fault(&mut self, address: u64, error_code: u32) {
         let user = if self.vcpu.in_kernel_mode() { 0 } else { FAULT_USER };
         let mut code = error_code & !FAULT_USER | user;
-        if GuestRange::new(address, 1).is_err() {
+        let readable = MACH2PHYS_VIRT_START..MACH2PHYS_VIRT_END;
+        if GuestRange::new(address, 1).is_err() && !readable.contains(&address) {
             // What the hypervisor has mapped where is not for guests to find out.
             code &= !FAULT_PRESENT;
         }

@@ -216,11 +216,11 @@ const UPCALL_MASK: usize = 1;
 const CR2: usize = 16;
 
 impl<P: Platform> VcpuInfoPage<'_, P> {
-    /// Whether the guest has masked upcalls: its interrupt flag, inverted.
+    /// The guest's mask of upcalls, its interrupt flag inverted: 0 if they are let through.
     #[inline]
     #[must_use]
-    pub fn is_masked(&self) -> bool {
-        self.byte(UPCALL_MASK) != 0
+    pub fn mask(&self) -> u8 {
+        self.byte(UPCALL_MASK)
     }
 
     /// Masks or unmasks upcalls.
@@ -235,7 +235,7 @@ impl<P: Platform> VcpuInfoPage<'_, P> {
     #[inline]
     #[must_use]
     pub fn wants_upcall(&self) -> bool {
-        self.byte(UPCALL_PENDING) != 0 && !self.is_masked()
+        self.byte(UPCALL_PENDING) != 0 && self.mask() == 0
     }
 
     /// Tells the guest the address of a page fault.

@@ -70,11 +70,20 @@ pub(crate) fn reset() -> ! {
         }
         _ => {}
     }
+    await_reset();
     out8(RESET_CONTROL_PORT, 0x02);
     out8(RESET_CONTROL_PORT, 0x06);
+    await_reset();
     out8(KEYBOARD_PORT, 0xfe);
+    await_reset();
     // An interrupt without a table is a triple fault, which resets the CPU.
     super::stop::triple_fault()
+}
+
+/// A reset is asynchronous: gives it the time to happen before the next way is tried.
+fn await_reset() {
+    const PATIENCE_MICROSECONDS: u64 = 100_000;
+    super::clock::wait_microseconds(PATIENCE_MICROSECONDS);
 }
 
 fn out8(port: u16, value: u8) {

@@ -5,6 +5,7 @@
 //! page that the selectors are right; the memory there is the CPU's own stacks and data or nothing,
 //! and no selector below e000 is ever loaded meanwhile.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
@@ -82,4 +83,7 @@ pub(crate) fn load(cpu: &'static Cpu) {
     unsafe { GS::set_reg(none) };
     // SAFETY: e040 describes this CPU's own task state segment, and is loaded once.
     unsafe { load_tss(selector(TSS)) };
+    // At reset the LDT is all of low memory: whatever a guest has there would be descriptors.
+    // SAFETY: null; ring 0 uses no segment of an LDT.
+    unsafe { asm!("lldt {:x}", in(reg) 0_u16, options(nostack, preserves_flags)) };
 }
