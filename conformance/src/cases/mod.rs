@@ -8,6 +8,11 @@ mod info;
 mod layout;
 mod mapping;
 mod memory;
+mod mmu_batch;
+mod mmu_bits;
+mod mmu_upper;
+mod pin_levels;
+mod pin_types;
 mod preserve;
 mod registers;
 mod sched;
@@ -36,6 +41,12 @@ const AREAS: &[&[Case]] = &[
     mapping::CASES,
     memory::CASES,
     crash::CASES,
+    mmu_batch::CASES,
+    mmu_bits::CASES,
+    mmu_upper::BITS,
+    mmu_upper::CASES,
+    pin_types::CASES,
+    pin_levels::CASES,
 ];
 
 /// All cases, in the order of their numbers.

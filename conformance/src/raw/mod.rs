@@ -9,6 +9,8 @@
 
 mod entry;
 pub(crate) mod memory;
+pub(crate) mod pages_calls;
+pub(crate) mod pages_scratch;
 mod probe;
 pub(crate) mod snippets;
 pub(crate) mod trap;
