@@ -76,6 +76,20 @@ pub struct Applied {
 /// [`NoDecode`] if it is not of the list, its operand is elsewhere or not aligned to its size, or
 /// its bytes can't be read.
 pub fn decode<F: Fetch + ?Sized>(at: &Faulting<'_>, source: &F) -> Result<TableWrite, NoDecode> {
+    let write = recognise(at, source)?;
+    if write.address == at.address && write.width.is_aligned(write.address) {
+        Ok(write)
+    } else {
+        Err(NoDecode::NotOurs)
+    }
+}
+
+/// Recognises an instruction of the list, wherever it writes to.
+///
+/// # Errors
+///
+/// [`NoDecode`] if it is not of the list, or its bytes can't be read.
+pub fn recognise<F: Fetch + ?Sized>(at: &Faulting<'_>, source: &F) -> Result<TableWrite, NoDecode> {
     let mut cursor = Cursor::new(source);
     let (prefixes, opcode) = Prefixes::take(&mut cursor, at.size)?;
     let mut decoder = Decoder { cursor, prefixes, regs: at.regs, size: at.size };
@@ -86,9 +100,6 @@ pub fn decode<F: Fetch + ?Sized>(at: &Faulting<'_>, source: &F) -> Result<TableW
     let Found { operation, memory, adjustment, width } = found;
     let next_rip = at.size.next(at.regs.rip, decoder.cursor.taken());
     let address = memory.linear(at.regs, at.bases, at.size, next_rip, adjustment);
-    if address != at.address || !width.is_aligned(address) {
-        return Err(NoDecode::NotOurs);
-    }
     Ok(TableWrite { operation, address, width, next_rip, rflags: at.regs.rflags })
 }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use crate::random::Random;
-use crate::reference::{self, Write};
+use crate::reference;
 use iced_x86::Instruction as Iced;
 use kernel_core::emulate::code::{CodeSize, Fetch, MAX_LENGTH, NoDecode};
 use kernel_core::emulate::memory_operand::SegmentBases;
@@ -74,6 +74,7 @@ fn compare(size: CodeSize, bytes: &[u8], regs: &GuestRegs, seen: &mut Seen) {
     assert_eq!(ours.map(|int| int.vector), expected, "{}", context());
     if let Some(int) = ours {
         assert_eq!(Some(usize::from(int.length)), iced.map(|iced| iced.len()), "{}", context());
+        assert_eq!(int.error_code(), u32::from(int.vector) << 3 | 2);
         seen.interrupts += 1;
     }
     seen.writes += compare_write(size, bytes, regs, iced.as_ref());
@@ -83,16 +84,21 @@ fn compare(size: CodeSize, bytes: &[u8], regs: &GuestRegs, seen: &mut Seen) {
 fn compare_write(size: CodeSize, bytes: &[u8], regs: &GuestRegs, iced: Option<&Iced>) -> u64 {
     let context = || format!("{size:?} {bytes:02x?}: {iced:?}");
     let bases = SegmentBases { fs: FS, gs: GS };
-    let theirs = iced.and_then(|iced| reference::table_write(size, iced, regs, FS, GS));
-    let address = theirs.as_ref().map_or(0x5000, |write| write.address);
-    let decode = |address| {
-        table_write::decode(&Faulting { size, regs, bases, address }, &Bytes::new(bytes)).ok()
-    };
-    let ours = decode(address);
-    let Some(theirs) = theirs.filter(|write| may_fault_and_be_emulated(write, regs)) else {
+    let Some(theirs) = iced.and_then(|iced| reference::table_write(size, iced, regs, FS, GS))
+    else {
+        let at = Faulting { size, regs, bases, address: 0 };
+        let ours = table_write::recognise(&at, &Bytes::new(bytes)).ok();
         assert_eq!(ours, None, "{}", context());
         return 0;
     };
+    let decode = |address| {
+        table_write::decode(&Faulting { size, regs, bases, address }, &Bytes::new(bytes)).ok()
+    };
+    let ours = decode(theirs.address);
+    if !writes(theirs.operation, regs) || !theirs.width.is_aligned(theirs.address) {
+        assert_eq!(ours, None, "{}", context());
+        return 0;
+    }
     let ours = ours.unwrap_or_else(|| panic!("missed {theirs:?}: {}", context()));
     assert_eq!((ours.address, ours.width), (theirs.address, theirs.width), "{}", context());
     let old = 0x8123_4567_89ab_cdef;
@@ -106,17 +112,16 @@ fn compare_write(size: CodeSize, bytes: &[u8], regs: &GuestRegs, iced: Option<&I
     let _ = ours.retire(&mut after, &ours.apply(old));
     let repeats = matches!(theirs.operation, Operation::StoreString(_, _, Repeated::Yes));
     assert!(after.rip == RIP + theirs.length || repeats && after.rip == RIP, "{}", context());
-    assert_eq!(decode(address ^ 8), None, "another address: {}", context());
+    assert_eq!(decode(theirs.address ^ 8), None, "another address: {}", context());
     1
 }
 
-/// Only aligned writes are emulated, and a string instruction without elements does not fault.
-fn may_fault_and_be_emulated(write: &Write, regs: &GuestRegs) -> bool {
-    let elements = match write.operation {
-        Operation::StoreString(_, address, Repeated::Yes) => regs.rcx & address.mask(),
-        _ => 1,
-    };
-    elements != 0 && write.width.is_aligned(write.address)
+/// Whether the instruction writes at all: a string instruction may have no elements left.
+fn writes(operation: Operation, regs: &GuestRegs) -> bool {
+    match operation {
+        Operation::StoreString(_, address, Repeated::Yes) => regs.rcx & address.mask() != 0,
+        _ => true,
+    }
 }
 
 /// Registers that are likely to give aligned addresses.

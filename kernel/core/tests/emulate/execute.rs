@@ -129,6 +129,9 @@ fn control_registers() {
     assert_eq!(read(vcpu, 0xe3), 0x660);
     assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
     assert_eq!(read(vcpu, 0xe3), 0x5_066c);
+    vcpu.facts.cr4_features = u64::MAX;
+    assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
+    assert_eq!(read(vcpu, 0xe3), 0x5_066c);
     vcpu.facts.cr4_features = 0xc;
     assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
     assert_eq!(read(vcpu, 0xe3), 0x66c);
