@@ -89,7 +89,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             self.take_page(new, source)?;
         }
-        let old = exchange(slot, new.adjusted(Level::L1), keep);
+        let old = exchange(slot, self.settled(new, Level::L1), keep);
         if old.is_present() {
             self.release_page(old);
         }
@@ -103,6 +103,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             self.flush_for_foreign();
         }
         self.put_page(old);
+    }
+
+    /// The entry with the bits that the kernel sets.
+    #[inline]
+    pub(super) fn settled(&self, new: Entry, level: Level) -> Entry {
+        if level == Level::L1 && self.platform.frames().is_device(new.mfn()) {
+            return new.adjusted(level).uncached();
+        }
+        new.adjusted(level)
     }
 
     /// Checks an entry's bits alone.
@@ -152,7 +161,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let mut old = Entry(slot.load(Ordering::Acquire));
         while new.holds_the_same(old) || level != Level::L1 && same_child(new, old) {
             self.check_bits(new, level)?;
-            let next = kept(new.adjusted(level), old, keep);
+            let next = kept(self.settled(new, level), old, keep);
             match slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(true),
                 Err(now) => old = Entry(now),

@@ -30,22 +30,24 @@ const GATE_RESERVED: u64 = 0xff << 32;
 ///
 /// - One that is not present faults when used: any is good.
 /// - Code and data get ring 3; base and limit are the guest's business.
-/// - Of system descriptors only call gates to the guest's own code remain, but in ring 0, so that
-///   calling them faults; and type 0, the second half of one.
+/// - Of system descriptors only call gates to the guest's own code remain, whose selector gets ring
+///   3, but the gate itself ring 0, so that calling it faults; and type 0, the second half of one.
+///
+/// Measured on Xen 4.17.
 #[must_use]
 pub fn checked(descriptor: u64) -> Option<u64> {
-    if descriptor & PRESENT == 0 {
-        return Some(descriptor);
-    }
-    if descriptor & ORDINARY != 0 || descriptor & KIND == 0 {
+    if descriptor & ORDINARY != 0 && descriptor & PRESENT != 0 {
         return Some(descriptor | RING);
+    }
+    if descriptor & PRESENT == 0 || descriptor & KIND == 0 {
+        return Some(descriptor);
     }
     let selector = (descriptor >> 16) & 0xffff;
     let own = (selector >> 3) < u64::from(FIRST_RESERVED_GDT_ENTRY)
         || selector & 4 != 0
         || selector == u64::from(FLAT_KERNEL_CS);
     let gate = descriptor & KIND == CALL_GATE && own && descriptor & GATE_RESERVED == 0;
-    gate.then_some(descriptor & !RING)
+    gate.then_some(descriptor & !RING | 3 << 16)
 }
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {

@@ -83,7 +83,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         } else if new.is_present() {
             self.check_bits(new, Level::L1)?;
         }
-        let next = new.adjusted(Level::L1);
+        let next = self.settled(new, Level::L1);
         let replaced = slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire);
         if replaced.is_err() && counted {
             self.put_page(new);

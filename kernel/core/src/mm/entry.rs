@@ -146,7 +146,17 @@ impl Entry {
         self.0 & never.bits()
     }
 
-    /// This entry with the bits that the kernel sets itself.
+    /// This entry, of level 1, for a device: not cached, unless the guest has chosen how it is.
+    #[must_use]
+    pub const fn uncached(self) -> Self {
+        if !self.is_present() || self.0 & CACHE.bits() != 0 {
+            return self;
+        }
+        Self(self.0 | EntryFlags::PWT.bits() | EntryFlags::PCD.bits())
+    }
+
+    /// This entry with the bits that the kernel sets itself. A guest that asks for a global page of
+    /// its kernel gets one: it fools only itself.
     #[must_use]
     pub const fn adjusted(self, level: Level) -> Self {
         const USER: u64 = EntryFlags::USER.bits();
@@ -156,9 +166,9 @@ impl Entry {
             return self;
         }
         Self(match level {
-            Level::L1 if self.0 & USER == 0 => self.0 & !GLOBAL | USER | MARK,
+            Level::L1 if self.0 & USER == 0 => self.0 | USER | MARK,
             Level::L1 if self.0 & MARK == 0 => self.0 | GLOBAL,
-            Level::L1 => self.0 & !GLOBAL,
+            Level::L1 => self.0,
             _ => self.0 | USER,
         })
     }

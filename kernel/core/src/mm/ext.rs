@@ -3,8 +3,9 @@
 use hypercall_abi::mmu::MmuextOp;
 use hypercall_abi::mmu::mmuext::{
     CLEAR_PAGE, COPY_PAGE, FLUSH_CACHE, FLUSH_CACHE_GLOBAL, INVLPG_ALL, INVLPG_LOCAL, INVLPG_MULTI,
-    NEW_BASEPTR, NEW_USER_BASEPTR, PIN_L1_TABLE, PIN_L2_TABLE, PIN_L3_TABLE, PIN_L4_TABLE, SET_LDT,
-    TLB_FLUSH_ALL, TLB_FLUSH_LOCAL, TLB_FLUSH_MULTI, UNPIN_TABLE,
+    MARK_SUPER, NEW_BASEPTR, NEW_USER_BASEPTR, PIN_L1_TABLE, PIN_L2_TABLE, PIN_L3_TABLE,
+    PIN_L4_TABLE, SET_LDT, TLB_FLUSH_ALL, TLB_FLUSH_LOCAL, TLB_FLUSH_MULTI, UNMARK_SUPER,
+    UNPIN_TABLE,
 };
 use hypercall_abi::types::Mfn;
 
@@ -15,7 +16,6 @@ use super::memory::DomainMemory;
 use super::progress::{Budget, Progress, Stop};
 use super::refusal::{Refusal, Why};
 use super::roots::{VcpuRoots, load_afresh};
-use super::walk::is_canonical;
 use crate::cpu::CpuSet;
 use crate::frames::{FlushDue, FrameOwners, FrameType, TypeRef};
 use crate::guest_memory::GuestRange;
@@ -162,7 +162,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     fn check_ldt(&self, operation: MmuextOp) -> Result<Ldt, Refusal> {
         let [a, b, c, d, ..] = operation.arg2.to_le_bytes();
         let ldt = Ldt { address: operation.arg1, entries: u32::from_le_bytes([a, b, c, d]) };
-        let guests = GuestRange::new(ldt.address, 1).is_ok() && is_canonical(ldt.address);
+        let guests = GuestRange::new(ldt.address, 1).is_ok();
+        if ldt.entries == 0 {
+            return Ok(Ldt { address: 0, entries: 0 });
+        }
         if !ldt.address.is_multiple_of(4096) || !guests {
             return Err(Refusal::new(Why::Address(ldt.address)));
         }
@@ -178,18 +181,23 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         match operation.cmd {
             TLB_FLUSH_LOCAL => self.flush_everything(here),
             TLB_FLUSH_ALL => self.flush_everything(self.memory.dirty_cpus()),
-            TLB_FLUSH_MULTI => self.flush_everything(self.flush_set(operation.arg2)?),
+            TLB_FLUSH_MULTI => self.flush_everything(self.named_cpus(operation.arg2)?),
             INVLPG_LOCAL => self.flush_page(here, address),
             INVLPG_ALL => self.flush_page(self.memory.dirty_cpus(), address),
-            INVLPG_MULTI => self.flush_page(self.flush_set(operation.arg2)?, address),
+            INVLPG_MULTI => self.flush_page(self.named_cpus(operation.arg2)?, address),
             FLUSH_CACHE | FLUSH_CACHE_GLOBAL if !self.memory.has_devices() => {
                 return Err(Refusal::new(Why::Privilege));
             }
             // The kernel's memory is cached write-back, and devices snoop: nothing to do.
             FLUSH_CACHE | FLUSH_CACHE_GLOBAL => {}
+            command @ (MARK_SUPER | UNMARK_SUPER) => return Err(Refusal::new(Why::Gone(command))),
             command => return Err(Refusal::new(Why::Command(u64::from(command)))),
         }
         Ok(())
+    }
+
+    fn named_cpus(&self, set: u64) -> Result<CpuSet, Refusal> {
+        self.flush_set(set).map_err(|_| Refusal::new(Why::Set(set)))
     }
 
     fn flush_everything(&self, cpus: CpuSet) {

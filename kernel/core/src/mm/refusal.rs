@@ -77,6 +77,10 @@ pub enum Why {
     Count(u64),
     /// A command without a meaning.
     Command(u64),
+    /// A command that had a meaning once.
+    Gone(u32),
+    /// The set of vCPUs at this guest address can't be read.
+    Set(u64),
     /// The operation is the privileged domain's.
     Privilege,
     /// A guest address could not be read or written.
@@ -84,6 +88,9 @@ pub enum Why {
     /// There is no memory left, or the domain has as much as it may have.
     NoMemory,
 }
+
+/// The frame number of an entry of all ones.
+const NO_FRAME: u64 = (1 << 40) - 1;
 
 impl Refusal {
     /// A refusal that is not about an entry.
@@ -108,10 +115,20 @@ impl Refusal {
         Self { place: self.place.or(Some(place)), ..self }
     }
 
-    /// The error number that the guest gets.
+    /// The error number that the guest gets. Measured on Xen 4.17: what is wrong with a frame is
+    /// `EBUSY` when an entry of level 1 maps it, alone or in a table that is checked as a whole, and
+    /// `EINVAL` everywhere else.
     #[must_use]
     pub const fn errno(&self) -> Errno {
         match self.why {
+            Why::NotOwned(_) | Why::InUse { .. } | Why::TooMany(_) => match self.place {
+                Some(Place { level: Level::L1, .. }) => Errno::EBUSY,
+                _ => Errno::EINVAL,
+            },
+            // The frame that an entry of all ones names.
+            Why::Device(Mfn(NO_FRAME)) => Errno::EINVAL,
+            Why::Device(_) => Errno::EPERM,
+            Why::Gone(_) => Errno::EOPNOTSUPP,
             Why::Bits(_)
             | Why::HypervisorSlot
             | Why::NoTable(_)
@@ -122,9 +139,7 @@ impl Refusal {
             | Why::NotPinned(_)
             | Why::Descriptor { .. }
             | Why::Count(_)
-            | Why::NotOwned(_)
-            | Why::Device(_) => Errno::EINVAL,
-            Why::InUse { .. } | Why::TooMany(_) => Errno::EBUSY,
+            | Why::Set(_) => Errno::EINVAL,
             Why::Domain(_) => Errno::ESRCH,
             Why::Command(_) => Errno::ENOSYS,
             Why::Privilege => Errno::EPERM,
@@ -189,6 +204,8 @@ impl fmt::Display for Why {
             Self::Domain(id) => write!(f, "domain {id} can't be reached"),
             Self::Count(count) => write!(f, "{count} is too many, or none, or not aligned"),
             Self::Command(command) => write!(f, "command {command} has no meaning"),
+            Self::Gone(command) => write!(f, "command {command} is of large pages"),
+            Self::Set(va) => write!(f, "the set of vCPUs at {va:#x} can't be read"),
             Self::Privilege => f.write_str("this is for the privileged domain"),
             Self::Fault(va) => write!(f, "guest address {va:#x} can't be accessed"),
             Self::NoMemory => f.write_str("no memory is left for this domain"),

@@ -239,8 +239,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         if disowned.is_ok() {
             self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
         }
+        // Taken away already and still referred to, or the kernel's to share: nothing to do.
         self.frames.put(frame);
-        disowned.ok()
+        Some(())
     }
 }
 

@@ -181,7 +181,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                 Checked::Child
             }
         };
-        let adjusted = entry.adjusted(level);
+        let adjusted = self.settled(entry, level);
         if adjusted != entry {
             slot.store(adjusted.0, Ordering::Relaxed);
         }

@@ -5,9 +5,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::mmu::mmu_update::{
     MACHPHYS_UPDATE, NORMAL_PT_UPDATE, PT_UPDATE_NO_TRANSLATE, PT_UPDATE_PRESERVE_AD,
 };
-use hypercall_abi::mmu::{
-    MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_NONE, UVMF_TLB_FLUSH,
-};
+use hypercall_abi::mmu::{MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_TLB_FLUSH};
 use hypercall_abi::types::{Mfn, Pfn};
 
 use super::Mm;
@@ -67,7 +65,6 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     fn flush_as_asked(&self, address: u64, flags: u64) -> Result<(), Refusal> {
         let target = flags & !UVMF_FLUSHTYPE_MASK;
         match flags & UVMF_FLUSHTYPE_MASK {
-            UVMF_NONE => Ok(()),
             UVMF_TLB_FLUSH => {
                 let cpus = self.flush_target(target)?;
                 FlushDue::new(cpus).spend(self.platform);
@@ -78,7 +75,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                 self.flush_page(cpus, address);
                 Ok(())
             }
-            _ => Err(Refusal::new(Why::Command(flags))),
+            // None, or both, which is none too.
+            _ => Ok(()),
         }
     }
 

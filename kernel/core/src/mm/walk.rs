@@ -9,7 +9,7 @@ use super::entry::{Entry, Level};
 use super::refusal::{Refusal, Why};
 use super::tables::slot;
 use crate::frames::{FrameOwners, TypeRef};
-use crate::guest_memory::GuestRange;
+use crate::guest_memory::{GuestRange, is_canonical};
 use crate::platform::Platform;
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
@@ -44,10 +44,4 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let entry = Entry(slot.load(Ordering::Acquire));
         entry.is_present().then(|| entry.mfn())
     }
-}
-
-/// Whether the 16 highest bits repeat bit 47.
-pub(super) const fn is_canonical(address: u64) -> bool {
-    let high = address >> 47;
-    high == 0 || high == 0x1_ffff
 }

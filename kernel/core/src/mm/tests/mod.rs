@@ -3,5 +3,6 @@
 #![allow(clippy::wildcard_imports, reason = "a test uses nearly everything")]
 
 mod attacks;
+mod measured;
 mod random;
 mod world;

@@ -1,0 +1,140 @@
+//! What Xen 4.17 answered to the same requests, as its initial domain.
+
+use hypercall_abi::errno::Errno;
+use hypercall_abi::mmu::mmuext::*;
+use hypercall_abi::types::Mfn;
+
+use super::world::*;
+use crate::mm::descriptor::checked;
+use crate::mm::*;
+
+#[test]
+fn level_1_entries_read_back_with_their_marks() {
+    let flags = [
+        (0x1, 0x10_0000_0000_0005),
+        (0x3, 0x10_0000_0000_0007),
+        (0x5, 0x105),
+        (0x67, 0x167),
+        (0x101, 0x10_0000_0000_0105),
+        (0x105, 0x105),
+        (0x10_0000_0000_0001, 0x10_0000_0000_0005),
+        (0x10_0000_0000_0005, 0x10_0000_0000_0005),
+        (0x10_0000_0000_0107, 0x10_0000_0000_0107),
+        (0x8000_0000_0000_0067, 0x8000_0000_0000_0167),
+        (0xffe, 0xffe),
+    ];
+    for (written, read) in flags {
+        assert_eq!(Entry(written).adjusted(Level::L1), Entry(read), "{written:#x}");
+    }
+    for level in [Level::L2, Level::L3, Level::L4] {
+        assert_eq!(Entry(0x63).adjusted(level), Entry(0x67));
+        assert_eq!(Entry(0x10_0000_0000_0001).adjusted(level), Entry(0x10_0000_0000_0005));
+    }
+    assert_eq!(Entry(0x67).adjusted(Level::L1).uncached(), Entry(0x17f));
+}
+
+#[test]
+fn bits_are_refused_one_by_one() {
+    for bit in 1..64 {
+        let entry = Entry(P | 1 << bit);
+        let cache = matches!(bit, 3 | 4 | 7);
+        assert_eq!(entry.refused_bits(Level::L1, false) != 0, cache, "bit {bit}");
+        assert_eq!(entry.refused_bits(Level::L1, true), 0, "bit {bit}");
+        for level in [Level::L2, Level::L3, Level::L4] {
+            assert_eq!(entry.refused_bits(level, false) != 0, cache || bit == 8, "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn descriptors_come_out_as_measured() {
+    let measured = [
+        (0, Some(0)),
+        (0x00cf_9200_0000_ffff, Some(0x00cf_f200_0000_ffff)),
+        (0x00cf_fa00_0000_ffff, Some(0x00cf_fa00_0000_ffff)),
+        (0x00af_9a00_0000_ffff, Some(0x00af_fa00_0000_ffff)),
+        (0x00ef_9a00_0000_ffff, Some(0x00ef_fa00_0000_ffff)),
+        (0x0000_8b00_0000_0067, None),
+        (0x0000_8900_0000_0067, None),
+        (0x0000_8200_0000_0067, None),
+        (0x0000_8000_0000_0067, Some(0x0000_8000_0000_0067)),
+        (0x0000_8c00_0008_0000, Some(0x0000_8c00_000b_0000)),
+        (0x0000_ec00_0008_0000, Some(0x0000_8c00_000b_0000)),
+        (0x0000_8c00_e008_0000, None),
+        (0x0000_8c00_e033_0000, Some(0x0000_8c00_e033_0000)),
+        (0x0000_8c01_000c_0000, None),
+        (0x0000_8e00_0008_0000, None),
+        (0x0000_8f00_0008_0000, None),
+        (0x0000_0b00_0000_0067, Some(0x0000_0b00_0000_0067)),
+        (0x0000_7b00_0000_0067, Some(0x0000_7b00_0000_0067)),
+        (0x0000_8500_0000_0067, None),
+        (0x0000_1f00_0000_1234, Some(0x0000_1f00_0000_1234)),
+    ];
+    for (written, read) in measured {
+        assert_eq!(checked(written), read, "{written:#018x}");
+    }
+}
+
+#[test]
+fn errors_have_their_numbers() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, l3, l2, l1] = world.chain(0, page, P | RW);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let update = |table: Mfn, index, value| {
+        let request = hypercall_abi::mmu::MmuUpdate { ptr: at(table, index), val: value };
+        match world.mm(0).one_update(request, Source::Own, &mut Budget::new()) {
+            Err(Stop::Refused(refusal)) => refusal.errno(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let free = Mfn(0);
+    assert_eq!(update(l1, 1, entry(l1, P | RW)), Errno::EBUSY);
+    assert_eq!(update(l1, 1, entry(free, P)), Errno::EBUSY);
+    assert_eq!(update(l1, 1, entry(Mfn(0xfee00), P)), Errno::EPERM);
+    assert_eq!(update(l1, 1, entry(Mfn((1 << 40) - 1), P)), Errno::EINVAL);
+    assert_eq!(update(l1, 1, entry(page, P | 1 << 7)), Errno::EINVAL);
+    assert_eq!(update(l2, 1, entry(l2, P)), Errno::EINVAL);
+    assert_eq!(update(l2, 1, entry(page, P)), Errno::EINVAL);
+    assert_eq!(update(l3, 1, entry(l2, P | 1 << 8)), Errno::EINVAL);
+    assert_eq!(update(l4, 256, entry(l3, P)), Errno::EINVAL);
+    assert_eq!(update(free, 0, 0), Errno::EINVAL);
+    // A level-1 table that is refused because of what it maps, hooked into one above.
+    let bad = world.frame(0);
+    world.poke(bad, 9, entry(free, P));
+    assert_eq!(update(l2, 1, entry(bad, P)), Errno::EBUSY);
+}
+
+#[test]
+fn a_refusal_is_said_in_plain_words() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, _, _, l1] = world.chain(0, page, P | RW);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let request = hypercall_abi::mmu::MmuUpdate { ptr: at(l1, 17), val: entry(l1, P | RW) };
+    let refused = world.mm(0).one_update(request, Source::Own, &mut Budget::new());
+    let Err(Stop::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    let said = std::format!("{refusal}");
+    let expected = std::format!(
+        "L1 entry 17 of frame {l1:#x}: frame {l1:#x} can't be mapped writable: it is an L1 table"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_page_given_back_while_mapped_stays_until_it_is_unmapped() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, _, _, l1] = world.chain(0, page, P | RW);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let pages = world.domains[0].memory.pages();
+    // Twice: the second has nothing to do, and succeeds.
+    world.mm(0).take_away(page).unwrap();
+    world.mm(0).take_away(page).unwrap();
+    world.check();
+    assert_eq!(world.domains[0].memory.pages(), pages);
+    world.update(0, at(l1, 0), 0).unwrap();
+    world.check();
+    assert_eq!(world.domains[0].memory.pages(), pages - 1);
+    assert_eq!(world.update(0, at(l1, 0), entry(page, P)), Err(Why::NotOwned(page)));
+}
