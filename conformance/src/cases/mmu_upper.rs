@@ -1,8 +1,8 @@
 //! Entries above the last level: their bits, and what they may refer to.
 
-use crate::call::EINVAL;
+use crate::call::{EBUSY, EINVAL};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
-use crate::raw::pages_calls::{EBUSY, IO, mmu_update_of, pin, update};
+use crate::raw::pages_calls::{IO, mmu_update_of, pin, update};
 use crate::raw::pages_scratch::{LOADED, Page, free_frame, hypervisor_frame, with};
 use crate::tables::FRAME;
 

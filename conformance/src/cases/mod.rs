@@ -4,6 +4,8 @@ mod console;
 mod cpu;
 mod cpuid;
 mod crash;
+mod ext_base;
+mod ext_flush;
 mod info;
 mod layout;
 mod mapping;
@@ -11,6 +13,7 @@ mod memory;
 mod mmu_batch;
 mod mmu_bits;
 mod mmu_upper;
+mod mmu_va;
 mod pin_levels;
 mod pin_types;
 mod preserve;
@@ -47,6 +50,10 @@ const AREAS: &[&[Case]] = &[
     mmu_upper::CASES,
     pin_types::CASES,
     pin_levels::CASES,
+    mmu_va::CASES,
+    ext_flush::CASES,
+    ext_base::CASES,
+    ext_base::PAGES,
 ];
 
 /// All cases, in the order of their numbers.

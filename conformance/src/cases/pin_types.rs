@@ -1,9 +1,9 @@
 //! A frame is one thing at a time: each kind of use against each other, in each order.
 
-use crate::call::{EINVAL, hypercall};
+use crate::call::{EBUSY, EINVAL, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal};
 use crate::raw::memory::arena_address;
-use crate::raw::pages_calls::{EBUSY, SET_GDT, pin, put_words, unpin, update};
+use crate::raw::pages_calls::{SET_GDT, pin, put_words, unpin, update};
 use crate::raw::pages_scratch::{LOADED, Page, with};
 
 /// A use of a frame.

@@ -1,15 +1,13 @@
 //! The hypercalls on memory, with their arguments laid out in the arena.
 
 use super::memory::{arena_address, get, put};
-use crate::call::{UPDATE_VA_MAPPING, hypercall};
+use crate::call::{MEMORY_OP, MMU_UPDATE, MMUEXT_OP, UPDATE_VA_MAPPING, hypercall};
 
-pub(crate) const MMU_UPDATE: u64 = 1;
 pub(crate) const SET_GDT: u64 = 2;
-pub(crate) const MMUEXT_OP: u64 = 26;
+pub(crate) const UPDATE_DESCRIPTOR: u64 = 10;
+pub(crate) const UPDATE_VA_MAPPING_OTHERDOMAIN: u64 = 22;
 
-pub(crate) const EPERM: i64 = -1;
 pub(crate) const ESRCH: i64 = -3;
-pub(crate) const EBUSY: i64 = -16;
 
 /// The calling domain, named as such.
 pub(crate) const SELF: u64 = 0x7ff0;
@@ -22,6 +20,18 @@ pub(crate) const NOBODY: u64 = 0x1234;
 
 pub(crate) const PIN_L1: u64 = 0;
 pub(crate) const UNPIN: u64 = 4;
+pub(crate) const NEW_BASEPTR: u64 = 5;
+pub(crate) const FLUSH_LOCAL: u64 = 6;
+pub(crate) const INVLPG_LOCAL: u64 = 7;
+pub(crate) const FLUSH_MULTI: u64 = 8;
+pub(crate) const INVLPG_MULTI: u64 = 9;
+pub(crate) const FLUSH_ALL: u64 = 10;
+pub(crate) const INVLPG_ALL: u64 = 11;
+pub(crate) const FLUSH_CACHE: u64 = 12;
+pub(crate) const SET_LDT: u64 = 13;
+pub(crate) const NEW_USER_BASEPTR: u64 = 15;
+pub(crate) const CLEAR_PAGE: u64 = 16;
+pub(crate) const COPY_PAGE: u64 = 17;
 
 /// Where in the arena batches tell how many requests were done.
 const DONE: usize = 3 * 4096;
@@ -97,4 +107,15 @@ pub(crate) fn unpin(mfn: u64) -> i64 {
 /// Makes `update_va_mapping`.
 pub(crate) fn update_va(address: u64, value: u64, flags: u64) -> i64 {
     hypercall(UPDATE_VA_MAPPING, &[address, value, flags])
+}
+
+/// The word of the arena at `offset`. Unit: bytes.
+pub(crate) fn word_at(offset: usize) -> u64 {
+    u64::from_le_bytes(get(offset))
+}
+
+/// Makes `memory_op` with its argument, given as words, at the arena's start.
+pub(crate) fn memory_op(command: u64, words: &[u64]) -> i64 {
+    put_words(0, words);
+    hypercall(MEMORY_OP, &[command, arena_address()])
 }

@@ -1,7 +1,7 @@
 //! Pages to experiment with: from the slack that the loader mapped behind everything of the guest.
 
 use super::memory::{peek, poke};
-use super::pages_calls::{SET_GDT, mmuext, pin, unpin, update, update_va};
+use super::pages_calls::{FLUSH_LOCAL, SET_GDT, mmuext, pin, unpin, update, update_va};
 use crate::call::hypercall;
 use crate::case::{Outcome, Test, Verdict, equal, equal_at};
 use crate::tables::{FRAME, VIRT_BASE, address_of, entry, frame_of, index, page_of, top, walk};
@@ -146,5 +146,3 @@ fn clean(t: &Test<'_>, pages: &[Page]) -> Outcome {
     }
     equal("flush", mmuext(FLUSH_LOCAL, 0, 0), 0)
 }
-
-const FLUSH_LOCAL: u64 = 6;
