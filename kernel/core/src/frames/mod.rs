@@ -12,6 +12,8 @@
 //! What the contents of a page table must be like is decided in [`crate::mm`].
 
 pub mod epoch;
+#[cfg(test)]
+mod interleavings;
 mod pool;
 mod references;
 mod table;

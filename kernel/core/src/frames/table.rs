@@ -8,7 +8,7 @@ use super::epoch::{Epochs, FlushDue};
 use super::pool::{MAX_ORDER, Pool};
 use super::references::FrameError;
 use super::token::TypeRef;
-use super::word::{FrameType, Outcome, Step, Word, WordError};
+use super::word::{self, FrameType, Outcome, Step, Word, WordError};
 use crate::platform::{NoMemory, Platform};
 
 /// What is known of one frame. Zero is a frame that is not memory, or free.
@@ -247,25 +247,15 @@ impl FrameTable {
 }
 
 impl FrameInfo {
-    /// The compare-and-swap loop: the only place where a word is written after boot.
-    ///
     /// The stamp is written before the word: whoever sees that the last reference is gone sees the
     /// stamp too. Nobody else can write the stamp meanwhile, since the caller holds that last
     /// reference until the exchange succeeds. The clock is read anew in each round, after the word:
     /// the entries of those who put back their references before have gone by then.
     #[inline]
     pub(super) fn change(&self, step: Step, epochs: &Epochs) -> Result<Outcome, WordError> {
-        let mut now = self.word.load(Ordering::Acquire);
-        loop {
-            let (next, outcome) = Word(now).apply(step)?;
-            if outcome.ends_use() {
-                self.epoch.store(epochs.now_short(), Ordering::Release);
-            }
-            match self.word.compare_exchange(now, next.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(outcome),
-                Err(changed) => now = changed,
-            }
-        }
+        word::change(&self.word, step, || {
+            self.epoch.store(epochs.now_short(), Ordering::Release);
+        })
     }
 }
 

@@ -20,6 +20,8 @@
 //! - the one count of a *partial* frame belongs to nobody but the state: whoever comes first may
 //!   carry on from the index or undo it.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 /// What a frame is used as. Zero is the type of memory that was never used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -171,6 +173,46 @@ impl Outcome {
 /// The word.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Word(pub u64);
+
+/// Where a word is kept: an atomic, of the machine or of a test that tries all interleavings.
+pub(super) trait Cell {
+    fn load(&self) -> u64;
+    /// Stores `next` if the cell holds `now`; else says what it holds.
+    fn exchange(&self, now: u64, next: u64) -> Result<u64, u64>;
+}
+
+impl Cell for AtomicU64 {
+    #[inline]
+    fn load(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn exchange(&self, now: u64, next: u64) -> Result<u64, u64> {
+        self.compare_exchange(now, next, Ordering::AcqRel, Ordering::Acquire)
+    }
+}
+
+/// The compare-and-swap loop: the only place where a word is written after boot. `ends_use` is
+/// called before the exchange, in each round, when the step would end the frame's use.
+#[inline]
+pub(super) fn change(
+    cell: &impl Cell,
+    step: Step,
+    mut ends_use: impl FnMut(),
+) -> Result<Outcome, WordError> {
+    let mut now = cell.load();
+    loop {
+        let (next, outcome) = Word(now).apply(step)?;
+        if outcome.ends_use() {
+            ends_use();
+        }
+        match cell.exchange(now, next.0) {
+            Ok(_) => return Ok(outcome),
+            Err(changed) => now = changed,
+        }
+    }
+}
 
 const GENERAL_BITS: u32 = 28;
 const TYPED_BITS: u32 = 20;
