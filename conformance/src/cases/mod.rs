@@ -1,12 +1,16 @@
 //! All cases, one file per area.
 
+mod callback;
 mod console;
 mod cpu;
 mod cpuid;
 mod crash;
+mod debug;
 mod ext_base;
 mod ext_flush;
+mod fpu;
 mod info;
+mod iret;
 mod layout;
 mod mapping;
 mod memory;
@@ -19,7 +23,13 @@ mod pin_types;
 mod preserve;
 mod registers;
 mod sched;
+mod segments;
 mod shared;
+mod trap_frame;
+mod trap_soft;
+mod trap_stage;
+mod trap_syscall;
+mod trap_table;
 mod traps;
 mod truncation;
 mod unknown;
@@ -43,6 +53,15 @@ const AREAS: &[&[Case]] = &[
     cpu::CASES,
     mapping::CASES,
     memory::CASES,
+    trap_table::CASES,
+    trap_soft::CASES,
+    trap_frame::CASES,
+    iret::CASES,
+    callback::CASES,
+    trap_syscall::CASES,
+    segments::CASES,
+    debug::CASES,
+    fpu::CASES,
     crash::CASES,
     mmu_batch::CASES,
     mmu_bits::CASES,

@@ -14,6 +14,8 @@ pub(crate) mod pages_scratch;
 mod probe;
 pub(crate) mod snippets;
 pub(crate) mod trap;
+pub(crate) mod trap_snippets;
+pub(crate) mod trap_stage;
 
 pub(crate) use entry::{EntryState, entry_state, guard_page, image_end};
 pub(crate) use probe::{Code, Registers, run};
