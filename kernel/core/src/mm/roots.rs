@@ -28,7 +28,8 @@ impl VcpuRoots {
         Self { kernel: AtomicU64::new(0), user: AtomicU64::new(0) }
     }
 
-    /// The roots of a domain's first vCPU, whose tables the builder wrote: checks them all.
+    /// The roots of a domain's first vCPU, whose tables the builder wrote: checks them all, and
+    /// pins the root as a guest would find it pinned.
     ///
     /// # Errors
     ///
@@ -40,7 +41,10 @@ impl VcpuRoots {
     ) -> Result<Self, Refusal> {
         let mm = Mm::new(platform, memory, memory);
         let roots = Self::none();
-        match mm.take_table(root, Level::L4, &mut Budget::unlimited()) {
+        let taken = mm
+            .pin(root, Level::L4, &mut Budget::unlimited())
+            .and_then(|()| mm.take_table(root, Level::L4, &mut Budget::unlimited()));
+        match taken {
             Ok(held) => {
                 roots.kernel.store(held.into_entry().0.wrapping_add(1), Ordering::Relaxed);
                 Ok(roots)

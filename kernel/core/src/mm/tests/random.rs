@@ -77,7 +77,8 @@ impl Game {
         for (slot, leaf) in [(0, a), (1, b), (300, c)] {
             world.poke(l1, slot, entry(leaf, P | RW));
         }
-        world.domains[domain].memory.dirty().enter(crate::cpu::CpuId::new(domain as u8).unwrap());
+        world.machine.on(domain);
+        world.domains[domain].memory.dirty().enter(world.machine.cpu());
         world.ext(domain, domain, NEW_BASEPTR, l4.0).unwrap();
         world.check();
     }
@@ -213,7 +214,10 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn random_calls_break_nothing() {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let first = number("PARAVANE_SEED", time.as_nanos() as u64);
+    let first = number(
+        "PARAVANE_SEED",
+        u64::from(time.subsec_nanos()) << 32 | time.as_secs() & 0xffff_ffff,
+    );
     let count = number("PARAVANE_SEQUENCES", if cfg!(debug_assertions) { 300 } else { 100_000 });
     for sequence in 0..count {
         let seed = first.wrapping_add(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
