@@ -92,7 +92,7 @@ impl<P: Platform> Context<'_, P> {
         guest_memory::write(&self.system.platform, stack, words)
             .map_err(|fault| BounceError::Stack(fault.address))?;
         if handler.masks_events {
-            info.set_masked(true);
+            info.set_mask(info.mask() | 1);
         }
         self.regs.rip = handler.address;
         self.regs.cs = u64::from(FLAT_KERNEL_CS);

@@ -44,11 +44,10 @@ const LEAF1_EDX: u32 = 1 << 0
     | 1 << 25
     | 1 << 26
     | 1 << 28;
-/// Leaf 7, ebx: BMI1 AVX2 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA.
-const LEAF7_EBX: u32 =
-    1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 29;
-/// Leaf 0x80000001, ecx: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH XOP FMA4 TBM.
-const EXT1_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 16 | 1 << 21;
+/// Leaf 7, ebx: BMI1 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA.
+const LEAF7_EBX: u32 = 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 29;
+/// Leaf 0x80000001, ecx: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH TBM.
+const EXT1_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
 /// Leaf 0x80000001, edx: SYSCALL NX MMXEXT FFXSR RDTSCP LM 3DNOW.
 const EXT1_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 25 | 1 << 27 | 1 << 29 | 1 << 30 | 1 << 31;
 /// Bits of leaf 0x80000001 edx that AMD repeats from leaf 1 edx.

@@ -16,6 +16,7 @@ use crate::guest_memory::{self, is_canonical};
 use crate::mm::{DomainMemory, Ldt, Mm, Refusal};
 use crate::platform::Platform;
 use crate::system::{Context, System};
+use crate::trap::FAULT_USER;
 use crate::vcpu::Vcpu;
 
 /// Pages of a window.
@@ -123,6 +124,11 @@ impl<P: Platform> Context<'_, P> {
     /// The processor looked for a descriptor in the window and found no page. True if this was that,
     /// and is settled: the page is there now, or the guest has its fault.
     pub(crate) fn descriptor_fault(&mut self, address: u64, error_code: u32) -> bool {
+        // The processor reads descriptors for itself; a guest's own access to the window is a fault
+        // like any other.
+        if error_code & FAULT_USER != 0 {
+            return false;
+        }
         let base = self.system.platform.window_base(self.vcpu.window);
         let Some(offset) = address.checked_sub(base) else { return false };
         let ldt_offset = u64::from(LDT_PAGE).wrapping_mul(PAGE);
@@ -133,11 +139,12 @@ impl<P: Platform> Context<'_, P> {
             self.general_protection(low_u32(offset & !DESCRIPTOR.wrapping_sub(1)));
             return true;
         };
-        let guest_address = {
-            let state = self.vcpu.state.lock(&self.system.platform);
-            state.tables.ldt_address.wrapping_add(offset)
+        let (guest_address, length) = {
+            let tables = &self.vcpu.state.lock(&self.system.platform).tables;
+            let length = u64::from(tables.ldt_entries).wrapping_mul(DESCRIPTOR);
+            (tables.ldt_address.wrapping_add(offset), length)
         };
-        if self.map_ldt_page(guest_address, offset).is_ok() {
+        if offset < length && self.map_ldt_page(guest_address, offset).is_ok() {
             // The access is repeated.
         } else if is_canonical(guest_address) {
             self.guest_page_fault(guest_address, error_code);

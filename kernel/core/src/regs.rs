@@ -61,6 +61,9 @@ impl GuestRegs {
     /// Value of [`Self::entry_vector`] after a `syscall` instruction.
     pub const SYSCALL: u32 = 0x100;
 
+    /// Value of [`Self::entry_vector`] after a `syscall` instruction in 32-bit code.
+    pub const SYSCALL_32: u32 = 0x101;
+
     /// The arguments of a hypercall, first to sixth.
     #[must_use]
     pub const fn hypercall_args(&self) -> [u64; 6] {

@@ -74,10 +74,18 @@ impl<P: Platform> System<P> {
     /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
     pub fn syscall(&self, running: &Running<P>, regs: &mut GuestRegs) {
         let mut cx = self.context(running, regs);
-        if cx.vcpu.in_kernel_mode() {
+        let handler = |cx: &Context<'_, P>| {
+            let state = cx.vcpu.state.lock(&self.platform);
+            if cx.regs.entry_vector == GuestRegs::SYSCALL_32 {
+                state.syscall32
+            } else {
+                state.syscall
+            }
+        };
+        if cx.vcpu.in_kernel_mode() && cx.regs.entry_vector == GuestRegs::SYSCALL {
             cx.hypercall();
         } else {
-            cx.user_syscall();
+            cx.user_syscall(handler(&cx));
         }
         cx.before_resume();
     }
@@ -141,10 +149,9 @@ impl<P: Platform> Context<'_, P> {
         }
     }
 
-    /// User mode executed `syscall`: enters the kernel's handler. A kernel without one gets an
+    /// User mode executed `syscall`, or 32-bit code did: enters the kernel's handler. A kernel without one gets an
     /// invalid-opcode exception for the instruction.
-    fn user_syscall(&mut self) {
-        let handler = self.vcpu.state.lock(&self.system.platform).syscall;
+    fn user_syscall(&mut self, handler: Handler) {
         if handler.is_set() {
             self.bounce_or_crash(handler, None);
         } else {

@@ -1,7 +1,5 @@
 //! A guest's direct write to one of its page tables: the fault becomes a checked update.
 
-use hypercall_abi::vm_assist::TYPE_WRITABLE_PAGETABLES;
-
 use crate::emulate::execute::After;
 use crate::emulate::memory_operand::SegmentBases;
 use crate::emulate::table_write::{self, Faulting};
@@ -16,13 +14,10 @@ const WRITE_TO_READ_ONLY: u32 = 3;
 const CODE: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4;
 
 impl<P: Platform> Context<'_, P> {
-    /// Carries out a write of the guest's kernel to an L1 table, if the fault is one and the guest
-    /// has switched the assist on. False if the fault is the guest's.
+    /// Carries out a write of the guest's kernel to an L1 table, if the fault is one. The assist for
+    /// it need not be on: Xen does the same. False if the fault is the guest's.
     pub(crate) fn table_fault(&mut self, address: u64, error_code: u32) -> bool {
-        if error_code & CODE != WRITE_TO_READ_ONLY
-            || !self.vcpu.in_kernel_mode()
-            || !self.has_assist(TYPE_WRITABLE_PAGETABLES)
-        {
+        if error_code & CODE != WRITE_TO_READ_ONLY || !self.vcpu.in_kernel_mode() {
             return false;
         }
         let platform = &self.system.platform;

@@ -31,7 +31,7 @@ const PAGE_FAULT: u8 = 14;
 /// Bit of a page fault's error code: the page is there, and what was done is not allowed.
 const FAULT_PRESENT: u32 = 1 << 0;
 /// Bit of a page fault's error code: user mode.
-const FAULT_USER: u32 = 1 << 2;
+pub(crate) const FAULT_USER: u32 = 1 << 2;
 /// Bit of a general-protection error code: it names a gate of the interrupt table.
 const CODE_GATE: u32 = 1 << 1;
 

@@ -22,8 +22,7 @@ pub struct Handler {
     pub cs: u16,
     /// Starts with events masked.
     pub masks_events: bool,
-    /// The highest ring whose `int n` may reach it. Guest user mode counts as 3, kernel as 0... all
-    /// code of a 64-bit guest runs in ring 3, so 3 admits both and less admits the kernel alone.
+    /// The highest ring whose `int n` may reach it: the guest's kernel counts as 1, user mode as 3.
     pub ring: u8,
 }
 
@@ -223,11 +222,11 @@ impl<P: Platform> VcpuInfoPage<'_, P> {
         self.byte(UPCALL_MASK)
     }
 
-    /// Masks or unmasks upcalls.
+    /// Sets the guest's mask of upcalls.
     #[inline]
-    pub fn set_masked(&self, masked: bool) {
+    pub fn set_mask(&self, mask: u8) {
         if let Some(byte) = self.cell(UPCALL_MASK) {
-            byte.store(u8::from(masked), Ordering::Relaxed);
+            byte.store(mask, Ordering::Relaxed);
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Features {
 
 static FEATURES: Once<Features> = Once::new();
 
-/// The features found by [`examine`].
+/// The features of this machine; those of all CPUs are taken to be the same.
 pub(crate) fn features() -> &'static Features {
     FEATURES.call_once(find_features)
 }
@@ -86,7 +86,6 @@ pub(crate) fn init() {
         | Cr4Flags::OSXMMEXCPT_ENABLE;
     cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, has(1, 3, 7));
     cr4.set(Cr4Flags::DEBUGGING_EXTENSIONS, has(1, 3, 2));
-    cr4.set(Cr4Flags::OSXSAVE, features.xsave);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     // SAFETY: only features the CPU has; no kernel page is a user page but the M2P, which ring 0

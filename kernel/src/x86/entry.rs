@@ -17,10 +17,10 @@
 
 use core::arch::global_asm;
 
-use hypercall_abi::layout::{FLAT_RING3_CS64, FLAT_RING3_DS};
+use hypercall_abi::layout::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS};
 use kernel_core::regs::GuestRegs;
 use x86_64::VirtAddr;
-use x86_64::registers::model_specific::{LStar, SFMask};
+use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
 use super::layout::{MAX_CPUS, PERCPU_STRIDE};
@@ -31,6 +31,8 @@ unsafe extern "C" {
     static return_by_iretq: u8;
     /// First `syscall` stub; the stub of CPU n is n times [`SYSCALL_STUB_SIZE`] behind it.
     static syscall_stubs: u8;
+    /// The same for `syscall` in 32-bit code.
+    static syscall32_stubs: u8;
     /// First exception stub; the stub of vector n is n times [`VECTOR_STUB_SIZE`] behind it.
     static vector_stubs: u8;
 
@@ -43,6 +45,11 @@ unsafe extern "C" {
 
 /// Distance between two `syscall` stubs.
 const SYSCALL_STUB_SIZE: usize = 64;
+/// Where `syscall` in 32-bit code leads.
+const CSTAR: u32 = 0xc000_0083;
+/// The registers of `sysenter`: code segment, stack pointer, instruction pointer. Nobody enters by
+/// it, whatever the firmware left there.
+const SYSENTER: [u32; 3] = [0x174, 0x175, 0x176];
 /// Distance between two vector stubs.
 const VECTOR_STUB_SIZE: usize = 16;
 
@@ -52,6 +59,12 @@ const VECTOR_STUB_SIZE: usize = 16;
 pub(crate) fn enable_syscall() {
     let stub = (percpu::current().id() * SYSCALL_STUB_SIZE) as u64;
     LStar::write(VirtAddr::new((&raw const syscall_stubs).addr() as u64 + stub));
+    // SAFETY: a stub that saves the registers as the 64-bit one does.
+    unsafe { Msr::new(CSTAR).write((&raw const syscall32_stubs).addr() as u64 + stub) };
+    for register in SYSENTER {
+        // SAFETY: with a null code segment the instruction faults where it is.
+        unsafe { Msr::new(register).write(0) };
+    }
     SFMask::write(
         RFlags::TRAP_FLAG
             | RFlags::INTERRUPT_FLAG
@@ -73,30 +86,40 @@ pub(super) fn iretq_address() -> u64 {
 }
 
 global_asm!(
-    // --- syscall: one stub per CPU -------------------------------------------------------------
+    // --- syscall: two stubs per CPU, for 64-bit and for 32-bit code ----------------------------
     ".section .text.entry, \"ax\"",
+    ".macro syscall_stub cpu, cs, vector",
+    ".balign {syscall_stub_size}",
+    "mov [rip + __percpu + \\cpu * {stride} + {saved_rsp}], rsp",
+    "lea rsp, [rip + __percpu + \\cpu * {stride} + {stride}]",
+    "push {ss}",
+    "push qword ptr [rip + __percpu + \\cpu * {stride} + {saved_rsp}]",
+    "push r11",
+    "push \\cs",
+    "push rcx",
+    "sub rsp, 8",
+    "mov dword ptr [rsp + 4], \\vector",
+    "jmp syscall_common",
+    ".endm",
     ".balign 64",
     "syscall_stubs:",
-    ".set cpu, 0",
+    ".set number, 0",
     ".rept {max_cpus}",
+    "syscall_stub number, {cs}, {syscall_vector}",
+    ".set number, number + 1",
+    ".endr",
     ".balign {syscall_stub_size}",
-    "mov [rip + __percpu + cpu * {stride} + {saved_rsp}], rsp",
-    "lea rsp, [rip + __percpu + cpu * {stride} + {stride}]",
-    "push {ss}",
-    "push qword ptr [rip + __percpu + cpu * {stride} + {saved_rsp}]",
-    "push r11",
-    "push {cs}",
-    "push rcx",
-    "jmp syscall_common",
-    ".set cpu, cpu + 1",
+    "syscall32_stubs:",
+    ".set number, 0",
+    ".rept {max_cpus}",
+    "syscall_stub number, {cs32}, {syscall32_vector}",
+    ".set number, number + 1",
     ".endr",
     ".balign {syscall_stub_size}",
     // Builds the rest of GuestRegs. RCX and R11 are saved as the processor left them, as the ABI
     // has it: they hold RIP and RFLAGS.
     "syscall_common:",
-    "sub rsp, 8",
     "mov dword ptr [rsp], 0",
-    "mov dword ptr [rsp + 4], {syscall_vector}",
     "push rdi",
     "push rsi",
     "push rdx",
@@ -212,15 +235,17 @@ global_asm!(
     "iretq",
     "from_ist:",
     "mov rdi, rsp",
+    "mov rbx, rsp",
     "xor ebp, ebp",
     "and rsp, -16",
     "call {on_ist_trap}",
-    "ud2",
+    "jmp back_where_it_came_from",
     "from_ring_0:",
     "mov rdi, rsp",
     "mov rbx, rsp",
     "and rsp, -16",
     "call {on_ring_0_trap}",
+    "back_where_it_came_from:",
     "mov rsp, rbx",
     "pop r15",
     "pop r14",
@@ -246,7 +271,7 @@ global_asm!(
     "resume_guest:",
     "mov rsp, rdi",
     "jmp leave_by_iretq",
-    ".global syscall_stubs, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
+    ".global syscall_stubs, syscall32_stubs, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
     ".global vector_clac",
     max_cpus = const MAX_CPUS,
     stride = const PERCPU_STRIDE,
@@ -255,6 +280,8 @@ global_asm!(
     vector_stub_size = const VECTOR_STUB_SIZE,
     ss = const FLAT_RING3_DS,
     cs = const FLAT_RING3_CS64,
+    cs32 = const FLAT_RING3_CS32,
+    syscall32_vector = const GuestRegs::SYSCALL_32,
     syscall_vector = const GuestRegs::SYSCALL,
     cs_offset = const core::mem::offset_of!(GuestRegs, cs),
     vector_offset = const core::mem::offset_of!(GuestRegs, entry_vector),

@@ -13,6 +13,7 @@ pub(super) const SYSTEM_CALL: u8 = 0x80;
 /// Vector of debug exceptions.
 pub(super) const DEBUG: u8 = 1;
 const NMI: u8 = 2;
+const MACHINE_CHECK: u8 = 18;
 /// Vector of page faults.
 pub(super) const PAGE_FAULT: u8 = 14;
 
@@ -27,13 +28,23 @@ fn vector(regs: &GuestRegs) -> u8 {
     vector
 }
 
-/// A guest was interrupted by an exception that has a stack of its own. Moves the registers to the
-/// ordinary place and handles the exception from there.
-pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) -> ! {
-    if vector(regs) == NMI && super::stop::requested() {
-        super::stop::halt();
+/// A guest was interrupted by an exception that has a stack of its own: returns to the guest, or
+/// moves the registers to the ordinary place and handles the exception from there.
+pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) {
+    if !is_the_machines(regs) {
+        as_guest_trap(*regs);
     }
-    as_guest_trap(*regs)
+}
+
+/// Handles what is about the machine and not about whoever ran: true if that is settled.
+fn is_the_machines(regs: &GuestRegs) -> bool {
+    match vector(regs) {
+        NMI if super::stop::requested() => super::stop::halt(),
+        NMI => ::log::warn!("a non-maskable interrupt that nobody asked for"),
+        MACHINE_CHECK => panic!("the processor reports a machine check"),
+        _ => return false,
+    }
+    true
 }
 
 /// Handles `regs` as if the guest they describe had just raised the exception in them.
@@ -49,21 +60,19 @@ fn as_guest_trap(regs: GuestRegs) -> ! {
 /// An exception or interrupt in ring 0.
 pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
     let vector = vector(regs);
-    if vector >= FIRST_INTERRUPT {
+    if is_the_machines(regs) {
+        // Nothing to do with where it struck.
+    } else if vector >= FIRST_INTERRUPT {
         // Only the idle loop runs with interrupts on.
         interrupt::handle(vector);
+    } else if vector == DEBUG {
+        // A breakpoint that a guest armed: on memory that is being copied, or held back by
+        // `mov ss` until the first instruction after `syscall`. Nothing is reported.
+        debug::take_status();
     } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
     } else if regs.rip == entry::iretq_address() {
         faulted_return(regs);
-    } else if vector == DEBUG {
-        // A breakpoint that a guest armed and whose report was held back until it was in ring 0,
-        // by `mov ss` before `syscall`. It is the guest's own loss: nothing is reported.
-        debug::take_status();
-    } else if vector == NMI {
-        if super::stop::requested() {
-            super::stop::halt();
-        }
     } else {
         crate::panic::exception(regs);
     }

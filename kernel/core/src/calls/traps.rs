@@ -3,6 +3,7 @@
 
 use hypercall_abi::callback::{self, CallbackRegister, CallbackUnregister};
 use hypercall_abi::errno::Errno;
+use hypercall_abi::layout::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_DS};
 use hypercall_abi::regs::{GuestContextFlags, IretContext};
 use hypercall_abi::trap::TrapInfo;
 
@@ -158,16 +159,25 @@ pub fn iret<P: Platform>(cx: &mut Context<'_, P>) -> Answer {
         cx.vcpu.state.lock(platform).iopl = frame.rflags & rflags::IOPL;
     }
     cx.regs.rax = frame.rax;
-    if frame.flags & GuestContextFlags::IN_SYSCALL.bits() == 0 {
+    cx.regs.rip = frame.rip;
+    cx.regs.rflags = frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF;
+    cx.regs.rsp = frame.rsp;
+    let cs = frame.cs & 0xffff | 3;
+    let quick = frame.flags & GuestContextFlags::IN_SYSCALL.bits() != 0;
+    if quick && cs != u64::from(FLAT_RING3_CS32) {
+        // Back from a system call: the selectors are those that `sysret` gives.
+        cx.regs.cs = u64::from(FLAT_RING3_CS64);
+        cx.regs.ss = u64::from(FLAT_RING3_DS);
+        cx.regs.rcx = frame.rip;
+        cx.regs.r11 = cx.regs.rflags;
+        cx.regs.leave_by_sysret();
+    } else {
+        cx.regs.cs = cs;
+        cx.regs.ss = frame.ss & 0xffff | 3;
         cx.regs.rcx = frame.rcx;
         cx.regs.r11 = frame.r11;
         cx.regs.leave_by_iretq();
     }
-    cx.regs.rip = frame.rip;
-    cx.regs.cs = frame.cs & 0xffff | 3;
-    cx.regs.rflags = frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF;
-    cx.regs.rsp = frame.rsp;
-    cx.regs.ss = frame.ss & 0xffff | 3;
-    cx.vcpu.info(platform).set_masked(frame.rflags & rflags::IF == 0);
+    cx.vcpu.info(platform).set_mask(u8::from(frame.rflags & rflags::IF == 0));
     Ok(Reply::Registers)
 }
