@@ -8,9 +8,9 @@ use crate::raw::pages_calls::{
     CLEAR_PAGE, COPY_PAGE, IO, NEW_BASEPTR, NEW_USER_BASEPTR, SET_GDT, mmuext, mmuext_batch,
     mmuext_of, put_words, update,
 };
-use crate::raw::pages_scratch::{LOADED, Page, free_frame, hypervisor_frame, with};
+use crate::raw::pages_scratch::{LOADED, Page, duplicate, free_frame, hypervisor_frame, with};
 use crate::raw::snippets;
-use crate::tables::{FRAME, PRESENT, VIRT_BASE, address_of, entry, frame_of, index, top};
+use crate::tables::{PRESENT, VIRT_BASE, entry, frame_of, top};
 
 pub(crate) const CASES: &[Case] = &[
     case("ext_base/copy", "A copy of the top-level table can be loaded, pinned or not.", |t| {
@@ -307,16 +307,6 @@ pub(crate) const PAGES: &[Case] = &[
         })
     }),
 ];
-
-/// Makes a page a copy of the guest's part of the top-level table, read-only. The first table's
-/// frame.
-fn duplicate(t: &Test<'_>, copy: Page) -> Result<u64, crate::case::Verdict> {
-    let table = top(t.boot);
-    let slot = index(4, address_of(0));
-    copy.set(slot, entry(table, slot) & (FRAME | 0xfff));
-    copy.protect()?;
-    Ok(frame_of(t.boot, table))
-}
 
 /// Loads a copy of the top-level table, calls `body`, and loads the first table again.
 fn loaded(t: &Test<'_>, body: impl FnOnce(Page) -> Outcome) -> Outcome {

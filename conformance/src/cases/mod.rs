@@ -9,9 +9,11 @@ mod debug;
 mod ext_base;
 mod ext_flush;
 mod fpu;
+mod gdt;
 mod info;
 mod iret;
 mod layout;
+mod ldt;
 mod mapping;
 mod memory;
 mod mmu_batch;
@@ -21,6 +23,7 @@ mod mmu_va;
 mod pin_levels;
 mod pin_types;
 mod preserve;
+mod ptwr;
 mod registers;
 mod sched;
 mod segments;
@@ -73,6 +76,11 @@ const AREAS: &[&[Case]] = &[
     ext_flush::CASES,
     ext_base::CASES,
     ext_base::PAGES,
+    ptwr::INSTRUCTIONS,
+    ptwr::CASES,
+    gdt::DESCRIPTORS,
+    gdt::CASES,
+    ldt::CASES,
 ];
 
 /// All cases, in the order of their numbers.

@@ -10,7 +10,10 @@
 mod entry;
 pub(crate) mod memory;
 pub(crate) mod pages_calls;
+pub(crate) mod pages_direct;
 pub(crate) mod pages_scratch;
+pub(crate) mod pages_segments;
+pub(crate) mod pages_snippets;
 mod probe;
 pub(crate) mod snippets;
 pub(crate) mod trap;

@@ -1,7 +1,7 @@
 //! Pages to experiment with: from the slack that the loader mapped behind everything of the guest.
 
 use super::memory::{peek, poke};
-use super::pages_calls::{FLUSH_LOCAL, SET_GDT, mmuext, pin, unpin, update, update_va};
+use super::pages_calls::{FLUSH_LOCAL, NEW_USER_BASEPTR, SET_GDT, SET_LDT, mmuext, pin, unpin, update, update_va};
 use crate::call::hypercall;
 use crate::case::{Outcome, Test, Verdict, equal, equal_at};
 use crate::tables::{FRAME, VIRT_BASE, address_of, entry, frame_of, index, page_of, top, walk};
@@ -115,6 +115,16 @@ pub(crate) fn hypervisor_frame(t: &Test<'_>) -> u64 {
     (entry(top(t.boot), 256) & FRAME) >> 12
 }
 
+/// Makes a page a copy of the guest's part of the top-level table, read-only. The first table's
+/// frame.
+pub(crate) fn duplicate(t: &Test<'_>, copy: Page) -> Result<u64, Verdict> {
+    let table = top(t.boot);
+    let slot = index(4, address_of(0));
+    copy.set(slot, entry(table, slot) & (FRAME | 0xfff));
+    copy.protect()?;
+    Ok(frame_of(t.boot, table))
+}
+
 fn pages(t: &Test<'_>) -> Result<[Page; PAGES], Verdict> {
     let first = (t.entry.general[7] - VIRT_BASE) >> 12;
     let mut pages = [Page { pfn: 0, va: 0, mfn: 0, slot: 0 }; PAGES];
@@ -131,6 +141,8 @@ fn pages(t: &Test<'_>) -> Result<[Page; PAGES], Verdict> {
 
 fn clean(t: &Test<'_>, pages: &[Page]) -> Outcome {
     equal("removing descriptors", hypercall(SET_GDT, &[0, 0]), 0)?;
+    equal("removing local descriptors", mmuext(SET_LDT, 0, 0), 0)?;
+    equal("removing the user's table", mmuext(NEW_USER_BASEPTR, 0, 0), 0)?;
     let table = frame_of(t.boot, top(t.boot)) << 12;
     for slot in FREE_SLOTS {
         equal_at("clearing slot", slot, update(table + slot * 8, 0), 0)?;
