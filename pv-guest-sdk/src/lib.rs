@@ -30,18 +30,27 @@ extern crate std;
 pub mod boot;
 pub mod console;
 pub mod cpuid;
+pub mod descriptor;
 pub mod entry;
 pub mod error;
 pub mod frames;
+#[cfg(target_os = "none")]
+pub mod heap;
 pub mod line;
 pub mod logger;
 pub mod memory;
+pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod raw;
 pub mod shared;
 pub mod shutdown;
+pub mod trap;
+#[cfg(target_os = "none")]
+pub mod user;
 pub mod vary;
+#[cfg(target_os = "none")]
+pub mod vcpu;
 pub mod version;
 
 pub use boot::BootInfo;

@@ -23,6 +23,11 @@ pub(crate) fn frames() -> Frames {
     Frames { pointer }
 }
 
+/// The return addresses of the frames from the frame pointer `pointer` on.
+pub(crate) fn frames_from(pointer: u64) -> Frames {
+    Frames { pointer: usize::try_from(pointer).unwrap_or(0) }
+}
+
 impl Iterator for Frames {
     type Item = usize;
 

@@ -10,16 +10,34 @@ pub(crate) mod backtrace;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+pub(crate) mod descriptor;
+#[cfg(target_os = "none")]
 mod entry;
+#[cfg(target_os = "none")]
+pub mod fpu;
 pub mod gate;
 #[cfg(target_os = "none")]
 mod guard;
 #[cfg(target_os = "none")]
+pub(crate) mod heap;
+#[cfg(target_os = "none")]
 pub mod m2p;
+#[cfg(target_os = "none")]
+pub(crate) mod memory;
+#[cfg(target_os = "none")]
+pub mod privileged;
+#[cfg(target_os = "none")]
+pub mod probe;
 #[cfg(target_os = "none")]
 pub mod registers;
 pub mod request;
 #[cfg(target_os = "none")]
 pub mod shared;
+#[cfg(target_os = "none")]
+pub(crate) mod trap;
+#[cfg(target_os = "none")]
+pub(crate) mod user;
+#[cfg(target_os = "none")]
+pub(crate) mod vcpu;
 #[cfg(target_os = "none")]
 pub mod wrong;

@@ -10,13 +10,23 @@ mod console;
 mod mapping;
 mod memory;
 mod sched;
+#[cfg(target_os = "none")]
+mod segment;
+#[cfg(target_os = "none")]
+mod trap;
 mod version;
 
 pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
-pub(super) use mapping::{map_shared_info, unmap_page};
+pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
 pub use sched::{shutdown, yield_now};
+#[cfg(target_os = "none")]
+pub(super) use segment::{set_gdt, update_descriptor};
+#[cfg(target_os = "none")]
+pub use trap::{fpu_taskswitch, set_iopl, vm_assist};
+#[cfg(target_os = "none")]
+pub(super) use trap::{register_callback, set_segment_base, set_trap_table};
 pub use version::{
     capabilities, changeset, compile_info, extra_version, features, guest_handle,
     hypervisor_command_line, page_size, platform_parameters, version,
