@@ -7,6 +7,8 @@ use hypercall_abi::errno::Errno;
 
 use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
 
+use crate::guest_memory::is_canonical;
+
 /// Bits of DR6 that always read as 1.
 const STATUS_ONES: u64 = 0xffff_0ff0;
 /// Bits of DR6 that always read as 0.
@@ -57,7 +59,7 @@ impl DebugRegisters {
     ///
     /// # Errors
     ///
-    /// - `EPERM`: a breakpoint on an address of the hypervisor's; a port breakpoint, or access
+    /// - `EPERM`: a breakpoint on an address of the hypervisor's or no address at all; a port breakpoint, or access
     ///   detection, in DR7.
     /// - `EINVAL`: bits above 31 in DR6 or DR7.
     /// - `ENODEV`: no such register.
@@ -98,7 +100,8 @@ impl DebugRegisters {
     }
 
     fn set_address(&mut self, register: u64, value: u64) -> Result<Written, Errno> {
-        let is_guest = !(HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&value);
+        let is_guest =
+            is_canonical(value) && !(HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&value);
         let slot = usize::try_from(register).ok().and_then(|at| self.addresses.get_mut(at));
         match (slot, u8::try_from(register)) {
             (Some(slot), Ok(number)) if is_guest => {
@@ -137,6 +140,7 @@ mod tests {
         for number in 0..4 {
             assert_eq!(registers.set(number, HYPERVISOR), Err(Errno::EPERM));
             assert!(registers.set(number, u64::MAX).is_ok());
+            assert_eq!(registers.set(number, 0x8000_0000_0000), Err(Errno::EPERM));
             assert!(registers.set(number, 0x1000).is_ok());
             assert_eq!(registers.get(number), Ok(0x1000));
         }

@@ -64,6 +64,9 @@ impl GuestRegs {
     /// Value of [`Self::entry_vector`] after a `syscall` instruction in 32-bit code.
     pub const SYSCALL_32: u32 = 0x101;
 
+    /// Value of [`Self::entry_vector`] after a `sysenter` instruction. RIP and RSP are not known then.
+    pub const SYSENTER: u32 = 0x102;
+
     /// The arguments of a hypercall, first to sixth.
     #[must_use]
     pub const fn hypercall_args(&self) -> [u64; 6] {

@@ -74,18 +74,10 @@ impl<P: Platform> System<P> {
     /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
     pub fn syscall(&self, running: &Running<P>, regs: &mut GuestRegs) {
         let mut cx = self.context(running, regs);
-        let handler = |cx: &Context<'_, P>| {
-            let state = cx.vcpu.state.lock(&self.platform);
-            if cx.regs.entry_vector == GuestRegs::SYSCALL_32 {
-                state.syscall32
-            } else {
-                state.syscall
-            }
-        };
-        if cx.vcpu.in_kernel_mode() && cx.regs.entry_vector == GuestRegs::SYSCALL {
+        if cx.regs.entry_vector == GuestRegs::SYSCALL && cx.vcpu.in_kernel_mode() {
             cx.hypercall();
         } else {
-            cx.user_syscall(handler(&cx));
+            cx.user_syscall();
         }
         cx.before_resume();
     }
@@ -149,11 +141,20 @@ impl<P: Platform> Context<'_, P> {
         }
     }
 
-    /// User mode executed `syscall`, or 32-bit code did: enters the kernel's handler. A kernel without one gets an
-    /// invalid-opcode exception for the instruction.
-    fn user_syscall(&mut self, handler: Handler) {
+    /// User mode executed `syscall` or `sysenter`, or the kernel one of those that are no hypercall:
+    /// enters the kernel's handler. Without one it is the fault of an instruction that is not there.
+    fn user_syscall(&mut self) {
+        let state = self.vcpu.state.lock(&self.system.platform);
+        let handler = match self.regs.entry_vector {
+            GuestRegs::SYSENTER => state.sysenter,
+            GuestRegs::SYSCALL_32 => state.syscall32,
+            _ => state.syscall,
+        };
+        drop(state);
         if handler.is_set() {
             self.bounce_or_crash(handler, None);
+        } else if self.regs.entry_vector == GuestRegs::SYSENTER {
+            self.general_protection(0);
         } else {
             self.regs.rip = self.regs.rip.wrapping_sub(SYSCALL_LENGTH);
             self.inject(crate::trap::INVALID_OPCODE, None);

@@ -23,6 +23,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask};
 use x86_64::registers::rflags::RFlags;
 
+use super::gdt;
 use super::layout::{MAX_CPUS, PERCPU_STRIDE};
 use super::percpu::{self, SAVED_RSP_OFFSET};
 
@@ -33,6 +34,8 @@ unsafe extern "C" {
     static syscall_stubs: u8;
     /// The same for `syscall` in 32-bit code.
     static syscall32_stubs: u8;
+    /// Where `sysenter` enters.
+    static sysenter_entry: u8;
     /// First exception stub; the stub of vector n is n times [`VECTOR_STUB_SIZE`] behind it.
     static vector_stubs: u8;
 
@@ -47,8 +50,7 @@ unsafe extern "C" {
 const SYSCALL_STUB_SIZE: usize = 64;
 /// Where `syscall` in 32-bit code leads.
 const CSTAR: u32 = 0xc000_0083;
-/// The registers of `sysenter`: code segment, stack pointer, instruction pointer. Nobody enters by
-/// it, whatever the firmware left there.
+/// The registers of `sysenter`: code segment, stack pointer, instruction pointer.
 const SYSENTER: [u32; 3] = [0x174, 0x175, 0x176];
 /// Distance between two vector stubs.
 const VECTOR_STUB_SIZE: usize = 16;
@@ -61,9 +63,11 @@ pub(crate) fn enable_syscall() {
     LStar::write(VirtAddr::new((&raw const syscall_stubs).addr() as u64 + stub));
     // SAFETY: a stub that saves the registers as the 64-bit one does.
     unsafe { Msr::new(CSTAR).write((&raw const syscall32_stubs).addr() as u64 + stub) };
-    for register in SYSENTER {
-        // SAFETY: with a null code segment the instruction faults where it is.
-        unsafe { Msr::new(register).write(0) };
+    let stack = percpu::current().main_stack_top();
+    let entry = (&raw const sysenter_entry).addr() as u64;
+    for (register, value) in SYSENTER.into_iter().zip([u64::from(gdt::KERNEL_CS), stack, entry]) {
+        // SAFETY: ring 0's code segment, this CPU's stack, and an entry that needs nothing else.
+        unsafe { Msr::new(register).write(value) };
     }
     SFMask::write(
         RFlags::TRAP_FLAG
@@ -116,6 +120,19 @@ global_asm!(
     ".set number, number + 1",
     ".endr",
     ".balign {syscall_stub_size}",
+    // sysenter loads this CPU's stack, and forgets where the guest was. It clears IF, but no other
+    // flag.
+    "sysenter_entry:",
+    "push {ss}",
+    "push 0",
+    "pushfq",
+    "or dword ptr [rsp], 0x200",
+    "push 3",
+    "push 0",
+    "push 2",
+    "popfq",
+    "sub rsp, 8",
+    "mov dword ptr [rsp + 4], {sysenter_vector}",
     // Builds the rest of GuestRegs. RCX and R11 are saved as the processor left them, as the ABI
     // has it: they hold RIP and RFLAGS.
     "syscall_common:",
@@ -271,7 +288,7 @@ global_asm!(
     "resume_guest:",
     "mov rsp, rdi",
     "jmp leave_by_iretq",
-    ".global syscall_stubs, syscall32_stubs, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
+    ".global syscall_stubs, syscall32_stubs, sysenter_entry, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
     ".global vector_clac",
     max_cpus = const MAX_CPUS,
     stride = const PERCPU_STRIDE,
@@ -282,6 +299,7 @@ global_asm!(
     cs = const FLAT_RING3_CS64,
     cs32 = const FLAT_RING3_CS32,
     syscall32_vector = const GuestRegs::SYSCALL_32,
+    sysenter_vector = const GuestRegs::SYSENTER,
     syscall_vector = const GuestRegs::SYSCALL,
     cs_offset = const core::mem::offset_of!(GuestRegs, cs),
     vector_offset = const core::mem::offset_of!(GuestRegs, entry_vector),

@@ -57,6 +57,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
     ::log::info!("domain 0 starts at {:#x}", regs.rip);
     system.load_address_space(running);
     super::fpu::reset();
+    interrupt::start_tick();
     let top = trap::guest_regs();
     // SAFETY: the place belongs to this CPU, and what this function's callers have there is not
     // needed again: nothing returns to them.

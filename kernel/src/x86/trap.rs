@@ -1,5 +1,6 @@
 //! Traps that need more than handing to the kernel core: on stacks of their own, or in ring 0.
 
+use kernel_core::bounce::rflags;
 use kernel_core::regs::GuestRegs;
 
 use super::layout::pointer;
@@ -67,8 +68,10 @@ pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
         interrupt::handle(vector);
     } else if vector == DEBUG {
         // A breakpoint that a guest armed: on memory that is being copied, or held back by
-        // `mov ss` until the first instruction after `syscall`. Nothing is reported.
+        // `mov ss` until the first instruction after `syscall`; or single-stepping, which `sysenter`
+        // leaves on. Nothing is reported.
         debug::take_status();
+        regs.rflags &= !rflags::TF;
     } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
     } else if regs.rip == entry::iretq_address() {
