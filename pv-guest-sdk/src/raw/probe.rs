@@ -34,16 +34,16 @@ macro_rules! may_trap {
 global_asm!(
     ".pushsection .text.interrupts, \"ax\", @progbits",
     ".balign 32",
-    "__interrupts:",
-    ".set __vector, 0",
+    "__pv_interrupts:",
+    ".set __pv_vector, 0",
     ".rept 256",
-    "4: .byte 0xcd, __vector",
+    "4: .byte 0xcd, __pv_vector",
     "5: ret",
     "nop",
     ".pushsection .fixups, \"a\", @progbits",
     ".quad 4b, 5b",
     ".popsection",
-    ".set __vector, __vector + 1",
+    ".set __pv_vector, __pv_vector + 1",
     ".endr",
     ".popsection",
 );
@@ -149,11 +149,11 @@ fn x87() -> Result<(), Trapped> {
 }
 
 unsafe extern "C" {
-    static __interrupts: u8;
+    static __pv_interrupts: u8;
 }
 
 fn interrupt(vector: u8) -> Result<(), Trapped> {
-    let code = (&raw const __interrupts).wrapping_add(4 * usize::from(vector));
+    let code = (&raw const __pv_interrupts).wrapping_add(4 * usize::from(vector));
     // SAFETY: an `int` that comes back behind itself with nothing changed, or whose trap's handler
     // decides.
     unsafe {

@@ -33,29 +33,29 @@ const STUB: u64 = 32;
 global_asm!(
     ".pushsection .text.traps, \"ax\", @progbits",
     ".balign 32",
-    "__trap_stubs:",
-    ".set __vector, 0",
+    "__pv_trap_stubs:",
+    ".set __pv_vector, 0",
     ".rept 256",
     ".balign 32",
     "pop rcx",
     "pop r11",
-    ".if (__vector < 32) && (({with_error} >> __vector) & 1)",
+    ".if (__pv_vector < 32) && (({with_error} >> __pv_vector) & 1)",
     ".else",
     "push 0",
     ".endif",
     ".byte 0x68",
-    ".long __vector",
-    "jmp __trap_common",
-    ".set __vector, __vector + 1",
+    ".long __pv_vector",
+    "jmp __pv_trap_common",
+    ".set __pv_vector, __pv_vector + 1",
     ".endr",
     ".balign 32",
-    "__event_stub:",
+    "__pv_event_stub:",
     "pop rcx",
     "pop r11",
     "push 0",
     "push 256",
-    "jmp __trap_common",
-    "__failsafe_stub:",
+    "jmp __pv_trap_common",
+    "__pv_failsafe_stub:",
     // Between r11 and rip are ds, es, fs and gs; what could not be loaded becomes null. The base
     // of gs is left alone by a hypervisor that restores selectors before bases.
     "pop rcx",
@@ -63,13 +63,13 @@ global_asm!(
     "add rsp, 32",
     "push 0",
     "push 257",
-    "jmp __trap_common",
-    "__syscall_stub:",
+    "jmp __pv_trap_common",
+    "__pv_syscall_stub:",
     "pop rcx",
     "pop r11",
     "push 0",
     "push 258",
-    "__trap_common:",
+    "__pv_trap_common:",
     "push r11",
     "push rax",
     "push rcx",
@@ -88,10 +88,10 @@ global_asm!(
     "cld",
     "mov rdi, rsp",
     "test byte ptr [rsp + 8 * 18], 3",
-    "jnz __user_left",
+    "jnz __pv_user_left",
     "call {dispatch}",
-    ".globl __trap_return",
-    "__trap_return:",
+    ".globl __pv_trap_return",
+    "__pv_trap_return:",
     "pop r15",
     "pop r14",
     "pop r13",
@@ -118,12 +118,12 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    static __trap_stubs: u8;
-    static __event_stub: u8;
-    static __failsafe_stub: u8;
-    static __syscall_stub: u8;
-    static __fixups: [u64; 2];
-    static __fixups_end: [u64; 2];
+    static __pv_trap_stubs: u8;
+    static __pv_event_stub: u8;
+    static __pv_failsafe_stub: u8;
+    static __pv_syscall_stub: u8;
+    static __pv_fixups: [u64; 2];
+    static __pv_fixups_end: [u64; 2];
 }
 
 static SET_TRAP_TABLE: Site =
@@ -133,7 +133,7 @@ static CALLBACK: Site =
 
 /// Sends every vector and callback of this vCPU to the code here.
 pub(super) fn install(gate: &impl Gate) -> Result<(), HypercallError> {
-    let first = (&raw const __trap_stubs).expose_provenance() as u64;
+    let first = (&raw const __pv_trap_stubs).expose_provenance() as u64;
     // The hypervisor takes the table in pieces as well, each ended by a row without address.
     let mut table = [TrapInfo::default(); 65];
     for piece in 0..4_u8 {
@@ -153,9 +153,9 @@ pub(super) fn install(gate: &impl Gate) -> Result<(), HypercallError> {
         perform(gate, &SET_TRAP_TABLE, &request)?;
     }
     for (kind, stub) in [
-        (TYPE_EVENT, &raw const __event_stub),
-        (TYPE_FAILSAFE, &raw const __failsafe_stub),
-        (TYPE_SYSCALL, &raw const __syscall_stub),
+        (TYPE_EVENT, &raw const __pv_event_stub),
+        (TYPE_FAILSAFE, &raw const __pv_failsafe_stub),
+        (TYPE_SYSCALL, &raw const __pv_syscall_stub),
     ] {
         let address = stub.expose_provenance() as u64;
         let callback = CallbackRegister { kind, flags: MASK_EVENTS, pad: 0, address };
@@ -185,8 +185,8 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
 
 /// Where an operation that trapped at `address` gives up, if it is one that may.
 fn fixup(address: u64) -> Option<u64> {
-    let mut row = &raw const __fixups;
-    while row < &raw const __fixups_end {
+    let mut row = &raw const __pv_fixups;
+    while row < &raw const __pv_fixups_end {
         // SAFETY: between the linker's two marks are pairs of addresses, which never change.
         let [at, to] = unsafe { row.read() };
         if at == address {

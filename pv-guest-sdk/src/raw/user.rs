@@ -14,7 +14,7 @@ use crate::trap::TrapFrame;
 
 global_asm!(
     ".pushsection .text.user, \"ax\", @progbits",
-    "__user_enter:",
+    "__pv_user_enter:",
     "push rbp",
     "push rbx",
     "push r12",
@@ -37,9 +37,9 @@ global_asm!(
     "mov rdi, rsp",
     "mov ecx, {words}",
     "rep movsq",
-    "jmp __trap_return",
-    ".globl __user_left",
-    "__user_left:",
+    "jmp __pv_trap_return",
+    ".globl __pv_user_left",
+    "__pv_user_left:",
     "mov rsi, rsp",
     "mov rdi, [rsp + 8 * {words}]",
     "mov ecx, {words}",
@@ -62,7 +62,7 @@ unsafe extern "C" {
     /// # Safety
     /// The frame's segments must be those of user mode, this vCPU must have its state, its user
     /// page tables and its trap table.
-    fn __user_enter(frame: *mut TrapFrame);
+    fn __pv_user_enter(frame: *mut TrapFrame);
 }
 
 /// The flags that user mode may have as it likes: the results of arithmetic, direction, single
@@ -80,7 +80,7 @@ pub(crate) fn enter(frame: &mut TrapFrame) {
     frame.rflags = frame.rflags & USER_FLAGS | INTERRUPT_FLAG;
     // SAFETY: the segments are user mode's, so nothing in the frame can reach this program's
     // memory, which user page tables do not map for writing.
-    unsafe { __user_enter(frame) }
+    unsafe { __pv_user_enter(frame) }
 }
 
 /// What is added to the number of a program's call. No hypercall has such a number: made in kernel

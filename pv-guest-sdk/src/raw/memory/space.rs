@@ -16,8 +16,8 @@ use crate::vcpu::Vcpu;
 
 unsafe extern "C" {
     static __image_start: u8;
-    static __text_end: u8;
-    static __readonly_end: u8;
+    static __pv_text_end: u8;
+    static __pv_readonly_end: u8;
 }
 
 /// An address space for user mode: the lower half is the user's own, and of the upper half it has
@@ -167,8 +167,8 @@ impl Space {
     /// Maps this guest's code and constants.
     fn map_image(&self) -> Result<(), MemoryError> {
         let start = (&raw const __image_start).expose_provenance() as u64;
-        let text_end = (&raw const __text_end).expose_provenance() as u64;
-        let end = (&raw const __readonly_end).expose_provenance() as u64;
+        let text_end = (&raw const __pv_text_end).expose_provenance() as u64;
+        let end = (&raw const __pv_readonly_end).expose_provenance() as u64;
         let kernel = Tables::at(layout()?.root);
         for address in (start..end).step_by(PAGE_SIZE) {
             let page = Page::at(address).ok_or(MemoryError::BootTables)?;
