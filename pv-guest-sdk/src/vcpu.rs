@@ -11,7 +11,7 @@ use crate::raw::gate::{Gate, Machine};
 use crate::raw::vcpu::Area;
 use crate::raw::{request, vcpu};
 use crate::shared::{SharedInfo, VcpuInfo};
-use crate::trap::{Handler, Resume, Trap, Vector};
+use crate::trap::{Handler, Observed, Resume, Trap, Vector};
 
 /// The state of one virtual CPU. It stays with its CPU: a reference cannot be sent to another.
 #[derive(Debug)]
@@ -21,10 +21,10 @@ pub struct Vcpu {
     id: VcpuId,
     info: Cell<Option<&'static VcpuInfo>>,
     handlers: [Cell<Option<Handler>>; Vector::COUNT],
+    /// While an observer runs: the last trap it saw.
+    observed: Cell<Option<Option<Observed>>>,
     /// The page tables of user mode that are loaded; machine frame, 0 for none.
     pub(crate) user_root: Cell<u64>,
-    /// The bases of `fs` and of user mode's `gs` that are loaded.
-    user_bases: Cell<Option<(u64, u64)>>,
 }
 
 impl Vcpu {
@@ -34,8 +34,8 @@ impl Vcpu {
             id: VcpuId(number),
             info: Cell::new(None),
             handlers: [const { Cell::new(None) }; Vector::COUNT],
+            observed: Cell::new(None),
             user_root: Cell::new(0),
-            user_bases: Cell::new(None),
         }
     }
 
@@ -73,6 +73,14 @@ impl Vcpu {
         self.handlers.get(vector.index())?.take()
     }
 
+    /// Does something, and returns beside its result the last trap that it caused. Traps that have
+    /// no handler are answered by [`Resume::Skip`] meanwhile.
+    pub fn observe<T>(&self, operation: impl FnOnce() -> T) -> (T, Option<Observed>) {
+        let outer = self.observed.replace(Some(None));
+        let result = operation();
+        (result, self.observed.replace(outer).flatten())
+    }
+
     /// What this CPU shares with the hypervisor.
     #[must_use]
     pub fn info(&self) -> Option<&'static VcpuInfo> {
@@ -100,13 +108,10 @@ impl Vcpu {
         self.info.get().map_or(0, |info| info.fault_address.load(Ordering::Relaxed))
     }
 
-    /// Loads the bases of `fs` and of user mode's `gs`.
+    /// Loads the bases of `fs` and of user mode's `gs`. What they are is not known before: user
+    /// mode changes them by loading selectors.
     pub(crate) fn set_user_bases(&self, fs: u64, gs: u64) -> Result<(), HypercallError> {
-        if self.user_bases.get() != Some((fs, gs)) {
-            vcpu::set_user_bases(&Machine, fs, gs)?;
-            self.user_bases.set(Some((fs, gs)));
-        }
-        Ok(())
+        vcpu::set_user_bases(&Machine, fs, gs)
     }
 
     pub(crate) fn share(&self, shared: &'static SharedInfo) {
@@ -120,6 +125,11 @@ impl Vcpu {
         match self.handlers.get(vector.index()).and_then(Cell::get) {
             Some(handler) => handler(trap),
             None if vector == Vector::EVENT => self.drop_event(),
+            None if self.observed.get().is_some() => {
+                let (error, address) = (trap.error(), trap.fault_address());
+                self.observed.set(Some(Some(Observed { vector, error, address })));
+                Resume::Skip
+            }
             None => Resume::Unhandled,
         }
     }

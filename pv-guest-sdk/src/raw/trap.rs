@@ -174,6 +174,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     let resume = vcpu.map_or(Resume::Unhandled, |vcpu| vcpu.dispatch(&trap));
     match (resume, fixup(frame.rip)) {
         (Resume::Again, _) => {}
+        (Resume::Skip, _) if trap.vector().is_behind() => {}
         (Resume::Skip, Some(fixup)) => frame.rip = fixup,
         _ => unhandled(&trap),
     }

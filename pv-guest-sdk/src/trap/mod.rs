@@ -37,8 +37,9 @@ pub enum Resume {
     /// With the instruction at the saved address: for a trap the next one, for a fault the same
     /// one again, because its cause is gone.
     Again,
-    /// Give the operation of the SDK that trapped up; it returns [`Trapped`]. Where no such
-    /// operation trapped, this is [`Resume::Unhandled`].
+    /// Give the operation of the SDK that trapped up; it returns [`Trapped`]. A trap that comes
+    /// behind its instruction has nothing to give up: this is [`Resume::Again`] then. Where no
+    /// operation of the SDK trapped, it is [`Resume::Unhandled`].
     Skip,
     /// Not at all.
     Unhandled,
@@ -55,6 +56,17 @@ impl core::fmt::Display for Trapped {
 }
 
 impl core::error::Error for Trapped {}
+
+/// What [`crate::vcpu::Vcpu::observe`] saw.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Observed {
+    /// What happened.
+    pub vector: Vector,
+    /// The processor's error code.
+    pub error: ErrorCode,
+    /// Of a page fault: the address that was accessed.
+    pub address: u64,
+}
 
 /// A function that handles traps.
 pub type Handler = fn(&Trap<'_>) -> Resume;

@@ -63,6 +63,12 @@ impl Vector {
         Self(number as u16)
     }
 
+    /// Whether it comes behind the instruction that raised it, which is not executed again.
+    #[must_use]
+    pub const fn is_behind(self) -> bool {
+        matches!(self.0, 1 | 3 | 4 | 32..=255)
+    }
+
     /// Its number.
     #[must_use]
     pub const fn number(self) -> u16 {
@@ -139,6 +145,13 @@ mod tests {
         assert_eq!(Vector::interrupt(0x81).to_string(), "software interrupt (129)");
         assert_eq!(Vector::EVENT.to_string(), "event");
         assert_eq!(Vector::SYSCALL.index() + 1, Vector::COUNT);
+    }
+
+    #[test]
+    fn exceptions_but_three_come_before_their_instruction_ends() {
+        let behind = (0..32).map(Vector).filter(|vector| vector.is_behind());
+        assert!(behind.eq([Vector::DEBUG, Vector::BREAKPOINT, Vector::OVERFLOW]));
+        assert!(Vector::interrupt(0x80).is_behind() && !Vector::EVENT.is_behind());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use hypercall_abi::types::{PAGE_SIZE, Pfn};
 
 use super::frame::Frame;
 use super::layout::{home, layout, pointer};
-use super::tables::{Tables, Walk, flush, operate, operation, release, with_table};
+use super::tables::{Tables, Walk, flush, operate, operation, release_after, with_table};
 use crate::paging::{Access, Entry, MemoryError, Mode, Page};
 use crate::trap::TrapFrame;
 use crate::vcpu::Vcpu;
@@ -181,7 +181,7 @@ impl Space {
         Ok(())
     }
 
-    /// Unloads and unpins the tree, then frees it from the leaves up.
+    /// Unloads and unpins the tree, then frees it from the root down.
     fn end(&mut self) -> Result<(), MemoryError> {
         let machine = layout()?.machine(self.tables.root)?.0;
         if let Some(vcpu) = Vcpu::current().filter(|vcpu| vcpu.user_root.get() == machine) {
@@ -202,26 +202,33 @@ impl Drop for Space {
     }
 }
 
-/// Frees a table of `level` that nothing uses any more, and all below it.
+/// Frees a table of `level` that nothing uses any more, then all below it. What a table leads to
+/// stays as it is if the hypervisor still holds on to the table.
 fn free(table: Pfn, level: u32) -> Result<(), MemoryError> {
-    let layout = layout()?;
     // What the hypervisor puts into a top table may lead to frames of this guest, even to the table
     // itself.
     let foreign = HYPERVISOR_FIRST_SLOT..HYPERVISOR_FIRST_SLOT + HYPERVISOR_SLOTS;
-    for index in (0..ENTRIES_PER_TABLE).filter(|index| level < 4 || !foreign.contains(index)) {
-        let entry: *const Entry = pointer(home(table));
-        // SAFETY: a page that was a table is still mapped for reading, and nobody writes it.
-        let entry = unsafe { entry.wrapping_add(index).read() };
-        let below = Some(entry).filter(|entry| entry.is_present() && !entry.is_borrowed());
-        let Some(below) = below.and_then(|entry| layout.page(entry.frame())) else { continue };
-        if level > 1 {
-            free(below, level - 1)?;
-        } else {
-            // SAFETY: the frame was given up when it was mapped here, and here alone.
-            drop(unsafe { Frame::from_page(below) });
-        }
+    let own = |index: &usize| level < 4 || !foreign.contains(index);
+    release_after(table, || {
+        (0..ENTRIES_PER_TABLE).filter(own).try_for_each(|index| free_entry(table, index, level))
+    })
+}
+
+/// Frees what an entry of a table that was released leads to, unless it is borrowed.
+fn free_entry(table: Pfn, index: usize, level: u32) -> Result<(), MemoryError> {
+    let entry: *const Entry = pointer(home(table));
+    // SAFETY: the page is not in use anew yet, so that it holds what the table held.
+    let entry = unsafe { entry.wrapping_add(index).read() };
+    if !entry.is_present() || entry.is_borrowed() {
+        return Ok(());
     }
-    release(table)
+    let Some(below) = layout()?.page(entry.frame()) else { return Ok(()) };
+    if level > 1 {
+        return free(below, level - 1);
+    }
+    // SAFETY: the frame was given up when it was mapped here, and here alone.
+    drop(unsafe { Frame::from_page(below) });
+    Ok(())
 }
 
 /// Copies bytes between memory that Rust knows and memory of user mode.

@@ -202,8 +202,18 @@ pub(in crate::raw) fn with_table(
 /// Takes back a page that was a table, or might have become one. If the hypervisor still holds on
 /// to it, the page is lost.
 pub(in crate::raw) fn release(page: Pfn) -> Result<(), MemoryError> {
+    release_after(page, || Ok(()))
+}
+
+/// The same, with something to be done once the hypervisor no longer holds on to the page, before
+/// it may be used anew.
+pub(in crate::raw) fn release_after(
+    page: Pfn,
+    last: impl FnOnce() -> Result<(), MemoryError>,
+) -> Result<(), MemoryError> {
     // SAFETY: only tables' pages come here, to which no reference leads.
     unsafe { set_home(page, Access::WRITE)? };
+    last()?;
     // SAFETY: the page was a frame's before it was a table's, and is writable again.
     drop(unsafe { Frame::from_page(page) });
     Ok(())
