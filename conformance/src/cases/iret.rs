@@ -17,7 +17,7 @@ const HYPERVISOR: u64 = 0xffff_8300_0000_0000;
 const IN_SYSCALL: u64 = 0x100;
 
 pub(crate) const CASES: &[Case] = &[
-    case("iret/kernel", "A selector of privilege 0 returns to kernel mode.", |t| {
+    case("iret_call/kernel", "A selector of privilege 0 returns to kernel mode.", |t| {
         stage(t, |s| {
             let frame = s.iret(kernel())?.plain();
             equal("rip", frame.rip, UD2.address())?;
@@ -25,7 +25,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("rsp", frame.rsp, user_stack() - 256)
         })
     }),
-    case("iret/kernel_privileges", "Privileges 1 and 2 return to kernel mode, too.", |t| {
+    case("iret_call/kernel_privileges", "Privileges 1 and 2 return to kernel mode, too.", |t| {
         stage(t, |s| {
             for cs in [0xe031, 0xe032] {
                 let event = s.iret(Context { cs, ..kernel() })?;
@@ -35,14 +35,14 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/user", "A selector of privilege 3 returns to user mode.", |t| {
+    case("iret_call/user", "A selector of privilege 3 returns to user mode.", |t| {
         user_stage(t, |s| {
             let event = s.iret(Context::user(UD2))?;
             equal("cs", event.plain().cs, USER_CS | 1 << 32)?;
             equal("frame", event.at, kernel_stack() - 64 + 8)
         })
     }),
-    case("iret/registers", "rax, rcx and r11 come from the frame.", |t| {
+    case("iret_call/registers", "rax, rcx and r11 come from the frame.", |t| {
         user_stage(t, |s| {
             for cs in [KERNEL_CS, USER_CS] {
                 let context = Context { rax: 1 << 63 | 1, rcx: 2, r11: 3, cs, ..kernel() };
@@ -54,7 +54,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/other_registers", "All other registers stay.", |t| {
+    case("iret_call/other_registers", "All other registers stay.", |t| {
         user_stage(t, |s| {
             let mut registers = Registers::new();
             registers.rbx = 1;
@@ -75,7 +75,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/in_syscall", "With flag 100 rcx and r11 hold rip and the flags.", |t| {
+    case("iret_call/in_syscall", "With flag 100 rcx and r11 hold rip and the flags.", |t| {
         user_stage(t, |s| {
             for cs in [KERNEL_CS, USER_CS] {
                 let context = Context { rcx: 2, r11: 3, flags: IN_SYSCALL, cs, ..kernel() };
@@ -87,13 +87,13 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/in_syscall_rax", "rax comes from the frame with flag 100, too.", |t| {
+    case("iret_call/in_syscall_rax", "rax comes from the frame with flag 100, too.", |t| {
         user_stage(t, |s| {
             let context = Context { rax: 77, flags: IN_SYSCALL, ..Context::user(UD2) };
             equal("rax", s.iret(context)?.registers.rax, 77)
         })
     }),
-    case("iret/in_syscall_selectors", "With flag 100 the selectors are the flat ones.", |t| {
+    case("iret_call/in_syscall_selectors", "With flag 100 the selectors are the flat ones.", |t| {
         user_stage(t, |s| {
             let context = Context { flags: IN_SYSCALL, ..Context::user(UD2) };
             for (cs, ss) in [(0x33, 0xe02b), (USER_CS, 0), (USER_CS, 0xe02b), (3, 0xffff)] {
@@ -104,13 +104,13 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/other_flags", "Other bits of the frame's flags do not matter.", |t| {
+    case("iret_call/other_flags", "Other bits of the frame's flags do not matter.", |t| {
         user_stage(t, |s| {
             let context = Context { rcx: 2, flags: !IN_SYSCALL, ..Context::user(UD2) };
             equal("rcx", s.iret(context)?.plain().rcx, 2)
         })
     }),
-    case("iret/selector_width", "Only 16 bits of cs and ss matter.", |t| {
+    case("iret_call/selector_width", "Only 16 bits of cs and ss matter.", |t| {
         user_stage(t, |s| {
             let upper = 0xffff_ffff_ffff_0000;
             let context = Context { cs: upper | USER_CS, ss: upper | 0xe02b, ..kernel() };
@@ -119,7 +119,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("ss", frame.ss, 0xe02b)
         })
     }),
-    case("iret/stack_selector", "ss gets privilege 3.", |t| {
+    case("iret_call/stack_selector", "ss gets privilege 3.", |t| {
         user_stage(t, |s| {
             for ss in [0xe028, 0xe029, 0xe02a] {
                 let frame = s.iret(Context { ss, ..Context::user(UD2) })?.plain();
@@ -128,14 +128,14 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/running_selectors", "The selectors are really those in the registers.", |t| {
+    case("iret_call/running_selectors", "The selectors are really those in the registers.", |t| {
         user_stage(t, |s| {
             let event = s.iret(Context::user(SELECTORS))?;
             equal("cs", event.registers.rsi, USER_CS)?;
             equal("ss", event.registers.rdi, 0xe02b)
         })
     }),
-    case("iret/code_null", "A null cs is a general protection fault of code 0.", |t| {
+    case("iret_call/code_null", "A null cs is a general protection fault of code 0.", |t| {
         user_stage(t, |s| {
             for cs in [0, 3] {
                 refused(s, Context { cs, ..kernel() }, 0)?;
@@ -143,7 +143,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/code_ring_0", "Ring 0's code selector is refused by its number.", |t| {
+    case("iret_call/code_ring_0", "Ring 0's code selector is refused by its number.", |t| {
         user_stage(t, |s| {
             for cs in [0xe008, 0xe00b] {
                 refused(s, Context { cs, ..kernel() }, 0xe008)?;
@@ -151,7 +151,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/code_data", "A data selector as cs is refused by its number.", |t| {
+    case("iret_call/code_data", "A data selector as cs is refused by its number.", |t| {
         user_stage(t, |s| {
             for cs in [0xe028, 0xe02b] {
                 refused(s, Context { cs, ..kernel() }, 0xe028)?;
@@ -159,7 +159,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/code_behind", "A selector behind the table is refused by its number.", |t| {
+    case("iret_call/code_behind", "A selector behind the table is refused by its number.", |t| {
         user_stage(t, |s| {
             for cs in [0xfff8, 0xfffb, 0xf003] {
                 refused(s, Context { cs, ..kernel() }, cs & !3)?;
@@ -167,15 +167,19 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/code_local", "A selector of the local table that is not there is refused.", |t| {
-        user_stage(t, |s| {
-            for cs in [4, 7, 0xffff] {
-                refused(s, Context { cs, ..kernel() }, cs & !3)?;
-            }
-            Ok(())
-        })
-    }),
-    case("iret/code_system", "A system descriptor of the hypervisor is refused.", |t| {
+    case(
+        "iret_call/code_local",
+        "A selector of the local table that is not there is refused.",
+        |t| {
+            user_stage(t, |s| {
+                for cs in [4, 7, 0xffff] {
+                    refused(s, Context { cs, ..kernel() }, cs & !3)?;
+                }
+                Ok(())
+            })
+        },
+    ),
+    case("iret_call/code_system", "A system descriptor of the hypervisor is refused.", |t| {
         user_stage(t, |s| {
             for cs in [0xe040, 0xe043, 0xe050] {
                 refused(s, Context { cs, ..kernel() }, cs & !3)?;
@@ -183,7 +187,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/stack_null", "A null ss is refused with code 0.", |t| {
+    case("iret_call/stack_null", "A null ss is refused with code 0.", |t| {
         user_stage(t, |s| {
             for (cs, ss) in [(USER_CS, 0), (USER_CS, 3), (KERNEL_CS, 0), (KERNEL_CS, 3)] {
                 refused(s, Context { cs, ss, ..kernel() }, 0)?;
@@ -191,17 +195,17 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/stack_ring_0", "Ring 0's data selector as ss is refused by its number.", |t| {
+    case("iret_call/stack_ring_0", "Ring 0's data selector as ss is refused by its number.", |t| {
         user_stage(t, |s| refused(s, Context { ss: 0xe010, ..Context::user(UD2) }, 0xe010))
     }),
-    case("iret/stack_code", "A code selector as ss is refused by its number.", |t| {
+    case("iret_call/stack_code", "A code selector as ss is refused by its number.", |t| {
         user_stage(t, |s| refused(s, Context { ss: USER_CS, ..Context::user(UD2) }, 0xe030))
     }),
-    case("iret/stack_behind", "An ss behind the table is refused by its number.", |t| {
+    case("iret_call/stack_behind", "An ss behind the table is refused by its number.", |t| {
         user_stage(t, |s| refused(s, Context { ss: 0xfffb, ..Context::user(UD2) }, 0xfff8))
     }),
     case(
-        "iret/refused_frame",
+        "iret_call/refused_frame",
         "A refused return to user mode looks like user mode's fault.",
         |t| {
             user_stage(t, |s| {
@@ -220,7 +224,7 @@ pub(crate) const CASES: &[Case] = &[
             })
         },
     ),
-    case("iret/refused_kernel", "A refused return to the kernel uses the new stack.", |t| {
+    case("iret_call/refused_kernel", "A refused return to the kernel uses the new stack.", |t| {
         stage(t, |s| {
             let event = s.iret(Context { cs: 0xe008, ..kernel() })?;
             equal("vector", event.vector, 13)?;
@@ -229,7 +233,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("cs", event.coded().cs, 0x1_0000_e008)
         })
     }),
-    case("iret/refused_mask", "A refused return has set the event mask all the same.", |t| {
+    case("iret_call/refused_mask", "A refused return has set the event mask all the same.", |t| {
         user_stage(t, |s| {
             let context = Context { ss: 0xe010, rflags: 0x202, ..Context::user(UD2) };
             let event = s.iret(context)?;
@@ -237,7 +241,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("mask", s.mask(), 0)
         })
     }),
-    case("iret/compatibility", "Selector e023 returns to 32-bit mode.", |t| {
+    case("iret_call/compatibility", "Selector e023 returns to 32-bit mode.", |t| {
         user_stage(t, |s| {
             let event = s.iret(Context { cs: 0xe023, ..at(0x1000) })?;
             equal("vector", event.vector, 14)?;
@@ -246,7 +250,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("cs", event.coded().cs, 0x1_0000_e023)
         })
     }),
-    case("iret/compatibility_in_syscall", "It does with flag 100, too.", |t| {
+    case("iret_call/compatibility_in_syscall", "It does with flag 100, too.", |t| {
         user_stage(t, |s| {
             let event = s.iret(Context { cs: 0xe023, flags: IN_SYSCALL, ..at(0x1000) })?;
             equal("vector", event.vector, 14)?;
@@ -254,7 +258,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("cs", event.coded().cs, 0x1_0000_e023)
         })
     }),
-    case("iret/unmapped", "A return to unmapped memory faults there, in the new mode.", |t| {
+    case("iret_call/unmapped", "A return to unmapped memory faults there, in the new mode.", |t| {
         user_stage(t, |s| {
             let event = s.iret(at(0x1000))?;
             equal("rip", event.coded().rip, 0x1000)?;
@@ -264,7 +268,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("error in the kernel", event.coded().error, 0x10)
         })
     }),
-    case("iret/non_canonical", "A return to no address is a fault with that address.", |t| {
+    case("iret_call/non_canonical", "A return to no address is a fault with that address.", |t| {
         user_stage(t, |s| {
             for rip in [NON_CANONICAL, 1 << 63, 0xffff_7fff_ffff_ffff] {
                 no_address(s, at(rip))?;
@@ -272,7 +276,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/non_canonical_in_syscall", "It is with flag 100, too.", |t| {
+    case("iret_call/non_canonical_in_syscall", "It is with flag 100, too.", |t| {
         user_stage(t, |s| {
             for rip in [NON_CANONICAL, 1 << 63, 0xffff_7fff_ffff_ffff] {
                 no_address(s, Context { flags: IN_SYSCALL, ..at(rip) })?;
@@ -280,10 +284,10 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/non_canonical_kernel", "It is for the kernel, too.", |t| {
+    case("iret_call/non_canonical_kernel", "It is for the kernel, too.", |t| {
         stage(t, |s| no_address(s, Context { cs: KERNEL_CS, ..at(NON_CANONICAL) }))
     }),
-    case("iret/hypervisor", "A return into the hypervisor is a page fault there.", |t| {
+    case("iret_call/hypervisor", "A return into the hypervisor is a page fault there.", |t| {
         user_stage(t, |s| {
             let event = s.iret(at(HYPERVISOR))?;
             equal("vector", event.vector, 14)?;
@@ -291,7 +295,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("rip", event.coded().rip, HYPERVISOR)
         })
     }),
-    case("iret/mask_on", "A clear interrupt flag masks events, with 1.", |t| {
+    case("iret_call/mask_on", "A clear interrupt flag masks events, with 1.", |t| {
         user_stage(t, |s| {
             s.set_mask(0);
             s.iret(Context { rflags: 2, ..kernel() })?;
@@ -301,7 +305,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("mask behind user mode", s.mask(), 1)
         })
     }),
-    case("iret/mask_off", "A set interrupt flag takes the event mask away, wholly.", |t| {
+    case("iret_call/mask_off", "A set interrupt flag takes the event mask away, wholly.", |t| {
         user_stage(t, |s| {
             s.set_mask(0xff);
             s.iret(Context { rflags: 0x202, ..kernel() })?;
@@ -311,33 +315,37 @@ pub(crate) const CASES: &[Case] = &[
             equal("mask behind user mode", s.mask(), 0)
         })
     }),
-    case("iret/flags", "Arithmetic flags, DF, AC and ID are taken, IOPL and VM are not.", |t| {
-        user_stage(t, |s| {
-            for (given, taken) in
-                [(0xcd7, 0xcd7), (0x3002, 2), (0x2_0002, 2), (0x24_0002, 0x24_0002)]
-            {
-                for cs in [KERNEL_CS, USER_CS] {
-                    let frame = s.iret(Context { rflags: given, cs, ..kernel() })?.plain();
-                    equal_at("rflags from", given, frame.rflags & !0x1_0000, taken)?;
+    case(
+        "iret_call/flags",
+        "Arithmetic flags, DF, AC and ID are taken, IOPL and VM are not.",
+        |t| {
+            user_stage(t, |s| {
+                for (given, taken) in
+                    [(0xcd7, 0xcd7), (0x3002, 2), (0x2_0002, 2), (0x24_0002, 0x24_0002)]
+                {
+                    for cs in [KERNEL_CS, USER_CS] {
+                        let frame = s.iret(Context { rflags: given, cs, ..kernel() })?.plain();
+                        equal_at("rflags from", given, frame.rflags & !0x1_0000, taken)?;
+                    }
                 }
-            }
-            Ok(())
-        })
-    }),
-    case("iret/flags_upper", "Bits of rflags that do not exist do not matter.", |t| {
+                Ok(())
+            })
+        },
+    ),
+    case("iret_call/flags_upper", "Bits of rflags that do not exist do not matter.", |t| {
         user_stage(t, |s| {
             let rflags = 0xffff_ffff_ff00_802a & !0x20_0000;
             let frame = s.iret(Context { rflags, ..Context::user(UD2) })?.plain();
             equal("rflags", frame.rflags & !0x20_0000 & 0xffff_ffff, 2)
         })
     }),
-    case("iret/nested_task", "NT is taken, and stands in the next frame.", |t| {
+    case("iret_call/nested_task", "NT is taken, and stands in the next frame.", |t| {
         user_stage(t, |s| {
             let frame = s.iret(Context { rflags: 0x4002, ..Context::user(UD2) })?.plain();
             equal("rflags", frame.rflags & !0x1_0000, 0x4002)
         })
     }),
-    case("iret/trap_flag", "With TF one instruction runs, then comes vector 1.", |t| {
+    case("iret_call/trap_flag", "With TF one instruction runs, then comes vector 1.", |t| {
         user_stage(t, |s| {
             for cs in [KERNEL_CS, USER_CS] {
                 let event = s.iret(Context::to(NOTHING, cs, 0x102))?;
@@ -348,7 +356,7 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("iret/trap_flag_in_syscall", "It does with flag 100, too.", |t| {
+    case("iret_call/trap_flag_in_syscall", "It does with flag 100, too.", |t| {
         user_stage(t, |s| {
             let context = Context { flags: IN_SYSCALL, ..Context::to(NOTHING, USER_CS, 0x102) };
             let event = s.iret(context)?;
@@ -361,7 +369,7 @@ pub(crate) const CASES: &[Case] = &[
             )
         })
     }),
-    case("iret/misaligned", "The frame may lie at any address, across pages too.", |t| {
+    case("iret_call/misaligned", "The frame may lie at any address, across pages too.", |t| {
         stage(t, |s| {
             for offset in [1, 7, 4096 - 8, 4096 - 33] {
                 let from = page(8) + offset;
@@ -379,23 +387,27 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    ends_guest("iret/stack_half", "A frame that is mapped in half ends the guest.", |t| {
+    ends_guest("iret_call/stack_half", "A frame that is mapped in half ends the guest.", |t| {
         bad_stack(t, mapped_end(t.boot) - 64)
     }),
-    ends_guest("iret/stack_hypervisor", "A frame in the hypervisor ends the guest.", |t| {
+    ends_guest("iret_call/stack_hypervisor", "A frame in the hypervisor ends the guest.", |t| {
         bad_stack(t, HYPERVISOR)
     }),
-    ends_guest("iret/stack_non_canonical", "A frame at no address ends the guest.", |t| {
+    ends_guest("iret_call/stack_non_canonical", "A frame at no address ends the guest.", |t| {
         bad_stack(t, NON_CANONICAL)
     }),
-    ends_guest("iret/no_user_tables", "A return to user mode without its tables ends it.", |t| {
-        user_stage(t, |s| {
-            equal("no user tables", s.user_tables(0), 0)?;
-            pv_guest_sdk::println!("ends {} crash", t.name);
-            s.iret(Context::user(UD2))?;
-            equal("the guest", "goes on", "crashes")
-        })
-    }),
+    ends_guest(
+        "iret_call/no_user_tables",
+        "A return to user mode without its tables ends it.",
+        |t| {
+            user_stage(t, |s| {
+                equal("no user tables", s.user_tables(0), 0)?;
+                pv_guest_sdk::println!("ends {} crash", t.name);
+                s.iret(Context::user(UD2))?;
+                equal("the guest", "goes on", "crashes")
+            })
+        },
+    ),
 ];
 
 fn kernel() -> Context {

@@ -6,6 +6,7 @@ mod cpu;
 mod cpuid;
 mod crash;
 mod debug;
+mod emulation;
 mod ext_base;
 mod ext_flush;
 mod fpu;
@@ -20,6 +21,7 @@ mod mmu_batch;
 mod mmu_bits;
 mod mmu_upper;
 mod mmu_va;
+mod multicall;
 mod pin_levels;
 mod pin_types;
 mod preserve;
@@ -28,7 +30,10 @@ mod registers;
 mod sched;
 mod segments;
 mod shared;
+mod trap_control;
+mod trap_edge;
 mod trap_frame;
+mod trap_ports;
 mod trap_soft;
 mod trap_stage;
 mod trap_syscall;
@@ -65,6 +70,11 @@ const AREAS: &[&[Case]] = &[
     segments::CASES,
     debug::CASES,
     fpu::CASES,
+    trap_control::CASES,
+    emulation::CASES,
+    trap_ports::CASES,
+    multicall::CASES,
+    trap_edge::CASES,
     crash::CASES,
     mmu_batch::CASES,
     mmu_bits::CASES,

@@ -17,6 +17,7 @@ pub(crate) mod pages_snippets;
 mod probe;
 pub(crate) mod snippets;
 pub(crate) mod trap;
+pub(crate) mod trap_emulation;
 pub(crate) mod trap_snippets;
 pub(crate) mod trap_stage;
 

@@ -19,6 +19,8 @@ macro_rules! snippets {
     )+ };
 }
 
+pub(crate) use snippets;
+
 snippets! {
     /// Nothing at all.
     NOTHING = "nop";
