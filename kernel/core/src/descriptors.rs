@@ -105,9 +105,18 @@ impl<P: Platform> Context<'_, P> {
     }
 
     /// Uses another LDT from now on.
+    ///
+    /// The one it has stays as it is, pages included: a guest that has changed what its addresses
+    /// mean sets another in between.
     pub(crate) fn set_ldt(&self, ldt: Ldt) {
-        self.forget_ldt();
         let platform = &self.system.platform;
+        {
+            let tables = &self.vcpu.state.lock(platform).tables;
+            if (tables.ldt_address, tables.ldt_entries) == (ldt.address, ldt.entries) {
+                return;
+            }
+        }
+        self.forget_ldt();
         {
             let mut state = self.vcpu.state.lock(platform);
             state.tables.ldt_address = ldt.address;
@@ -139,11 +148,7 @@ impl<P: Platform> Context<'_, P> {
             self.general_protection(low_u32(offset & !DESCRIPTOR.wrapping_sub(1)));
             return true;
         };
-        let (guest_address, length) = {
-            let tables = &self.vcpu.state.lock(&self.system.platform).tables;
-            let length = u64::from(tables.ldt_entries).wrapping_mul(DESCRIPTOR);
-            (tables.ldt_address.wrapping_add(offset), length)
-        };
+        let (guest_address, length) = self.ldt_place(offset);
         if offset < length && self.map_ldt_page(guest_address, offset).is_ok() {
             // The access is repeated.
         } else if is_canonical(guest_address) {
@@ -153,6 +158,32 @@ impl<P: Platform> Context<'_, P> {
             self.general_protection(low_u32(code));
         }
         true
+    }
+
+    /// Makes the descriptor of a selector visible if it is of the LDT, for ring 0 to look at: the
+    /// pages of the LDT are otherwise not there until a guest's own use of them faults.
+    pub(crate) fn show_descriptor(&self, selector: u16) {
+        let offset = u64::from(selector & !7);
+        let (guest_address, length) = self.ldt_place(offset);
+        let is_local = u64::from(selector) & CODE_LDT != 0;
+        if is_local && offset < length && !self.is_shown(offset) {
+            // A descriptor that can't be shown is none: the instruction that asks for it says so.
+            let _ = self.map_ldt_page(guest_address, offset);
+        }
+    }
+
+    /// Whether the page with this byte of the LDT is in the window.
+    fn is_shown(&self, offset: u64) -> bool {
+        let number = usize::try_from(offset.wrapping_div(PAGE)).unwrap_or(usize::MAX);
+        let tables = &self.vcpu.state.lock(&self.system.platform).tables;
+        tables.ldt.get(number).is_some_and(Option::is_some)
+    }
+
+    /// Guest address of a byte of the LDT, and the LDT's length in bytes.
+    fn ldt_place(&self, offset: u64) -> (u64, u64) {
+        let tables = &self.vcpu.state.lock(&self.system.platform).tables;
+        let length = u64::from(tables.ldt_entries).wrapping_mul(DESCRIPTOR);
+        (tables.ldt_address.wrapping_add(offset), length)
     }
 
     fn map_ldt_page(&self, guest_address: u64, offset: u64) -> Result<(), Refusal> {

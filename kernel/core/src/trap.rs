@@ -151,7 +151,9 @@ impl<P: Platform> Context<'_, P> {
             return CodeSize::Bits64;
         }
         let [low, high, ..] = self.regs.cs.to_le_bytes();
-        let rights = self.system.platform.access_rights(u16::from_le_bytes([low, high]));
+        let selector = u16::from_le_bytes([low, high]);
+        self.show_descriptor(selector);
+        let rights = self.system.platform.access_rights(selector);
         match rights.unwrap_or(DEFAULT_32) {
             rights if rights & LONG != 0 => CodeSize::Bits64,
             rights if rights & DEFAULT_32 != 0 => CodeSize::Bits32,

@@ -37,7 +37,9 @@ pub fn set_segment_base<P: Platform>(
         segment::GS_KERNEL => SegmentBase::GsActive,
         segment::GS_USER_SEL => {
             let [low, high, ..] = value.to_le_bytes();
-            cx.system.platform.load_inactive_gs(u16::from_le_bytes([low, high]));
+            let selector = u16::from_le_bytes([low, high]);
+            cx.show_descriptor(selector);
+            cx.system.platform.load_inactive_gs(selector);
             return DONE;
         }
         _ => return Err(Errno::EINVAL),
