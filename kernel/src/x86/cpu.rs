@@ -24,8 +24,6 @@ const RDCL_NO: u64 = 1;
 pub(crate) struct Features {
     /// 1 GiB pages.
     pub huge_pages: bool,
-    /// Extended state beyond what FXSAVE knows.
-    pub xsave: bool,
     /// Ring 0 can be kept from executing guests' pages.
     pub smep: bool,
     /// Ring 0 can be kept from reading and writing guests' pages.
@@ -137,7 +135,6 @@ pub(crate) fn enable_no_execute() {
 fn find_features() -> Features {
     Features {
         huge_pages: has(0x8000_0001, 3, 26),
-        xsave: has(1, 2, 26),
         smep: has(7, 1, 7),
         smap: has(7, 1, 20),
         meltdown_safe: unaffected_vendor() || says_rdcl_no() || emulated(),
