@@ -1,8 +1,8 @@
 //! Memory and page tables.
 //!
-//! A guest's memory beyond what the loader mapped is handed out as owned [`Frame`]s, zeroed.
-//! [`Memory::map`] turns a frame into a [`Mapping`] at an address of the kernel's choice, and
-//! [`Space`] is an address space for user mode. A frame that is mapped belongs to its mapping, and
+//! A guest's memory beyond what the loader mapped is handed out as owned `Frame`s, zeroed.
+//! `Memory::map` turns a frame into a `Mapping` at an address of the kernel's choice, and
+//! `Space` is an address space for user mode. A frame that is mapped belongs to its mapping, and
 //! comes back when that ends: what a Rust reference sees is never mapped elsewhere.
 //!
 //! ```ignore

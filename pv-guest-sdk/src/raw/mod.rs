@@ -22,6 +22,8 @@ mod guard;
 pub(crate) mod heap;
 #[cfg(target_os = "none")]
 pub mod m2p;
+#[cfg(all(target_os = "none", feature = "x86_64"))]
+mod mapper;
 #[cfg(target_os = "none")]
 pub(crate) mod memory;
 #[cfg(target_os = "none")]

@@ -1,6 +1,6 @@
 //! Traps: what the processor was doing, what happened, and what a guest wants done about it.
 //!
-//! Every virtual CPU has a table of handlers ([`crate::vcpu::Vcpu::handle`]), one for each vector.
+//! Every virtual CPU has a table of handlers (`vcpu::Vcpu::handle`), one for each vector.
 //! A handler is a plain function in safe code. It runs with events held back, on the stack of what
 //! it interrupted, and says by its [`Resume`] how to go on:
 //!
@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A trap without a handler prints the registers and the way there, and ends the domain as
-//! crashed. Traps of user mode never reach a handler: they end [`crate::user::User::run`].
+//! crashed. Traps of user mode never reach a handler: they end `user::User::run`.
 
 mod error;
 mod frame;
@@ -57,7 +57,7 @@ impl core::fmt::Display for Trapped {
 
 impl core::error::Error for Trapped {}
 
-/// What [`crate::vcpu::Vcpu::observe`] saw.
+/// What `vcpu::Vcpu::observe` saw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Observed {
     /// What happened.

@@ -47,7 +47,7 @@ impl Frame {
     }
 
     /// Hands the page over to the caller, who owns it from now on.
-    pub(super) fn into_page(self) -> Pfn {
+    pub(in crate::raw) fn into_page(self) -> Pfn {
         ManuallyDrop::new(self).0
     }
 
@@ -55,7 +55,7 @@ impl Frame {
     ///
     /// # Safety
     /// The page must have been a frame's, belong to nobody, and be writable at its home.
-    pub(super) const unsafe fn from_page(page: Pfn) -> Self {
+    pub(in crate::raw) const unsafe fn from_page(page: Pfn) -> Self {
         Self(page)
     }
 }

@@ -183,6 +183,12 @@ pub(in crate::raw) fn machine(page: Pfn) -> Result<Mfn, MemoryError> {
     layout()?.machine(page)
 }
 
+/// The page that a machine frame of this domain is behind.
+#[cfg(feature = "x86_64")]
+pub(in crate::raw) fn page(frame: Mfn) -> Option<Pfn> {
+    layout().ok()?.page(frame)
+}
+
 /// Turns a frame into what may become a table, and lets `hook` do it; an error gives it back.
 pub(in crate::raw) fn with_table(
     frame: Frame,
