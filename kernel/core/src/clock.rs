@@ -158,8 +158,8 @@ mod tests {
         let cycles = 5_000_000_000_u64 - info.tsc_timestamp;
         let shifted = cycles >> info.tsc_shift.unsigned_abs();
         assert!(info.tsc_shift < 0);
-        let guest = info.system_time
-            + ((u128::from(shifted) * u128::from(info.tsc_to_system_mul)) >> 32) as u64;
+        let passed = (u128::from(shifted) * u128::from(info.tsc_to_system_mul)) >> 32;
+        let guest = info.system_time + u64::try_from(passed).unwrap();
         assert!(guest.abs_diff(clock.time_at(5_000_000_000)) <= 2);
     }
 }

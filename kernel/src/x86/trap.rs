@@ -38,6 +38,7 @@ pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) {
 }
 
 /// Handles what is about the machine and not about whoever ran: true if that is settled.
+#[expect(clippy::panic, reason = "reserved for broken hardware, which this is")]
 fn is_the_machines(regs: &GuestRegs) -> bool {
     match vector(regs) {
         NMI if super::stop::requested() => super::stop::halt(),
