@@ -17,6 +17,9 @@ mod layout;
 mod ldt;
 mod mapping;
 mod memory;
+mod memory_exchange;
+mod memory_query;
+mod memory_reservation;
 mod mmu_batch;
 mod mmu_bits;
 mod mmu_upper;
@@ -91,6 +94,9 @@ const AREAS: &[&[Case]] = &[
     gdt::DESCRIPTORS,
     gdt::CASES,
     ldt::CASES,
+    memory_reservation::CASES,
+    memory_exchange::CASES,
+    memory_query::CASES,
 ];
 
 /// All cases, in the order of their numbers.

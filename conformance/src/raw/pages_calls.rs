@@ -8,6 +8,7 @@ pub(crate) const UPDATE_DESCRIPTOR: u64 = 10;
 pub(crate) const UPDATE_VA_MAPPING_OTHERDOMAIN: u64 = 22;
 
 pub(crate) const ESRCH: i64 = -3;
+pub(crate) const ENOMEM: i64 = -12;
 
 /// The calling domain, named as such.
 pub(crate) const SELF: u64 = 0x7ff0;
