@@ -10,6 +10,7 @@
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
+use kernel_core::emulate::msr::PAT;
 use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::{Msr, Star};
@@ -64,7 +65,10 @@ pub(crate) fn missing_feature() -> Option<&'static str> {
     NEEDED.iter().find(|(leaf, register, bit, _)| !has(*leaf, *register, *bit)).map(|row| row.3)
 }
 
-/// Sets up this CPU's control registers and system-call selectors. Descriptors come before it,
+/// The memory types that page-table entries choose from.
+const IA32_PAT: u32 = 0x277;
+
+/// Sets up this CPU's control registers, memory types and system-call selectors. Descriptors come before it,
 /// interrupt table and entry point after it.
 pub(crate) fn init() {
     let features = features();
@@ -96,6 +100,8 @@ pub(crate) fn init() {
         | EferFlags::SYSTEM_CALL_EXTENSIONS;
     // SAFETY: long mode stays on; the CPU has the other two (`missing_feature`).
     unsafe { Efer::write(efer) };
+    // SAFETY: entries 0 to 3, which all mappings of ring 0 use, stay what they are at reset.
+    unsafe { Msr::new(IA32_PAT).write(PAT) };
     // SAFETY: the selectors are those of the reserved descriptors.
     unsafe { Star::write_raw(gdt::STAR_SYSRET, gdt::KERNEL_CS) };
 }
