@@ -1,5 +1,6 @@
 //! Batches of requests in guest memory: `mmu_update` and `mmuext_op` have the same form.
 
+use hypercall_abi::layout::HYPERVISOR_VIRT_END;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::progress::{Budget, Progress, Stop};
@@ -31,6 +32,13 @@ impl Batch {
         let bytes = u64::try_from(size).unwrap_or(0).wrapping_mul(done);
         let left = self.length().saturating_sub(u32::try_from(done).unwrap_or(u32::MAX));
         Self { address: self.address.wrapping_add(bytes), count: left | CONTINUED, ..self }
+    }
+
+    /// Whether the array begins where guests may have memory. Asked before all else, whatever the
+    /// count; what lies behind its beginning is found out by copying.
+    #[must_use]
+    pub const fn begins_in_guest(self) -> bool {
+        self.address < 1 << 47 || self.address >= HYPERVISOR_VIRT_END
     }
 
     /// How many requests there are.

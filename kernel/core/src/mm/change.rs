@@ -43,7 +43,8 @@ pub enum Keep {
 const DEVICE_LIMIT: u64 = 1 << 28;
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
-    /// Writes an entry of a table, checked.
+    /// Writes an entry of a table, checked. True if it was a present one above level 1: guests rely
+    /// on such a change being seen at once, without a flush of theirs. The kernel does not.
     ///
     /// # Errors
     ///
@@ -56,14 +57,17 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         new: Entry,
         (keep, source): (Keep, Source<'_>),
         budget: &mut Budget,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let (Some(level), Some(slot)) =
             (Level::of(table.frame_type()), slot(self.platform.table(table.mfn()), index))
         else {
             return Err(Refusal::new(Why::NotTable(table.mfn())).into());
         };
         let changed = match level.below() {
-            None => self.change_page(slot, new, keep, source).map_err(Stop::from),
+            None => self.change_page(slot, new, keep, source).map(|()| false).map_err(Stop::from),
+            Some(_) if !matches!(source, Source::Own) => {
+                Err(Refusal::new(Why::ForeignTable).into())
+            }
             Some(below) => self.change_child(slot, (level, below, index), (new, keep), budget),
         };
         changed.map_err(|stop| match stop {
@@ -114,30 +118,30 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         new.adjusted(level)
     }
 
-    /// Checks an entry's bits alone.
+    /// Checks an entry's bits alone. How its own memory is cached too a domain with devices selects
+    /// itself: they may read what it writes.
     #[inline]
     pub(super) fn check_bits(&self, new: Entry, level: Level) -> Result<(), Refusal> {
-        let device = level == Level::L1 && self.platform.frames().is_device(new.mfn());
-        match new.refused_bits(level, device) {
+        match new.refused_bits(level, self.memory.has_devices()) {
             0 => Ok(()),
             bits => Err(Refusal::new(Why::Bits(bits))),
         }
     }
 
-    /// Writes an entry of a higher level.
+    /// Writes an entry of a higher level; true if it was present.
     fn change_child(
         &self,
         slot: &AtomicU64,
         (level, below, index): (Level, Level, u16),
         (new, keep): (Entry, Keep),
         budget: &mut Budget,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         if level.is_hypervisor_slot(index) {
             return Err(Refusal::new(Why::HypervisorSlot).into());
         }
         if new.is_present() {
             if self.change_flags(slot, new, level, keep)? {
-                return Ok(());
+                return Ok(true);
             }
             self.take_child(new, level, below, budget)?;
         }
@@ -145,7 +149,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         if old.is_present() {
             self.drop_table(TypeRef::from_entry(old.mfn(), below.frame_type()), budget);
         }
-        Ok(())
+        Ok(old.is_present())
     }
 
     /// Writes an entry that holds the same reference as the one that is there; says whether it did.
@@ -235,7 +239,7 @@ fn same_child(new: Entry, old: Entry) -> bool {
 /// Puts an entry in another's place.
 #[inline]
 fn exchange(slot: &AtomicU64, new: Entry, keep: Keep) -> Entry {
-    if keep == Keep::Nothing || !new.is_present() {
+    if keep == Keep::Nothing {
         return Entry(slot.swap(new.0, Ordering::AcqRel));
     }
     let mut old = Entry(slot.load(Ordering::Acquire));

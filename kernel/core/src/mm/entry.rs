@@ -134,12 +134,12 @@ impl Entry {
         self.is_present() && (self.0 ^ other.0) & HELD == 0
     }
 
-    /// The bits of this present entry that a guest may not set at `level`. `device` says that it
-    /// maps no memory, where a guest with devices selects the caching itself.
+    /// The bits of this present entry that a guest may not set at `level`. A guest with devices
+    /// selects the caching of pages itself.
     #[must_use]
-    pub const fn refused_bits(self, level: Level, device: bool) -> u64 {
+    pub const fn refused_bits(self, level: Level, has_devices: bool) -> u64 {
         let never = match level {
-            Level::L1 if device => EntryFlags::empty(),
+            Level::L1 if has_devices => EntryFlags::empty(),
             Level::L1 => CACHE,
             _ => CACHE.union(EntryFlags::GLOBAL),
         };
@@ -169,7 +169,8 @@ impl Entry {
             Level::L1 if self.0 & USER == 0 => self.0 | USER | MARK,
             Level::L1 if self.0 & MARK == 0 => self.0 | GLOBAL,
             Level::L1 => self.0,
-            _ => self.0 | USER,
+            Level::L2 | Level::L3 => self.0 | USER,
+            Level::L4 => self.0 | USER | EntryFlags::ACCESSED.bits(),
         })
     }
 }

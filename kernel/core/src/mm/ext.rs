@@ -18,7 +18,7 @@ use super::refusal::{Refusal, Why};
 use super::roots::{VcpuRoots, load_afresh};
 use crate::cpu::CpuSet;
 use crate::frames::{FlushDue, FrameOwners, FrameType, TypeRef};
-use crate::guest_memory::GuestRange;
+use crate::guest_memory::{GuestRange, is_canonical};
 use crate::platform::Platform;
 
 /// Descriptors a local descriptor table may have.
@@ -162,7 +162,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     fn check_ldt(&self, operation: MmuextOp) -> Result<Ldt, Refusal> {
         let [a, b, c, d, ..] = operation.arg2.to_le_bytes();
         let ldt = Ldt { address: operation.arg1, entries: u32::from_le_bytes([a, b, c, d]) };
-        let guests = GuestRange::new(ldt.address, 1).is_ok();
+        let guests = GuestRange::new(ldt.address, 1).is_ok() && is_canonical(ldt.address);
         if ldt.entries == 0 {
             return Ok(Ldt { address: 0, entries: 0 });
         }

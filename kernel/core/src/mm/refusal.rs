@@ -60,6 +60,8 @@ pub enum Why {
     Misaligned(u64),
     /// The frame is pinned already.
     Pinned(Mfn),
+    /// The entry is above level 1, and the request names another domain.
+    ForeignTable,
     /// The frame is not pinned.
     NotPinned(Mfn),
     /// A descriptor is not one that a guest may use.
@@ -136,6 +138,7 @@ impl Refusal {
             | Why::NotTable(_)
             | Why::Misaligned(_)
             | Why::Pinned(_)
+            | Why::ForeignTable
             | Why::NotPinned(_)
             | Why::Descriptor { .. }
             | Why::Count(_)
@@ -197,6 +200,7 @@ impl fmt::Display for Why {
             Self::NotTable(mfn) => write!(f, "frame {mfn:#x} is no page table of this domain"),
             Self::Misaligned(ptr) => write!(f, "machine address {ptr:#x} is not aligned"),
             Self::Pinned(mfn) => write!(f, "frame {mfn:#x} is pinned already"),
+            Self::ForeignTable => f.write_str("another domain's tables can't be referred to"),
             Self::NotPinned(mfn) => write!(f, "frame {mfn:#x} is not pinned"),
             Self::Descriptor { mfn, index, value } => {
                 write!(f, "descriptor {index} of frame {mfn:#x} is not allowed: {value:#018x}")

@@ -57,7 +57,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let how = (Keep::Nothing, source);
         let changed = self.change(&table, index, entry, how, &mut budget);
         self.drop_table(table, &mut budget);
-        changed
+        changed.map(drop)
     }
 
     /// The flush that `update_va_mapping`'s flags ask for. The kernel's own safety does not depend on
@@ -114,6 +114,15 @@ const UPDATE_COST: u32 = 4;
 /// The bits of a request's address that are a command.
 const COMMAND: u64 = 7;
 
+/// What a batch takes along from one request to the next.
+#[derive(Default)]
+struct Along {
+    /// The table of the last request, held: batches are mostly about one.
+    table: Option<TypeRef>,
+    /// A present entry above level 1 has changed.
+    stale: bool,
+}
+
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// `mmu_update(requests, count, done, domains)`: writes page-table entries of this domain that
     /// map frames of `source`, and entries of the machine-to-physical table for frames of `source`.
@@ -122,20 +131,27 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         if self.finish_pending(&mut budget).is_err() {
             return Progress::Again { done: 0 };
         }
-        let mut table = None;
+        let mut along = Along::default();
         let progress = batch.run(self.platform, &mut budget, |request, budget| {
-            self.update_one(&mut table, request, source, budget)
+            self.update_one(&mut along, request, source, budget)
         });
-        if let Some(table) = table {
-            self.drop_table(table, &mut budget);
-        }
+        self.end_batch(along, &mut budget);
         self.unless_pending(progress, batch.length(), &mut budget)
+    }
+
+    fn end_batch(&self, along: Along, budget: &mut Budget) {
+        if let Some(table) = along.table {
+            self.drop_table(table, budget);
+        }
+        if along.stale {
+            FlushDue::new(self.memory.dirty_cpus()).spend(self.platform);
+        }
     }
 
     #[inline]
     fn update_one(
         &self,
-        table: &mut Option<TypeRef>,
+        along: &mut Along,
         request: MmuUpdate,
         source: Source<'_>,
         budget: &mut Budget,
@@ -143,10 +159,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         budget.charge(UPDATE_COST);
         match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
             NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => {
-                self.update_entry(table, request, (Keep::Nothing, source), budget)
+                self.update_entry(along, request, (Keep::Nothing, source), budget)
             }
             PT_UPDATE_PRESERVE_AD => {
-                self.update_entry(table, request, (Keep::Used, source), budget)
+                self.update_entry(along, request, (Keep::Used, source), budget)
             }
             MACHPHYS_UPDATE => self.update_machphys(request, source),
             command => Err(Refusal::new(Why::Command(u64::from(command))).into()),
@@ -161,9 +177,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         source: Source<'_>,
         budget: &mut Budget,
     ) -> Result<(), Stop> {
-        let mut table = None;
-        let updated = self.update_one(&mut table, request, source, budget);
-        table.into_iter().for_each(|table| self.drop_table(table, budget));
+        let mut along = Along::default();
+        let updated = self.update_one(&mut along, request, source, budget);
+        self.end_batch(along, budget);
         updated
     }
 
@@ -182,11 +198,11 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
     }
 
-    /// Writes one entry. The table of the last request stays held: batches are mostly about one.
+    /// Writes one entry.
     #[inline]
     fn update_entry(
         &self,
-        held: &mut Option<TypeRef>,
+        Along { table: held, stale }: &mut Along,
         request: MmuUpdate,
         how: (Keep, Source<'_>),
         budget: &mut Budget,
@@ -207,7 +223,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         match held {
             Some(table) => {
                 let changed = self.change(table, index, Entry(request.val), how, budget);
-                changed.and_then(|()| self.finish_pending_if(table, budget))
+                *stale |= changed?;
+                self.finish_pending_if(table, budget)
             }
             None => Ok(()),
         }

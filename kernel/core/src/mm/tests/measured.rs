@@ -2,7 +2,7 @@
 
 use hypercall_abi::errno::Errno;
 use hypercall_abi::mmu::mmuext::*;
-use hypercall_abi::types::Mfn;
+use hypercall_abi::types::{DomId, Mfn};
 
 use super::world::*;
 use crate::mm::descriptor::checked;
@@ -26,10 +26,12 @@ fn level_1_entries_read_back_with_their_marks() {
     for (written, read) in flags {
         assert_eq!(Entry(written).adjusted(Level::L1), Entry(read), "{written:#x}");
     }
-    for level in [Level::L2, Level::L3, Level::L4] {
-        assert_eq!(Entry(0x63).adjusted(level), Entry(0x67));
+    for level in [Level::L2, Level::L3] {
+        assert_eq!(Entry(0x43).adjusted(level), Entry(0x47));
         assert_eq!(Entry(0x10_0000_0000_0001).adjusted(level), Entry(0x10_0000_0000_0005));
     }
+    assert_eq!(Entry(0x1).adjusted(Level::L4), Entry(0x25));
+    assert_eq!(Entry(0x42).adjusted(Level::L4), Entry(0x42));
     assert_eq!(Entry(0x67).adjusted(Level::L1).uncached(), Entry(0x17f));
 }
 
@@ -41,7 +43,7 @@ fn bits_are_refused_one_by_one() {
         assert_eq!(entry.refused_bits(Level::L1, false) != 0, cache, "bit {bit}");
         assert_eq!(entry.refused_bits(Level::L1, true), 0, "bit {bit}");
         for level in [Level::L2, Level::L3, Level::L4] {
-            assert_eq!(entry.refused_bits(level, false) != 0, cache || bit == 8, "bit {bit}");
+            assert_eq!(entry.refused_bits(level, true) != 0, cache || bit == 8, "bit {bit}");
         }
     }
 }
@@ -137,4 +139,85 @@ fn a_page_given_back_while_mapped_stays_until_it_is_unmapped() {
     world.check();
     assert_eq!(world.domains[0].memory.pages(), pages - 1);
     assert_eq!(world.update(0, at(l1, 0), entry(page, P)), Err(Why::NotOwned(page)));
+}
+
+#[test]
+fn what_was_used_stays_so_even_in_an_entry_that_is_not_present() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, _, _, l1] = world.chain(0, page, P | RW | 0x60);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    world.update(0, at(l1, 0) | 2, 0).unwrap();
+    assert_eq!(world.peek(l1, 0), 0x60);
+    world.update(0, at(l1, 0), 0).unwrap();
+    assert_eq!(world.peek(l1, 0), 0);
+}
+
+#[test]
+fn a_guest_with_devices_selects_the_caching_of_its_memory_too() {
+    let mut world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, l3, _, l1] = world.chain(0, page, P);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    assert_eq!(world.update(0, at(l1, 1), entry(page, P | US | 0x98)), Err(Why::Bits(0x98)));
+    let memory = std::mem::replace(&mut world.domains[0].memory, DomainMemory::new(DomId(9), 0));
+    world.domains[0].memory = memory.with_devices();
+    world.update(0, at(l1, 1), entry(page, P | US | 0x98)).unwrap();
+    assert_eq!(world.peek(l1, 1), entry(page, P | US | GLOBAL | 0x98));
+    assert_eq!(world.update(0, at(l4, 1), entry(l3, P | 0x98)), Err(Why::Bits(0x98)));
+    world.check();
+}
+
+#[test]
+fn removing_a_table_is_seen_at_once() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, l3, l2, l1] = world.chain(0, page, P);
+    world.domains[0].memory.dirty().enter(world.machine.cpu());
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let flushes = world.machine.flushes();
+    world.update(0, at(l1, 0), 0).unwrap();
+    assert_eq!(world.machine.flushes(), flushes);
+    for (table, value) in [(l2, 0), (l3, 0), (l3, entry(l2, P)), (l3, entry(l2, P | RW))] {
+        let present = world.peek(table, 0) & P != 0;
+        let flushes = world.machine.flushes();
+        world.update(0, at(table, 0), value).unwrap();
+        assert_eq!(world.machine.flushes() > flushes, present);
+    }
+}
+
+#[test]
+fn tables_of_other_domains_are_not_referred_to() {
+    let world = World::new(64, 1, 2);
+    let page = world.frame(0);
+    let [l4, l3, _, l1] = world.chain(0, page, P);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let other = &world.domains[1].memory;
+    for source in [Source::Devices, Source::Foreign(other)] {
+        let request = hypercall_abi::mmu::MmuUpdate { ptr: at(l4, 1), val: entry(l3, P) };
+        let refused = world.mm(0).one_update(request, source, &mut Budget::new());
+        let Err(Stop::Refused(refusal)) = refused else { panic!("{refused:?}") };
+        assert_eq!((refusal.why, refusal.errno()), (Why::ForeignTable, Errno::EINVAL));
+    }
+    let request = hypercall_abi::mmu::MmuUpdate { ptr: at(l1, 1), val: entry(page, P) };
+    let refused = world.mm(0).one_update(request, Source::Foreign(other), &mut Budget::new());
+    let Err(Stop::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert_eq!((refusal.why, refusal.errno()), (Why::NotOwned(page), Errno::EBUSY));
+}
+
+#[test]
+fn a_batch_begins_in_guest_memory_or_nowhere() {
+    let begins = [
+        (0, true),
+        (0x7fff_ffff_fff8, true),
+        (0x8000_0000_0000, false),
+        (0xffff_7fff_ffff_fff8, false),
+        (0xffff_8000_0000_0000, false),
+        (0xffff_87ff_ffff_fff8, false),
+        (0xffff_8800_0000_0000, true),
+        (u64::MAX, true),
+    ];
+    for (address, good) in begins {
+        assert_eq!(Batch { address, count: 0, done: 0 }.begins_in_guest(), good, "{address:#x}");
+    }
 }
