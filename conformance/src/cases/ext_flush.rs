@@ -69,14 +69,18 @@ pub(crate) const CASES: &[Case] = &[
             faults(w.va, false, 0)
         })
     }),
-    case("ext_flush/read_only", "Behind a flush of the page a write to a read-only page faults.", |t| {
-        with(t, |[_, w, ..]| {
-            poke(w.va, 1);
-            equal("update", update(w.slot, w.entry(LOADED & !2)), 0)?;
-            equal("flush", mmuext(INVLPG_LOCAL, w.va, 0), 0)?;
-            faults(w.va, true, 3)
-        })
-    }),
+    case(
+        "ext_flush/read_only",
+        "Behind a flush of the page a write to a read-only page faults.",
+        |t| {
+            with(t, |[_, w, ..]| {
+                poke(w.va, 1);
+                equal("update", update(w.slot, w.entry(LOADED & !2)), 0)?;
+                equal("flush", mmuext(INVLPG_LOCAL, w.va, 0), 0)?;
+                faults(w.va, true, 3)
+            })
+        },
+    ),
     case("ext_flush/writable_again", "Behind a flush a page made writable takes a write.", |t| {
         with(t, |[_, w, ..]| {
             equal("update", update(w.slot, w.entry(LOADED & !2)), 0)?;
@@ -111,7 +115,13 @@ pub(crate) const CASES: &[Case] = &[
                 poke(FREE, 1);
                 equal("removal", update(entry, 0), 0)?;
                 faults(FREE, false, 0)?;
-                let below = if entry == slot { l3 } else if entry == l3.place(0) { l2 } else { l1 };
+                let below = if entry == slot {
+                    l3
+                } else if entry == l3.place(0) {
+                    l2
+                } else {
+                    l1
+                };
                 equal("back", update(entry, below.entry(ENTRY)), 0)?;
             }
             Ok(())
@@ -195,12 +205,20 @@ pub(crate) const CASES: &[Case] = &[
         let (answer, _) = mmuext_of(NOBODY, &[(FLUSH_LOCAL, 0, 0)]);
         equal("answer", answer, ESRCH)
     }),
-    case("ext_flush/batch_middle", "An error in the middle of a batch: those before count.", |_| {
-        let (answer, done) =
-            mmuext_batch(&[(FLUSH_LOCAL, 0, 0), (FLUSH_ALL, 0, 0), (4, 1 << 33, 0), (99, 0, 0)]);
-        equal("answer", answer, EINVAL)?;
-        equal("done", done, 2)
-    }),
+    case(
+        "ext_flush/batch_middle",
+        "An error in the middle of a batch: those before count.",
+        |_| {
+            let (answer, done) = mmuext_batch(&[
+                (FLUSH_LOCAL, 0, 0),
+                (FLUSH_ALL, 0, 0),
+                (4, 1 << 33, 0),
+                (99, 0, 0),
+            ]);
+            equal("answer", answer, EINVAL)?;
+            equal("done", done, 2)
+        },
+    ),
     case("ext_flush/batch_effects", "What a batch did before an error stays done.", |t| {
         with(t, |[a, b, ..]| {
             a.protect()?;
@@ -220,8 +238,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Addresses of every sort: none, unmapped, the hypervisor's, none at all.
-const ANY: [u64; 6] =
-    [0, 0x1234, FREE, HYPERVISOR, 0x0000_8000_0000_0000, 0xffff_ffff_ffff_ffff];
+const ANY: [u64; 6] = [0, 0x1234, FREE, HYPERVISOR, 0x0000_8000_0000_0000, 0xffff_ffff_ffff_ffff];
 
 /// The address of a set of vCPUs.
 fn mask(vcpus: u64) -> u64 {

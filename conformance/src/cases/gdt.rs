@@ -197,14 +197,18 @@ pub(crate) const CASES: &[Case] = &[
             equal("selector", load((512 + 3) * 8 + 3), (512 + 3) * 8 + 3)
         })
     }),
-    case("gdt/limit_of_entries", "Entries of the last frame behind the number are there too.", |t| {
-        with(t, |[a, ..]| {
-            a.set(100, DATA);
-            a.protect()?;
-            equal("answer", set(&[a.mfn], 1), 0)?;
-            equal("there", limit(800), 0xffff_ffff)
-        })
-    }),
+    case(
+        "gdt/limit_of_entries",
+        "Entries of the last frame behind the number are there too.",
+        |t| {
+            with(t, |[a, ..]| {
+                a.set(100, DATA);
+                a.protect()?;
+                equal("answer", set(&[a.mfn], 1), 0)?;
+                equal("there", limit(800), 0xffff_ffff)
+            })
+        },
+    ),
     case("gdt/empty_faults", "Without a table a guest's selector faults with its number.", |_| {
         equal("set", hypercall(SET_GDT, &[0, 0]), 0)?;
         let mut registers = Registers::new();
@@ -257,22 +261,30 @@ pub(crate) const CASES: &[Case] = &[
         }
         Ok(())
     }),
-    case("gdt/update_misaligned", "update_descriptor refuses addresses that are no entry's.", |t| {
-        with(t, |[a, ..]| {
-            for offset in 1..8 {
-                let answer = hypercall(UPDATE_DESCRIPTOR, &[a.ma() + offset, DATA]);
-                equal_at("answer for offset", offset, answer, EINVAL)?;
+    case(
+        "gdt/update_misaligned",
+        "update_descriptor refuses addresses that are no entry's.",
+        |t| {
+            with(t, |[a, ..]| {
+                for offset in 1..8 {
+                    let answer = hypercall(UPDATE_DESCRIPTOR, &[a.ma() + offset, DATA]);
+                    equal_at("answer for offset", offset, answer, EINVAL)?;
+                }
+                equal("descriptor", a.get(0), 0)
+            })
+        },
+    ),
+    case(
+        "gdt/update_strangers",
+        "update_descriptor refuses frames that are not the guest's.",
+        |t| {
+            for mfn in [free_frame(), hypervisor_frame(t), 1 << 33, 0xb8] {
+                let answer = hypercall(UPDATE_DESCRIPTOR, &[mfn << 12, DATA]);
+                equal_at("answer for", mfn, answer, EINVAL)?;
             }
-            equal("descriptor", a.get(0), 0)
-        })
-    }),
-    case("gdt/update_strangers", "update_descriptor refuses frames that are not the guest's.", |t| {
-        for mfn in [free_frame(), hypervisor_frame(t), 1 << 33, 0xb8] {
-            let answer = hypercall(UPDATE_DESCRIPTOR, &[mfn << 12, DATA]);
-            equal_at("answer for", mfn, answer, EINVAL)?;
-        }
-        Ok(())
-    }),
+            Ok(())
+        },
+    ),
     case("gdt/update_in_use", "update_descriptor changes the table that is in use.", |t| {
         with(t, |[a, ..]| {
             a.protect()?;
@@ -282,16 +294,20 @@ pub(crate) const CASES: &[Case] = &[
             equal("limit", limit(0x08), 0x123)
         })
     }),
-    case("gdt/map_writable", "A page of the table can't be mapped writable, until it is none.", |t| {
-        with(t, |[a, ..]| {
-            a.protect()?;
-            equal("answer", set(&[a.mfn], 1), 0)?;
-            a.is_held(EBUSY)?;
-            equal("pin", pin(1, a.mfn), EINVAL)?;
-            equal("answer", hypercall(SET_GDT, &[0, 0]), 0)?;
-            equal("writable", a.map(LOADED), 0)
-        })
-    }),
+    case(
+        "gdt/map_writable",
+        "A page of the table can't be mapped writable, until it is none.",
+        |t| {
+            with(t, |[a, ..]| {
+                a.protect()?;
+                equal("answer", set(&[a.mfn], 1), 0)?;
+                a.is_held(EBUSY)?;
+                equal("pin", pin(1, a.mfn), EINVAL)?;
+                equal("answer", hypercall(SET_GDT, &[0, 0]), 0)?;
+                equal("writable", a.map(LOADED), 0)
+            })
+        },
+    ),
 ];
 
 /// Sets the table.

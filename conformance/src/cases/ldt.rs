@@ -176,9 +176,11 @@ pub(crate) const CASES: &[Case] = &[
             first.and(second)
         })
     }),
-    case("ldt/fault_unmapped", "An unmapped table: a page fault at the descriptor's address.", |t| {
-        faults(t, |_| equal("set", set(UNMAPPED, 512), 0), UNMAPPED + 8, 0)
-    }),
+    case(
+        "ldt/fault_unmapped",
+        "An unmapped table: a page fault at the descriptor's address.",
+        |t| faults(t, |_| equal("set", set(UNMAPPED, 512), 0), UNMAPPED + 8, 0),
+    ),
     case("ldt/fault_removed", "A page of the table that was unmapped: a page fault there.", |t| {
         with(t, |[a, ..]| {
             a.unmap()?;
@@ -214,28 +216,32 @@ pub(crate) const CASES: &[Case] = &[
             faults(t, |_| equal("set", set(a.va, 512), 0), a.va + 8, 0)
         })
     }),
-    case("ldt/remapped", "Mapping another page there is not seen before the table is set anew.", |t| {
-        with(t, |[a, b, ..]| {
-            a.set(1, DATA);
-            b.set(1, DATA + 1);
-            a.protect()?;
-            b.protect()?;
-            equal("set", set(a.va, 512), 0)?;
-            let before = load(SECOND).map(|_| limit(SECOND));
-            equal("other page", update_va(a.va, b.entry(LOADED & !2), 2), 0)?;
-            let still = limit(SECOND);
-            equal("set again", set(a.va, 512), 0)?;
-            let same = limit(SECOND);
-            equal("none", set(0, 0), 0)?;
-            equal("set anew", set(a.va, 512), 0)?;
-            let seen = load(SECOND).map(|_| limit(SECOND));
-            equal("none", set(0, 0), 0)?;
-            equal("first limit", before?, 0x123)?;
-            equal("limit behind the change", still, 0x123)?;
-            equal("limit behind the same call", same, 0x123)?;
-            equal("limit behind the table set anew", seen?, 0x124)
-        })
-    }),
+    case(
+        "ldt/remapped",
+        "Mapping another page there is not seen before the table is set anew.",
+        |t| {
+            with(t, |[a, b, ..]| {
+                a.set(1, DATA);
+                b.set(1, DATA + 1);
+                a.protect()?;
+                b.protect()?;
+                equal("set", set(a.va, 512), 0)?;
+                let before = load(SECOND).map(|_| limit(SECOND));
+                equal("other page", update_va(a.va, b.entry(LOADED & !2), 2), 0)?;
+                let still = limit(SECOND);
+                equal("set again", set(a.va, 512), 0)?;
+                let same = limit(SECOND);
+                equal("none", set(0, 0), 0)?;
+                equal("set anew", set(a.va, 512), 0)?;
+                let seen = load(SECOND).map(|_| limit(SECOND));
+                equal("none", set(0, 0), 0)?;
+                equal("first limit", before?, 0x123)?;
+                equal("limit behind the change", still, 0x123)?;
+                equal("limit behind the same call", same, 0x123)?;
+                equal("limit behind the table set anew", seen?, 0x124)
+            })
+        },
+    ),
 ];
 
 fn set(address: u64, entries: u64) -> i64 {
@@ -243,10 +249,7 @@ fn set(address: u64, entries: u64) -> i64 {
 }
 
 /// Sets a table of one page whose second entry is [`DATA`], calls `body`, and removes the table.
-fn with_table(
-    t: &Test<'_>,
-    body: impl FnOnce(Page) -> Outcome,
-) -> Outcome {
+fn with_table(t: &Test<'_>, body: impl FnOnce(Page) -> Outcome) -> Outcome {
     with(t, |[a, ..]| {
         a.set(1, DATA);
         a.protect()?;

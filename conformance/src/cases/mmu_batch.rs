@@ -3,7 +3,10 @@
 use crate::call::{EBUSY, EFAULT, EINVAL, ENOSYS, EPERM, MMU_UPDATE, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal};
 use crate::raw::memory::{arena_address, poke};
-use crate::raw::pages_calls::{ESRCH, IO, NOBODY, SELF, UNTOUCHED, XEN, done_address, mmu_update, mmu_update_of, put_words, update};
+use crate::raw::pages_calls::{
+    ESRCH, IO, NOBODY, SELF, UNTOUCHED, XEN, done_address, mmu_update, mmu_update_of, put_words,
+    update,
+};
 use crate::raw::pages_scratch::{LOADED, Page, with};
 use crate::tables::{FRAME, PRESENT, frame_of, page_of};
 

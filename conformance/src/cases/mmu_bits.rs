@@ -1,8 +1,8 @@
 //! The bits of a last-level entry, one by one: which are accepted, and what is read back.
 
-use crate::call::{EPERM};
+use crate::call::EPERM;
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
-use crate::raw::pages_calls::{update};
+use crate::raw::pages_calls::update;
 use crate::raw::pages_scratch::{Page, with};
 use crate::tables::FRAME;
 

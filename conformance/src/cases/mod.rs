@@ -22,6 +22,7 @@ mod memory_query;
 mod memory_reservation;
 mod mmu_batch;
 mod mmu_bits;
+mod mmu_target;
 mod mmu_upper;
 mod mmu_va;
 mod multicall;
@@ -80,6 +81,7 @@ const AREAS: &[&[Case]] = &[
     trap_edge::CASES,
     crash::CASES,
     mmu_batch::CASES,
+    mmu_target::CASES,
     mmu_bits::CASES,
     mmu_upper::BITS,
     mmu_upper::CASES,

@@ -2,7 +2,9 @@
 
 use crate::call::{EBUSY, EINVAL, EPERM};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
-use crate::raw::pages_calls::{IO, NOBODY, PIN_L1, SELF, UNPIN, XEN, mmuext_batch, mmuext_of, pin, unpin, update};
+use crate::raw::pages_calls::{
+    IO, NOBODY, PIN_L1, SELF, UNPIN, XEN, mmuext_batch, mmuext_of, pin, unpin, update,
+};
 use crate::raw::pages_scratch::{LOADED, Page, free_frame, hypervisor_frame, with};
 use crate::tables::FRAME;
 

@@ -297,18 +297,22 @@ pub(crate) const CASES: &[Case] = &[
             equal("entry", w.mapping(t), a.entry(READ_ONLY))
         })
     }),
-    case("ptwr/refused", "A store of a refused entry is a fault with code 3; nothing changes.", |t| {
-        with(t, |[a, w, ..]| {
-            a.pin(1)?;
-            let mut registers = Registers::new();
-            (registers.rax, registers.rsi) = (a.entry(LOADED), entry_at(w));
-            let frame = trapped(14, snippets::MOV_64, &mut registers)?;
-            equal("error code", frame.error, 3)?;
-            equal("rip", frame.rip, snippets::MOV_64.address())?;
-            equal("rax", registers.rax, a.entry(LOADED))?;
-            equal("entry", w.mapping(t), w.entry(LOADED))
-        })
-    }),
+    case(
+        "ptwr/refused",
+        "A store of a refused entry is a fault with code 3; nothing changes.",
+        |t| {
+            with(t, |[a, w, ..]| {
+                a.pin(1)?;
+                let mut registers = Registers::new();
+                (registers.rax, registers.rsi) = (a.entry(LOADED), entry_at(w));
+                let frame = trapped(14, snippets::MOV_64, &mut registers)?;
+                equal("error code", frame.error, 3)?;
+                equal("rip", frame.rip, snippets::MOV_64.address())?;
+                equal("rax", registers.rax, a.entry(LOADED))?;
+                equal("entry", w.mapping(t), w.entry(LOADED))
+            })
+        },
+    ),
     case("ptwr/refused_xchg", "A refused XCHG is a fault and leaves the register.", |t| {
         with(t, |[a, w, ..]| {
             a.pin(1)?;

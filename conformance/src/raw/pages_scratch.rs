@@ -1,7 +1,9 @@
 //! Pages to experiment with: from the slack that the loader mapped behind everything of the guest.
 
 use super::memory::{peek, poke};
-use super::pages_calls::{FLUSH_LOCAL, NEW_USER_BASEPTR, SET_GDT, SET_LDT, mmuext, pin, unpin, update, update_va};
+use super::pages_calls::{
+    FLUSH_LOCAL, NEW_USER_BASEPTR, SET_GDT, SET_LDT, mmuext, pin, unpin, update, update_va,
+};
 use crate::call::hypercall;
 use crate::case::{Outcome, Test, Verdict, equal, equal_at};
 use crate::tables::{FRAME, VIRT_BASE, address_of, entry, frame_of, index, page_of, top, walk};
