@@ -63,7 +63,9 @@ fn traps(vcpu: &Vcpu) -> Outcome {
     ];
     wanted.into_iter().try_for_each(|(raise, wanted)| {
         check(&format!("{raise:?}"), trap(vcpu, || raise.now()), wanted)
-    })
+    })?;
+    let came = |&number: &u8| trap(vcpu, || Raise::Interrupt(number).now()).0 != 999;
+    check("software interrupts", (32..=255).filter(came).count(), 224)
 }
 
 fn mapping(vcpu: &Vcpu, memory: Memory) -> Outcome {

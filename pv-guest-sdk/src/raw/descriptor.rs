@@ -1,5 +1,7 @@
 //! Descriptor tables in pages of their own, as the hypervisor checks and loads them.
 
+use core::marker::PhantomData;
+
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::mmu::{MmuextOp, mmuext::SET_LDT};
@@ -22,11 +24,12 @@ static UPDATE: Site = Site::call(
 /// How many descriptors a table here may have: one page.
 const CAPACITY: usize = PAGE_SIZE / 8;
 
-/// A page of descriptors, not writable.
+/// A page of descriptors, not writable, loaded on this virtual CPU and so not to be sent to another.
 #[derive(Debug)]
 struct Page {
     number: Pfn,
     length: usize,
+    stays: PhantomData<*const ()>,
 }
 
 impl Page {
@@ -37,7 +40,7 @@ impl Page {
             word.copy_from_slice(&descriptor.0.to_le_bytes());
         }
         let number = tables::with_table(frame, |_| Ok(()))?;
-        Ok(Self { number, length: descriptors.len().min(CAPACITY) })
+        Ok(Self { number, length: descriptors.len().min(CAPACITY), stays: PhantomData })
     }
 
     fn update(&self, index: usize, descriptor: Descriptor) -> Result<(), MemoryError> {
@@ -50,7 +53,8 @@ impl Page {
     }
 }
 
-/// The guest's part of the global descriptor table of this virtual CPU. Dropping it takes it away.
+/// The guest's part of the global descriptor table of this virtual CPU. Dropping one leaves the
+/// CPU without, even if another was loaded since.
 #[derive(Debug)]
 pub struct Gdt(Page);
 
@@ -99,7 +103,8 @@ impl Drop for Gdt {
     }
 }
 
-/// The local descriptor table of this virtual CPU. Dropping it takes it away.
+/// The local descriptor table of this virtual CPU. Dropping one leaves the CPU without, even if
+/// another was loaded since.
 #[derive(Debug)]
 pub struct Ldt(Page);
 

@@ -96,5 +96,6 @@ mod tests {
         let code = ErrorCode::from_bits_retain(0x402);
         assert_eq!(code.explain(Vector::GENERAL_PROTECTION).to_string(), "error code 0x402");
         assert_eq!(code.selector() >> 3, 0x80);
+        assert_eq!(ErrorCode::from_bits_retain(0x5_1237).selector(), 0x1236);
     }
 }
