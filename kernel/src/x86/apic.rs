@@ -67,6 +67,12 @@ pub(crate) fn find(memory: &mut Memory) -> Option<()> {
     Some(())
 }
 
+/// Physical address of the registers, unless they are reached in another way.
+pub(crate) fn registers() -> Option<u64> {
+    let base = read_msr(IA32_APIC_BASE);
+    (base & BASE_X2APIC == 0).then_some(base & BASE_ADDRESS)
+}
+
 /// Makes this CPU's controller deliver interrupts. All its own sources are masked but the timer.
 pub(crate) fn enable() {
     let base = read_msr(IA32_APIC_BASE);

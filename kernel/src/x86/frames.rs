@@ -4,8 +4,10 @@ use core::slice;
 use core::sync::atomic::AtomicU64;
 
 use hypercall_abi::types::Mfn;
-use kernel_core::frames::{FrameInfo, FrameTable};
+use kernel_core::frames::{DeviceAccess, FrameInfo, FrameTable, TooManyKept};
 
+use super::acpi::Reset;
+use super::apic;
 use super::exit;
 use super::layout::{FRAMES_BASE, pointer};
 use super::machine::Machine;
@@ -13,6 +15,9 @@ use super::memory::Range;
 use super::phys;
 
 const PAGE: u64 = 4096;
+/// Addresses to which a write is an interrupt.
+const MESSAGES: Mfn = Mfn(0xfee00);
+const MESSAGE_FRAMES: u64 = 0x100;
 
 /// Ends the boot allocator: what it has left becomes the frame table's free frames, and all other
 /// memory the kernel's own.
@@ -24,7 +29,7 @@ pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
             "there is too little memory for the frame table: give the machine more"
         ));
     };
-    let table = FrameTable::new(records(machine.frames), words_at(bitmap, words));
+    let mut table = FrameTable::new(records(machine.frames), words_at(bitmap, words));
     for range in &machine.ram {
         table.reserve(frame(range), range.len() / PAGE);
     }
@@ -32,7 +37,29 @@ pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
         let range = range.inward();
         table.add_free(frame(&range), range.len() / PAGE);
     }
+    if keep_devices(machine, &mut table).is_err() {
+        exit::refuse(format_args!("the machine has more interrupt controllers than fit a list"));
+    }
     table
+}
+
+/// Keeps what ring 0 drives itself: the local APICs, whose page begins the addresses that stand for
+/// interrupt messages, the I/O APICs, and what resets the machine. The I/O APICs may be read: that
+/// changes nothing but what the next read of the same register gives.
+fn keep_devices(machine: &Machine, table: &mut FrameTable) -> Result<(), TooManyKept> {
+    table.keep_device(MESSAGES, MESSAGE_FRAMES, DeviceAccess::None)?;
+    if let Some(local) = apic::registers() {
+        table.keep_device(Mfn(local / PAGE), 1, DeviceAccess::None)?;
+    }
+    for controller in &machine.acpi.interrupts.io_apics {
+        table.keep_device(Mfn(controller.address / PAGE), 1, DeviceAccess::Read)?;
+    }
+    match machine.acpi.power.reset {
+        Some(Reset::Memory { address, .. }) => {
+            table.keep_device(Mfn(address / PAGE), 1, DeviceAccess::None)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn frame(range: &Range) -> Mfn {

@@ -29,7 +29,7 @@ use hypercall_abi::layout::{HYPERVISOR_FIRST_SLOT, HYPERVISOR_SLOTS, INVALID_M2P
 use hypercall_abi::types::{Mfn, Pfn};
 
 use crate::cpu::{CpuId, CpuSet};
-use crate::frames::{FrameInfo, FrameTable};
+use crate::frames::{DeviceAccess, FrameInfo, FrameTable};
 use crate::guest_memory::{GuestFault, GuestRange};
 use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
 
@@ -70,6 +70,11 @@ impl Machine {
         machine.table.add_free(Mfn(0), frames as u64);
         (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
         machine
+    }
+
+    /// Limits what domains may do with a device's frames.
+    pub fn keep_device(&mut self, start: Mfn, count: u64, access: DeviceAccess) {
+        self.table.keep_device(start, count, access).unwrap();
     }
 
     /// From now on the calling thread is this CPU.

@@ -14,6 +14,7 @@
 pub mod epoch;
 #[cfg(test)]
 mod interleavings;
+mod kept;
 mod pool;
 mod references;
 mod table;
@@ -23,6 +24,7 @@ mod token;
 pub mod word;
 
 pub use epoch::{DirtyCpus, Epochs, FlushDue};
+pub use kept::{DeviceAccess, TooManyKept};
 pub use pool::MAX_ORDER;
 pub use references::{Begun, BusyFrame, FrameError, FrameOwners, Frames, Joined, Owner, Undo};
 pub use table::{FrameInfo, FrameTable};

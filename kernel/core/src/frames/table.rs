@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::types::{DomId, Mfn};
 
 use super::epoch::{Epochs, FlushDue};
+use super::kept::{DeviceAccess, KeptDevices, TooManyKept};
 use super::pool::{MAX_ORDER, Pool};
 use super::references::FrameError;
 use super::token::TypeRef;
@@ -38,6 +39,7 @@ pub struct FrameTable {
     infos: &'static [FrameInfo],
     pool: Pool,
     epochs: Epochs,
+    kept: KeptDevices,
 }
 
 impl FrameTable {
@@ -45,7 +47,12 @@ impl FrameTable {
     /// of `infos`.
     #[must_use]
     pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
-        Self { infos, pool: Pool::new(bitmap), epochs: Epochs::new() }
+        Self {
+            infos,
+            pool: Pool::new(bitmap),
+            epochs: Epochs::new(),
+            kept: KeptDevices::new(),
+        }
     }
 
     /// Frames that the table can describe, memory or not.
@@ -78,6 +85,26 @@ impl FrameTable {
             info.owner.store(KERNEL, Ordering::Release);
             let _ = info.change(Step::Allocate { allocated: false }, &self.epochs);
         }
+    }
+
+    /// Boot: limits what domains may do with a device that the kernel drives itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyKept`]: the frames would be anybody's who has devices.
+    pub fn keep_device(
+        &mut self,
+        start: Mfn,
+        count: u64,
+        access: DeviceAccess,
+    ) -> Result<(), TooManyKept> {
+        self.kept.keep(start, count, access)
+    }
+
+    /// What a domain that has devices may do with a frame for which [`FrameTable::is_device`] holds.
+    #[must_use]
+    pub fn device_access(&self, mfn: Mfn) -> DeviceAccess {
+        self.kept.access(mfn)
     }
 
     /// Which CPUs have flushed when.

@@ -15,7 +15,7 @@ use super::memory::DomainMemory;
 use super::progress::{Budget, Stop};
 use super::refusal::{Place, Refusal, Why};
 use super::tables::slot;
-use crate::frames::{FrameOwners, FrameRef, FrameType, TypeRef};
+use crate::frames::{DeviceAccess, FrameOwners, FrameRef, FrameType, TypeRef};
 use crate::platform::Platform;
 
 /// Whose frames an entry of level 1 may map.
@@ -109,11 +109,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         self.put_page(old);
     }
 
-    /// The entry with the bits that the kernel sets.
+    /// The entry with the bits that the kernel sets. A device that may only be read gets an entry
+    /// that only reads, without an error: measured on Xen 4.17.
     #[inline]
     pub(super) fn settled(&self, new: Entry, level: Level) -> Entry {
-        if level == Level::L1 && self.platform.frames().is_device(new.mfn()) {
-            return new.adjusted(level).uncached();
+        let frames = self.platform.frames();
+        if level == Level::L1 && new.is_present() && frames.is_device(new.mfn()) {
+            let device = new.adjusted(level).uncached();
+            let writable = frames.device_access(new.mfn()) == DeviceAccess::Full;
+            return if writable { device } else { device.read_only() };
         }
         new.adjusted(level)
     }
@@ -205,7 +209,13 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             Source::Own | Source::Devices => self.memory.has_devices(),
             Source::Foreign(_) => false,
         };
-        if allowed && mfn.0 < DEVICE_LIMIT { Ok(()) } else { Err(Refusal::new(Why::Device(mfn))) }
+        if !allowed || mfn.0 >= DEVICE_LIMIT {
+            return Err(Refusal::new(Why::Device(mfn)));
+        }
+        match self.platform.frames().device_access(mfn) {
+            DeviceAccess::None => Err(Refusal::new(Why::KeptDevice(mfn))),
+            DeviceAccess::Full | DeviceAccess::Read => Ok(()),
+        }
     }
 
     /// Puts back the reference that an entry of level 1 stood for.

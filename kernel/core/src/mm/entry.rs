@@ -146,6 +146,12 @@ impl Entry {
         self.0 & never.bits()
     }
 
+    /// This entry without the right to write.
+    #[must_use]
+    pub const fn read_only(self) -> Self {
+        Self(self.0 & !EntryFlags::RW.bits())
+    }
+
     /// This entry, of level 1, for a device: not cached, unless the guest has chosen how it is.
     #[must_use]
     pub const fn uncached(self) -> Self {

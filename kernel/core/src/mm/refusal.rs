@@ -50,6 +50,8 @@ pub enum Why {
     TooMany(Mfn),
     /// The frame is a device's, and the domain has none.
     Device(Mfn),
+    /// The frame is a device's that the kernel drives itself.
+    KeptDevice(Mfn),
     /// The address has no L1 table in the current address space.
     NoTable(u64),
     /// The address is not one of guest memory.
@@ -77,9 +79,11 @@ pub enum Why {
     Domain(DomId),
     /// The number of things is too large or makes no sense.
     Count(u64),
+    /// The domain keeps its own list of frames.
+    OwnList,
     /// A command without a meaning.
     Command(u64),
-    /// A command that had a meaning once.
+    /// A command whose subject no guest has.
     Gone(u32),
     /// The set of vCPUs at this guest address can't be read.
     Set(u64),
@@ -129,8 +133,9 @@ impl Refusal {
             },
             // The frame that an entry of all ones names.
             Why::Device(Mfn(NO_FRAME)) => Errno::EINVAL,
-            Why::Device(_) => Errno::EPERM,
+            Why::Device(_) | Why::KeptDevice(_) => Errno::EPERM,
             Why::Gone(_) => Errno::EOPNOTSUPP,
+            Why::OwnList => Errno::EACCES,
             Why::Bits(_)
             | Why::HypervisorSlot
             | Why::NoTable(_)
@@ -195,6 +200,9 @@ impl fmt::Display for Why {
             Self::Device(mfn) => {
                 write!(f, "frame {mfn:#x} is no memory, and this domain has no devices")
             }
+            Self::KeptDevice(mfn) => {
+                write!(f, "frame {mfn:#x} is of a device that the hypervisor drives itself")
+            }
             Self::NoTable(va) => write!(f, "no L1 table maps address {va:#x}"),
             Self::Address(va) => write!(f, "address {va:#x} is not the guest's"),
             Self::NotTable(mfn) => write!(f, "frame {mfn:#x} is no page table of this domain"),
@@ -208,7 +216,10 @@ impl fmt::Display for Why {
             Self::Domain(id) => write!(f, "domain {id} can't be reached"),
             Self::Count(count) => write!(f, "{count} is too many, or none, or not aligned"),
             Self::Command(command) => write!(f, "command {command} has no meaning"),
-            Self::Gone(command) => write!(f, "command {command} is of large pages"),
+            Self::Gone(command) => {
+                write!(f, "command {command} is about something that no guest has")
+            }
+            Self::OwnList => f.write_str("the domain keeps its list of frames itself"),
             Self::Set(va) => write!(f, "the set of vCPUs at {va:#x} can't be read"),
             Self::Privilege => f.write_str("this is for the privileged domain"),
             Self::Fault(va) => write!(f, "guest address {va:#x} can't be accessed"),

@@ -221,3 +221,35 @@ fn a_batch_begins_in_guest_memory_or_nowhere() {
         assert_eq!(Batch { address, count: 0, done: 0 }.begins_in_guest(), good, "{address:#x}");
     }
 }
+
+#[test]
+fn devices_that_the_kernel_drives_are_read_at_most() {
+    use crate::frames::DeviceAccess;
+    let mut world = World::new(64, 1, 1);
+    world.machine.keep_device(Mfn(0xfee00), 0x100, DeviceAccess::None);
+    world.machine.keep_device(Mfn(0xfec00), 1, DeviceAccess::Read);
+    world.domains[0].memory = DomainMemory::new(DomId(1), 0).with_devices();
+    let page = world.frame(0);
+    let [l4, _, l2, l1] = world.chain(0, page, P);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let device = |mfn, flags| entry(Mfn(mfn), flags | US);
+    for flags in [P, P | RW] {
+        for mfn in [0xfee00, 0xfee01, 0xfeeff] {
+            let refused = world.update(0, at(l1, 1), device(mfn, flags));
+            assert_eq!(refused, Err(Why::KeptDevice(Mfn(mfn))));
+        }
+        world.update(0, at(l1, 1), device(0xfec00, flags)).unwrap();
+        assert_eq!(world.peek(l1, 1), device(0xfec00, P | GLOBAL | 0x18));
+        world.update(0, at(l1, 1), device(0xfef00, flags)).unwrap();
+        assert_eq!(world.peek(l1, 1), device(0xfef00, flags | GLOBAL | 0x18));
+    }
+    // In a table that is checked as a whole.
+    let table = world.frame(0);
+    world.poke(table, 0, device(0xfec00, P | RW));
+    world.update(0, at(l2, 1), entry(table, P | RW)).unwrap();
+    assert_eq!(world.peek(table, 0) & RW, 0);
+    let table = world.frame(0);
+    world.poke(table, 0, device(0xfee00, P));
+    assert_eq!(world.update(0, at(l2, 2), entry(table, P)), Err(Why::KeptDevice(Mfn(0xfee00))));
+    world.check();
+}

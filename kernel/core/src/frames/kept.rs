@@ -1,0 +1,58 @@
+//! Devices that the kernel drives itself, and that guests don't get as they like.
+
+use hypercall_abi::types::Mfn;
+
+/// Runs of frames that can be kept.
+const RUNS: usize = 32;
+
+/// What a domain that has devices may do with a frame that is no memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeviceAccess {
+    /// Map it as it likes.
+    Full,
+    /// Map it read-only.
+    Read,
+    /// Nothing.
+    None,
+}
+
+/// There are more runs of kept frames than there is room for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TooManyKept;
+
+#[derive(Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+    access: DeviceAccess,
+}
+
+/// The frames of such devices. Written at boot, read ever after.
+#[derive(Debug)]
+pub(super) struct KeptDevices(heapless::Vec<Run, RUNS>);
+
+impl KeptDevices {
+    pub(super) const fn new() -> Self {
+        Self(heapless::Vec::new())
+    }
+
+    pub(super) fn keep(
+        &mut self,
+        start: Mfn,
+        count: u64,
+        access: DeviceAccess,
+    ) -> Result<(), TooManyKept> {
+        let run = Run { start: start.0, end: start.0.saturating_add(count), access };
+        self.0.push(run).map_err(|_| TooManyKept)
+    }
+
+    /// What may be done with a frame; of several runs that have it the strictest says.
+    pub(super) fn access(&self, mfn: Mfn) -> DeviceAccess {
+        let runs = self.0.iter().filter(|run| (run.start..run.end).contains(&mfn.0));
+        runs.fold(DeviceAccess::Full, |access, run| match (access, run.access) {
+            (DeviceAccess::None, _) | (_, DeviceAccess::None) => DeviceAccess::None,
+            (DeviceAccess::Full, other) | (other, DeviceAccess::Full) => other,
+            (DeviceAccess::Read, DeviceAccess::Read) => DeviceAccess::Read,
+        })
+    }
+}
