@@ -25,14 +25,6 @@
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
 //! mode, heap); the rest is, so that it can be tested in a process.
-#![no_std]` and `#![no_main]`, and its `build.rs` names the linker script that comes with this crate, `guest.ld`. When `main`
-//! returns `()` or `Ok(())` the domain ends with a power-off, which is success; an error or a panic
-//! is printed and ends it as crashed.
-//!
-//! Where to read next: [`boot`] for what a guest is told at its start, [`console`] for output,
-//! [`error`] for what a refused hypercall says, [`raw`] for what is behind all of it. Built for a
-//! host, everything but the entry code and the machine's own tables is there, so that the SDK and
-//! guests written on it can be tested in a process.
 #![no_std]
 
 #[cfg(test)]
