@@ -37,8 +37,11 @@ mod shared;
 mod trap_control;
 mod trap_edge;
 mod trap_frame;
+mod trap_ldt;
+mod trap_msr;
 mod trap_ports;
 mod trap_soft;
+mod trap_stack;
 mod trap_stage;
 mod trap_syscall;
 mod trap_table;
@@ -79,6 +82,9 @@ const AREAS: &[&[Case]] = &[
     trap_ports::CASES,
     multicall::CASES,
     trap_edge::CASES,
+    trap_ldt::CASES,
+    trap_msr::CASES,
+    trap_stack::CASES,
     crash::CASES,
     mmu_batch::CASES,
     mmu_target::CASES,
