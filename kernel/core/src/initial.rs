@@ -25,6 +25,8 @@ use crate::vcpu::Vcpu;
 const ID: DomId = DomId(0);
 /// Frames that the kernel keeps for itself, at most, if the operator does not say: 128 MiB.
 const KEPT: u64 = 128 << (20 - PAGE_SHIFT);
+/// Frames that the domain may have in the end, if the operator does not say: as many as there are.
+const UNLIMITED: u64 = u32::MAX as u64;
 /// Pieces of memory the domain may be put together from.
 const RUNS: usize = 32;
 
@@ -183,6 +185,7 @@ impl<P: Platform> System<P> {
         let Ok(()) = build::build(&plan, &image, &contents, &mut frames);
         frames.publish();
         let memory = DomainMemory::new(ID, plan.nr_pages).with_devices();
+        memory.set_max_pages(parts.memory.max.map_or(UNLIMITED, |_| plan.nr_pages));
         let root = frames.machine_frame(plan.root());
         let roots =
             VcpuRoots::first(&self.platform, &memory, root).map_err(InitialError::Tables)?;

@@ -2,17 +2,23 @@
 //! `update_va_mapping`, `update_descriptor`, `memory_op`.
 
 use core::fmt;
+use core::mem::offset_of;
 
 use hypercall_abi::errno::Errno;
 use hypercall_abi::memory;
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
+use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
 use hypercall_abi::types::DomId;
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
-use crate::mm::reservation::{continued, named_domain};
+use crate::guest_memory;
+use crate::mm::reservation::{continued, is_badly_continued, named_domain, sub_op};
 use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source};
 use crate::platform::Platform;
 use crate::system::Context;
+
+/// Where the domain's number is in the argument of the calls about memory on demand. Unit: bytes.
+const POD_DOMAIN: u64 = 32;
 
 /// The domains that own devices and the hypervisor's frames, by name only: the frame table has no
 /// frame of theirs, so whatever frame is said to be theirs is not.
@@ -126,15 +132,23 @@ pub fn update_descriptor<P: Platform>(
 /// By sub-op; `ENOSYS` for unknown ones. Changes of the reservation never fail: they return how many
 /// extents are done.
 pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
-    let cmd = low_u32(cmd);
-    if cmd == memory::MACHINE_MEMORY_MAP {
-        return super::memory_map::machine_memory_map(cx, argument);
+    if is_badly_continued(cmd) {
+        return Err(Errno::EINVAL);
     }
     let named = named_domain(&cx.system.platform, cmd, argument);
     let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
+    match sub_op(cmd) {
+        memory::MACHINE_MEMORY_MAP => return super::memory_map::machine_memory_map(cx, argument),
+        memory::MAXIMUM_GPFN => {
+            named.ok_or(Errno::EFAULT)?;
+            return if own { Ok(Reply::Value(cx.last_page())) } else { Err(Errno::ESRCH) };
+        }
+        memory::SET_POD_TARGET | memory::GET_POD_TARGET => return Err(cx.no_pod(argument)),
+        _ => {}
+    }
     let target = own.then_some(&cx.domain.memory);
     let progress = cx.mm().memory_op(target, cmd, argument);
-    cx.answer("memory_op", progress, |done| [u64::from(continued(cmd, done)), argument, 0, 0, 0, 0])
+    cx.answer("memory_op", progress, |done| [continued(cmd, done), argument, 0, 0, 0, 0])
 }
 
 /// Target of log lines about what a guest did.
@@ -180,6 +194,24 @@ impl<'a, P: Platform> Context<'a, P> {
             Some(devices) if devices.id() == DomId::IO => Source::Devices,
             Some(other) => Source::Foreign(other),
         })
+    }
+
+    /// The highest page number that the guest says it has.
+    fn last_page(&self) -> u64 {
+        let mut count = [0; 8];
+        let at = offset_of!(SharedInfo, arch).wrapping_add(offset_of!(ArchSharedInfo, max_pfn));
+        self.system.platform.read_frame(self.domain.shared_info, at, &mut count);
+        u64::from_le_bytes(count).saturating_sub(1)
+    }
+
+    /// Why memory on demand is refused: it is not for PV guests.
+    fn no_pod(&self, argument: u64) -> Errno {
+        let domain = argument.wrapping_add(POD_DOMAIN);
+        match guest_memory::read::<DomId>(&self.system.platform, domain) {
+            Ok(domain) if domain == DomId::SELF || domain == self.domain.id => Errno::EINVAL,
+            Ok(_) => Errno::ESRCH,
+            Err(_) => Errno::EFAULT,
+        }
     }
 
     /// Turns what became of an operation into the call's answer; `again` gives the arguments with

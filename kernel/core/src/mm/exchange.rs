@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use hypercall_abi::layout::INVALID_M2P_ENTRY;
 use hypercall_abi::memory::Exchange;
-use hypercall_abi::types::{Mfn, PAGE_SHIFT, Pfn};
+use hypercall_abi::types::{Mfn, Pfn};
 
 use super::Mm;
 use super::memory::DomainMemory;
@@ -40,9 +40,8 @@ impl Sides {
         let same = frames(given).filter(|_| frames(given) == frames(taken));
         let same = same.ok_or(Why::Count(asked.taken.nr_extents))?;
         let whole = same.is_multiple_of(1_u64.wrapping_shl(order));
-        let bits_fit = taken.address_bits.is_none_or(|bits| bits > PAGE_SHIFT);
         let named_same = asked.given.domid == asked.taken.domid;
-        if !whole || !bits_fit || !named_same || asked.nr_exchanged > given.count {
+        if !whole || !named_same || asked.nr_exchanged > given.count {
             return Err(Why::Count(asked.nr_exchanged));
         }
         Ok(Self { given, taken, order, pieces: same.wrapping_shr(order) })

@@ -4,9 +4,10 @@ use hypercall_abi::layout::{
     INVALID_M2P_ENTRY, MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START,
 };
 use hypercall_abi::memory::{
-    ADDRESS_BITS_MASK, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg, EXCHANGE,
-    INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION, MachphysMapping,
-    POPULATE_PHYSMAP, Reservation,
+    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg,
+    EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO,
+    INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION,
+    MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, Reservation,
 };
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
 
@@ -21,7 +22,7 @@ use crate::platform::Platform;
 /// Where in the command the number of extents begins that are done already.
 const DONE_SHIFT: u32 = 6;
 /// The sub-op in the command.
-const SUB_OP: u32 = 0x3f;
+const SUB_OP: u64 = 0x3f;
 /// More extents than this can't be continued.
 const MAX_EXTENTS: u64 = u32::MAX as u64 >> DONE_SHIFT;
 /// Orders that a domain without devices may ask for, and one with.
@@ -32,23 +33,40 @@ const FRAME_COST: u32 = 64;
 
 /// The command with which the call is executed again when `done` of its extents are done.
 #[must_use]
-pub fn continued(command: u32, done: u64) -> u32 {
-    let done = u32::try_from(done).unwrap_or(u32::MAX);
+pub const fn continued(command: u64, done: u64) -> u64 {
     command & SUB_OP | done.wrapping_shl(DONE_SHIFT)
+}
+
+/// The sub-op of a command.
+#[must_use]
+pub fn sub_op(command: u64) -> u32 {
+    // Six bits: it always fits.
+    u32::try_from(command & SUB_OP).unwrap_or(0)
+}
+
+/// Whether a command continues a sub-op that can't be continued.
+#[must_use]
+pub fn is_badly_continued(command: u64) -> bool {
+    command & !SUB_OP != 0
+        && matches!(
+            sub_op(command),
+            MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN
+        )
 }
 
 /// The domain that the structure at `argument` names; `None` if the sub-op has no such field, or it
 /// can't be read.
 #[must_use]
-pub fn named_domain(platform: &impl Platform, command: u32, argument: u64) -> Option<DomId> {
-    match command & SUB_OP {
+pub fn named_domain(platform: &impl Platform, command: u64, argument: u64) -> Option<DomId> {
+    match sub_op(command) {
         INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP => {
             guest_memory::read(platform, argument).ok().map(|named: Reservation| named.domid)
         }
         EXCHANGE => {
             guest_memory::read(platform, argument).ok().map(|given: Reservation| given.domid)
         }
-        CURRENT_RESERVATION | MAXIMUM_RESERVATION => {
+        CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN | ADD_TO_PHYSMAP
+        | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO => {
             guest_memory::read(platform, argument).ok().map(|named: DomainArg| named.domid)
         }
         _ => None,
@@ -103,10 +121,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     pub fn memory_op(
         &self,
         target: Option<&DomainMemory>,
-        command: u32,
+        command: u64,
         argument: u64,
     ) -> Progress {
-        let op = command & SUB_OP;
+        let op = sub_op(command);
         let refused = |why| Progress::Refused { done: 0, refusal: Refusal::new(why) };
         match op {
             INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP => {
@@ -114,14 +132,19 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             EXCHANGE => self.exchange(target, argument),
             MAXIMUM_RAM_PAGE => Progress::Done(self.platform.frames().len()),
-            CURRENT_RESERVATION | MAXIMUM_RESERVATION => {
+            CURRENT_RESERVATION | MAXIMUM_RESERVATION | ADD_TO_PHYSMAP | REMOVE_FROM_PHYSMAP
+            | GET_VNUMAINFO => {
                 if named_domain(self.platform, command, argument).is_none() {
                     return refused(Why::Fault(argument));
                 }
                 match target {
                     None => refused(Why::Domain(DomId::INVALID)),
                     Some(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
-                    Some(target) => Progress::Done(target.max_pages()),
+                    Some(target) if op == MAXIMUM_RESERVATION => Progress::Done(target.max_pages()),
+                    // Nobody was given nodes.
+                    Some(_) if op == GET_VNUMAINFO => refused(Why::Gone(op)),
+                    // PV guests keep their own list of frames.
+                    Some(_) => refused(Why::OwnList),
                 }
             }
             MACHPHYS_MAPPING => {
@@ -131,6 +154,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                     Err(fault) => refused(Why::Fault(fault.address)),
                 }
             }
+            // No frame is shared copy-on-write.
+            GET_SHARING_FREED_PAGES | GET_SHARING_SHARED_PAGES => Progress::Done(0),
             _ => refused(Why::Command(u64::from(op))),
         }
     }
@@ -152,8 +177,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// Increase, decrease and populate.
-    fn reserve(&self, target: Option<&DomainMemory>, command: u32, argument: u64) -> Progress {
-        let start = u64::from(command.wrapping_shr(DONE_SHIFT));
+    fn reserve(&self, target: Option<&DomainMemory>, command: u64, argument: u64) -> Progress {
+        let start = command.wrapping_shr(DONE_SHIFT);
         let mut budget = Budget::new();
         let target = match target {
             _ if self.finish_pending(&mut budget).is_err() => {
@@ -176,7 +201,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                 return Progress::Again { done };
             }
             budget.charge(FRAME_COST.wrapping_shl(extents.order));
-            let one = match command & SUB_OP {
+            let one = match sub_op(command) {
                 INCREASE_RESERVATION => target.increase(extents, done),
                 DECREASE_RESERVATION => target.decrease(extents, done),
                 _ => target.populate(extents, done),

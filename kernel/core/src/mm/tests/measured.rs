@@ -253,3 +253,38 @@ fn devices_that_the_kernel_drives_are_read_at_most() {
     assert_eq!(world.update(0, at(l2, 2), entry(table, P)), Err(Why::KeptDevice(Mfn(0xfee00))));
     world.check();
 }
+
+#[test]
+fn only_what_takes_long_is_continued() {
+    use crate::mm::reservation::{continued, is_badly_continued, sub_op};
+    for (op, badly) in [(0, false), (1, false), (6, false), (11, false), (2, true), (3, true)] {
+        for begun in [1, 1 << 20, 1 << 26, 1 << 57] {
+            let command = continued(op, begun);
+            assert_eq!(command, op | begun << 6);
+            assert_eq!(u64::from(sub_op(command)), op);
+            assert_eq!(is_badly_continued(command), badly, "{command:#x}");
+        }
+        assert!(!is_badly_continued(op));
+    }
+    assert!(is_badly_continued(4 | 1 << 63) && is_badly_continued(14 | 1 << 32));
+}
+
+#[test]
+fn what_a_guest_has_not_is_refused_in_its_own_way() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, ..] = world.chain(0, page, P | RW | US);
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let ask = |target, command, argument| match world.mm(0).memory_op(target, command, argument) {
+        Progress::Refused { refusal, .. } => Err(refusal.errno()),
+        Progress::Done(value) => Ok(value),
+        Progress::Again { .. } => panic!("a query goes on"),
+    };
+    let own = Some(&world.domains[0].memory);
+    for (command, errno) in [(7, Errno::EACCES), (15, Errno::EACCES), (26, Errno::EOPNOTSUPP)] {
+        assert_eq!(ask(own, command, 0), Err(errno), "{command}");
+        assert_eq!(ask(None, command, 0), Err(Errno::ESRCH), "{command}");
+        assert_eq!(ask(own, command, 0x1000), Err(Errno::EFAULT), "{command}");
+    }
+    assert_eq!((ask(own, 18, 0x1000), ask(own, 19, 0x1000)), (Ok(0), Ok(0)));
+}
