@@ -6,6 +6,7 @@ mod cpu;
 mod cpuid;
 mod crash;
 mod debug;
+mod device;
 mod emulation;
 mod ext_base;
 mod ext_flush;
@@ -76,6 +77,7 @@ const AREAS: &[&[Case]] = &[
     trap_syscall::CASES,
     segments::CASES,
     debug::CASES,
+    device::CASES,
     fpu::CASES,
     trap_control::CASES,
     emulation::CASES,
