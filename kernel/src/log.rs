@@ -7,6 +7,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use kernel_core::calls::mmu::GUEST;
 use kernel_core::options::{LogLevel, Serial};
 use spin::Mutex;
 
@@ -16,13 +17,17 @@ static CONSOLE: Mutex<Uart> = Mutex::new(Uart::absent());
 static PORT: AtomicU16 = AtomicU16::new(0);
 static BAUD: AtomicU32 = AtomicU32::new(0);
 
+/// Levels of the kernel's own lines, and of those about guests.
+static LEVELS: Mutex<[log::LevelFilter; 2]> = Mutex::new([log::LevelFilter::Off; 2]);
+
 /// How often a panic tries the lock before it goes on without.
 const PANIC_TRIES: u32 = 1_000_000;
 
 /// Opens the console and starts the `log` facade; a second call opens it elsewhere.
 ///
-/// Without `serial`, what is printed is lost. Lines below `level` are dropped.
-pub(crate) fn start(serial: Option<Serial>, level: LogLevel) {
+/// Without `serial`, what is printed is lost. Of the kernel's own lines those below `own` are dropped,
+/// of those about what guests do (target [`GUEST`]) those below `guests`.
+pub(crate) fn start(serial: Option<Serial>, own: LogLevel, guests: LogLevel) {
     let mut console = CONSOLE.lock();
     *console = serial.map_or(Uart::absent(), |Serial { port, baud }| {
         PORT.store(port, Ordering::Relaxed);
@@ -31,14 +36,20 @@ pub(crate) fn start(serial: Option<Serial>, level: LogLevel) {
     });
     // Fails only when a logger is set already, which would be this one.
     let _ = log::set_logger(&Facade);
-    log::set_max_level(match level {
+    let (own, guests) = (filter(own), filter(guests));
+    *LEVELS.lock() = [own, guests];
+    log::set_max_level(own.max(guests));
+}
+
+const fn filter(level: LogLevel) -> log::LevelFilter {
+    match level {
         LogLevel::None => log::LevelFilter::Off,
         LogLevel::Error => log::LevelFilter::Error,
         LogLevel::Warning => log::LevelFilter::Warn,
         LogLevel::Info => log::LevelFilter::Info,
         LogLevel::Debug => log::LevelFilter::Debug,
         LogLevel::All => log::LevelFilter::Trace,
-    });
+    }
 }
 
 /// Prints a line whatever the log level: refusals, the end of a guest, what an operator asked for.
@@ -86,7 +97,8 @@ struct Facade;
 
 impl log::Log for Facade {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let [own, guests] = *LEVELS.lock();
+        metadata.level() <= if metadata.target() == GUEST { guests } else { own }
     }
 
     fn log(&self, record: &log::Record<'_>) {

@@ -29,14 +29,14 @@ static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
 /// the second half stands on.
 fn boot(magic: u32, information: u32) -> ! {
     let defaults = Options::default();
-    log::start(defaults.serial(), defaults.log_level);
+    log::start(defaults.serial(), defaults.log_level, defaults.guest_log_level);
     idt::load();
 
     let handover =
         multiboot::handover(magic, information).unwrap_or_else(|why| refuse(format_args!("{why}")));
     let options =
         options::parse(handover.command_line).unwrap_or_else(|why| refuse(format_args!("{why}")));
-    log::start(options.serial(), options.log_level);
+    log::start(options.serial(), options.log_level, options.guest_log_level);
     info!("Paravane {}", env!("CARGO_PKG_VERSION"));
     info!("command line: {}", handover.command_line.escape_ascii());
     for word in &options.ignored {

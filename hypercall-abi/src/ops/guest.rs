@@ -2,7 +2,7 @@
 
 sub_ops! { sched "SCHEDOP_" "Sub-ops of `sched_op`." {
     0 YIELD "yield" Any Done "Lets other vCPUs run.";
-    1 BLOCK "block" Any Absent "Unmasks events and waits for one.";
+    1 BLOCK "block" Any Done "Unmasks events and waits for one.";
     2 SHUTDOWN "shutdown" Any Done "Ends the domain, for a reason.";
     3 POLL "poll" Any Absent "Waits for one of some ports, or a time.";
     4 REMOTE_SHUTDOWN "remote_shutdown" Control Absent "Ends another domain.";
@@ -64,7 +64,7 @@ sub_ops! { vcpu "VCPUOP_" "Sub-ops of `vcpu_op`." {
     8 SET_SINGLESHOT_TIMER "set_singleshot_timer" Any Absent "Starts the one-shot timer of the calling vCPU.";
     9 STOP_SINGLESHOT_TIMER "stop_singleshot_timer" Any Absent "Stops the one-shot timer of the calling vCPU.";
     10 REGISTER_VCPU_INFO "register_vcpu_info" Any Absent "Moves a vCPU's part of the shared page to a page of the guest.";
-    11 SEND_NMI "send_nmi" Any Absent "Sends a non-maskable interrupt.";
+    11 SEND_NMI "send_nmi" Any Done "Sends a non-maskable interrupt.";
     12 GET_PHYSID "get_physid" Privileged Absent "The real CPU that a vCPU is pinned to.";
     13 REGISTER_VCPU_TIME_MEMORY_AREA "register_vcpu_time_memory_area" Any Absent "Keeps a second copy of the clock up to date.";
 }}

@@ -55,6 +55,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::Iret => calls::traps::iret(self),
             Hypercall::VmAssist => calls::assist::vm_assist(self, args),
             Hypercall::PhysdevOp => calls::assist::physdev_op(self, args),
+            Hypercall::VcpuOp => calls::vcpu::vcpu_op(self, args),
             Hypercall::NmiOp => calls::assist::nmi_op(self, args),
             Hypercall::SetDebugreg => calls::assist::set_debugreg(self, args),
             Hypercall::GetDebugreg => calls::assist::get_debugreg(self, args),

@@ -42,6 +42,7 @@ pub mod guest_memory;
 pub mod initial;
 pub mod lock;
 pub mod mm;
+pub mod nmi;
 pub mod options;
 pub mod platform;
 pub mod ports;

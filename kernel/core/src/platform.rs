@@ -120,6 +120,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// One round of a waiting loop: pauses, and serves flush requests of other CPUs, without which
     /// two CPUs could wait for each other for ever. Called with no lock held that a flush needs.
     fn spin_wait(&self);
+    /// Sleeps until this CPU was interrupted.
+    fn wait_for_interrupt(&self);
     /// Forgets translations on this CPU.
     fn flush_local(&self, flush: Flush);
     /// Forgets translations on other CPUs and waits until they have; this CPU's bit is ignored.

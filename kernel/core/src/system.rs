@@ -126,6 +126,9 @@ impl<P: Platform> Context<'_, P> {
     /// event is to be delivered first.
     #[inline]
     fn before_resume(&mut self) {
+        if self.vcpu.nmi.is_due() {
+            self.deliver_nmi();
+        }
         if self.vcpu.info(&self.system.platform).wants_upcall() {
             self.deliver_upcall();
         }

@@ -11,6 +11,7 @@ use crate::descriptors::Tables;
 use crate::emulate::msr::MachineCheck;
 use crate::lock::Lock;
 use crate::mm::VcpuRoots;
+use crate::nmi::Nmi;
 use crate::platform::Platform;
 
 /// Where a guest wants to be entered.
@@ -98,8 +99,6 @@ pub struct State {
     pub syscall32: Handler,
     /// `sysenter` in user mode.
     pub sysenter: Handler,
-    /// Non-maskable interrupt.
-    pub nmi: u64,
     /// Stack segment of entries from user mode, with ring 3's privilege bits.
     pub kernel_ss: u16,
     /// Stack pointer of entries from user mode.
@@ -135,6 +134,8 @@ pub struct Vcpu {
     kernel_mode: AtomicBool,
     /// Machine address of its `vcpu_info`.
     info: AtomicU64,
+    /// Its non-maskable interrupts.
+    pub nmi: Nmi,
     /// Everything the fast paths don't need.
     pub state: Lock<State>,
 }
@@ -150,6 +151,7 @@ impl Vcpu {
             window: 0,
             kernel_mode: AtomicBool::new(true),
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
+            nmi: Nmi::default(),
             state: Lock::new(State {
                 traps: TrapTable::EMPTY,
                 event: Handler::default(),
@@ -157,7 +159,6 @@ impl Vcpu {
                 syscall: Handler::default(),
                 syscall32: Handler::default(),
                 sysenter: Handler::default(),
-                nmi: 0,
                 kernel_ss: FLAT_KERNEL_SS,
                 kernel_sp: 0,
                 iopl: 0,

@@ -47,7 +47,6 @@ pub(crate) struct Cpu {
     padding: [u64; 11],
     /// 128 bytes into the area: a task state segment must not cross a page.
     tss: TaskStateSegment,
-    // Fields of running guests belong here: `guest: GuestSlot`.
 }
 
 const _: () = assert!(core::mem::offset_of!(Cpu, saved_rsp) == SAVED_RSP_OFFSET);

@@ -116,6 +116,10 @@ impl Platform for X86 {
         core::hint::spin_loop();
     }
 
+    fn wait_for_interrupt(&self) {
+        super::stop::wait_for_interrupt();
+    }
+
     fn flush_local(&self, flush: Flush) {
         match flush {
             Flush::Page(address) => tlb::flush(VirtAddr::new_truncate(address)),

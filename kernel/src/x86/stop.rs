@@ -52,10 +52,15 @@ pub(crate) fn triple_fault() -> ! {
     halt()
 }
 
+/// Sleeps until an interrupt came; interrupts are on meanwhile.
+pub(crate) fn wait_for_interrupt() {
+    interrupts::enable_and_hlt();
+    interrupts::disable();
+}
+
 /// Waits for interrupts for ever, with interrupts on.
 pub(crate) fn idle() -> ! {
     loop {
-        interrupts::enable_and_hlt();
-        interrupts::disable();
+        wait_for_interrupt();
     }
 }

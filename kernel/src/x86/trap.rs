@@ -42,7 +42,8 @@ pub(super) extern "sysv64" fn on_ist_trap(regs: &GuestRegs) {
 fn is_the_machines(regs: &GuestRegs) -> bool {
     match vector(regs) {
         NMI if super::stop::requested() => super::stop::halt(),
-        NMI => ::log::warn!("a non-maskable interrupt that nobody asked for"),
+        // Nobody asked for it. It may have struck while this CPU held any lock: not even a line.
+        NMI => {}
         MACHINE_CHECK => panic!("the processor reports a machine check"),
         _ => return false,
     }

@@ -8,6 +8,7 @@ use hypercall_abi::{ops, vm_assist};
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::guest_memory;
+use crate::nmi;
 use crate::platform::Platform;
 use crate::system::Context;
 
@@ -95,7 +96,7 @@ pub fn nmi_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6
     if !guest_memory::is_canonical(address) {
         return Err(Errno::EINVAL);
     }
-    cx.vcpu.state.lock(platform).nmi = address;
+    cx.vcpu.state.lock(platform).traps.set(&nmi::handler(address));
     DONE
 }
 

@@ -8,4 +8,5 @@ pub mod mmu;
 pub mod multicall;
 pub mod sched;
 pub mod traps;
+pub mod vcpu;
 pub mod version;

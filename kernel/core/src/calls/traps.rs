@@ -10,6 +10,7 @@ use hypercall_abi::trap::TrapInfo;
 use crate::bounce::rflags;
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::guest_memory::{self, is_canonical};
+use crate::nmi;
 use crate::platform::Platform;
 use crate::system::Context;
 use crate::vcpu::Handler;
@@ -101,7 +102,7 @@ fn register<P: Platform>(cx: &Context<'_, P>, new: &CallbackRegister) -> Result<
         callback::TYPE_SYSCALL => state.syscall = Handler::callback(new.address, masks),
         callback::TYPE_SYSCALL32 => state.syscall32 = Handler::callback(new.address, masks),
         callback::TYPE_SYSENTER => state.sysenter = Handler::callback(new.address, masks),
-        callback::TYPE_NMI => state.nmi = new.address,
+        callback::TYPE_NMI => state.traps.set(&nmi::handler(new.address)),
         _ => return Err(Errno::ENOSYS),
     }
     Ok(())
@@ -110,7 +111,7 @@ fn register<P: Platform>(cx: &Context<'_, P>, new: &CallbackRegister) -> Result<
 fn unregister<P: Platform>(cx: &Context<'_, P>, kind: u16) -> Answer {
     match kind {
         callback::TYPE_NMI => {
-            cx.vcpu.state.lock(&cx.system.platform).nmi = 0;
+            cx.vcpu.state.lock(&cx.system.platform).traps.set(&nmi::handler(0));
             DONE
         }
         callback::TYPE_EVENT
@@ -178,6 +179,7 @@ pub fn iret<P: Platform>(cx: &mut Context<'_, P>) -> Answer {
         cx.regs.r11 = frame.r11;
         cx.regs.leave_by_iretq();
     }
+    cx.vcpu.nmi.end();
     cx.vcpu.info(platform).set_mask(u8::from(frame.rflags & rflags::IF == 0));
     Ok(Reply::Registers)
 }

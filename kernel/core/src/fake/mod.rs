@@ -279,6 +279,8 @@ impl Platform for Machine {
 
     fn port_out(&self, _port: u16, _width: crate::emulate::width::Width, _value: u32) {}
 
+    fn wait_for_interrupt(&self) {}
+
     fn tsc(&self) -> u64 {
         0
     }
