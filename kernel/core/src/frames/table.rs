@@ -47,12 +47,7 @@ impl FrameTable {
     /// of `infos`.
     #[must_use]
     pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
-        Self {
-            infos,
-            pool: Pool::new(bitmap),
-            epochs: Epochs::new(),
-            kept: KeptDevices::new(),
-        }
+        Self { infos, pool: Pool::new(bitmap), epochs: Epochs::new(), kept: KeptDevices::new() }
     }
 
     /// Frames that the table can describe, memory or not.
