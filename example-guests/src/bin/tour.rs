@@ -7,8 +7,7 @@
 extern crate alloc;
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
-use core::error::Error;
-use core::fmt::Debug;
+use core::{error::Error, fmt::Debug, sync::atomic::Ordering::Relaxed};
 
 use pv_guest_sdk::abi::types::Mfn;
 use pv_guest_sdk::descriptor::{Descriptor, Gdt, Ldt};
@@ -65,7 +64,11 @@ fn traps(vcpu: &Vcpu) -> Outcome {
         check(&format!("{raise:?}"), trap(vcpu, || raise.now()), wanted)
     })?;
     let came = |&number: &u8| trap(vcpu, || Raise::Interrupt(number).now()).0 != 999;
-    check("software interrupts", (32..=255).filter(came).count(), 224)
+    check("software interrupts", (32..=255).filter(came).count(), 224)?;
+    let info = vcpu.info().ok_or("nothing is shared with the hypervisor")?;
+    info.upcall_pending.store(1, Relaxed);
+    vcpu.hold_events(false);
+    check("an event waits", info.upcall_pending.load(Relaxed), 0)
 }
 
 fn mapping(vcpu: &Vcpu, memory: Memory) -> Outcome {
@@ -122,8 +125,7 @@ fn floating_point(vcpu: &Vcpu) -> Outcome {
 }
 
 fn instructions(vcpu: &Vcpu, memory: Memory) -> Outcome {
-    let leaf = cpuid::leaf(&Machine, cpuid::HYPERVISOR, 0);
-    println!("cpuid: {}", cpuid::Signature::of(leaf));
+    println!("cpuid: {}", cpuid::Signature::of(cpuid::leaf(&Machine, cpuid::HYPERVISOR, 0)));
     instruction::write_fs_base(0x7f00_1234_5678)?;
     check("base of fs", instruction::read_msr(instruction::FS_BASE)?, 0x7f00_1234_5678)?;
     check("base of gs", instruction::read_msr(instruction::GS_BASE)? >> 31, 0x1_ffff_ffff)?;
