@@ -23,7 +23,9 @@ pub(crate) const CASES: &[Case] = &[
         with(t, |[copy, ..]| {
             let first = duplicate(t, copy)?;
             equal("load", mmuext(NEW_BASEPTR, copy.mfn, 0), 0)?;
+            let held = copy.is_held(EBUSY);
             equal("back", mmuext(NEW_BASEPTR, first, 0), 0)?;
+            held?;
             copy.is_free()
         })
     }),
@@ -149,7 +151,9 @@ pub(crate) const CASES: &[Case] = &[
             user.protect()?;
             equal("load", mmuext(NEW_USER_BASEPTR, user.mfn, 0), 0)?;
             let again = mmuext(NEW_USER_BASEPTR, user.mfn, 0);
+            let held = user.is_held(EBUSY);
             equal("none", mmuext(NEW_USER_BASEPTR, 0, 0), 0)?;
+            held?;
             equal("again", again, 0)?;
             user.is_free()
         })
@@ -160,7 +164,7 @@ pub(crate) const CASES: &[Case] = &[
             other.protect()?;
             equal("load", mmuext(NEW_USER_BASEPTR, user.mfn, 0), 0)?;
             let next = mmuext(NEW_USER_BASEPTR, other.mfn, 0);
-            let free = user.is_free();
+            let free = user.is_free().and_then(|()| other.is_held(EBUSY));
             equal("none", mmuext(NEW_USER_BASEPTR, 0, 0), 0)?;
             equal("other", next, 0)?;
             free

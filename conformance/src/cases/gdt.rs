@@ -111,6 +111,7 @@ pub(crate) const CASES: &[Case] = &[
         with(t, |[a, ..]| {
             a.protect()?;
             equal("answer", set(&[a.mfn; 14], 7168), 0)?;
+            a.is_held(EBUSY)?;
             equal("answer", hypercall(SET_GDT, &[0, 0]), 0)?;
             a.is_free()
         })
@@ -134,7 +135,8 @@ pub(crate) const CASES: &[Case] = &[
     case("gdt/entries_truncate", "The upper half of the number of entries is ignored.", |t| {
         with(t, |[a, ..]| {
             a.protect()?;
-            equal("answer", set(&[a.mfn], 1 << 32 | 1), 0)
+            equal("answer", set(&[a.mfn], 1 << 32 | 1), 0)?;
+            a.is_held(EBUSY)
         })
     }),
     case("gdt/frames_by_entries", "512 entries need one frame, 513 need two.", |t| {

@@ -49,7 +49,8 @@ pub(crate) const CASES: &[Case] = &[
         with(t, |[a, b, ..]| {
             a.protect()?;
             equal("update", update(a.place(0), b.entry(READ_ONLY)), 0)?;
-            a.pin(1)
+            a.pin(1)?;
+            a.is_held(EBUSY)
         })
     }),
     case("mmu_target/unpinned", "A table that is none any more is written as it is.", |t| {

@@ -201,6 +201,7 @@ pub(crate) const CASES: &[Case] = &[
             for slot in [0, 1, 255, 272, 511] {
                 let answer = update(table.place(slot), child.entry(PLAIN));
                 equal_at("answer for slot", slot, answer, 0)?;
+                equal_at("slot", slot, table.get(slot), child.entry(PLAIN))?;
             }
             Ok(())
         })
@@ -212,6 +213,7 @@ pub(crate) const CASES: &[Case] = &[
             for slot in 256..272 {
                 let answer = update(table.place(slot), child.entry(PLAIN));
                 equal_at("answer for slot", slot, answer, 0)?;
+                equal_at("slot", slot, table.get(slot), child.entry(PLAIN))?;
             }
             Ok(())
         })

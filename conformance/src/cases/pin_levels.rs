@@ -86,7 +86,8 @@ pub(crate) const CASES: &[Case] = &[
     case("pin_levels/l1_of_itself", "An L1 may map itself read-only.", |t| {
         with(t, |[l1, ..]| {
             l1.set(0, l1.entry(READ_ONLY));
-            l1.pin(1)
+            l1.pin(1)?;
+            l1.is_held(EBUSY)
         })
     }),
     case("pin_levels/l1_of_itself_writable", "An L1 that maps itself writable: EBUSY.", |t| {
@@ -117,7 +118,8 @@ pub(crate) const CASES: &[Case] = &[
             with(t, |[l1, table, ..]| {
                 table.pin(level)?;
                 l1.set(3, table.entry(READ_ONLY));
-                l1.pin(1)
+                l1.pin(1)?;
+                l1.is_held(EBUSY)
             })?;
         }
         Ok(())
@@ -179,7 +181,8 @@ pub(crate) const CASES: &[Case] = &[
             with(t, |[table, ..]| {
                 table.pin(level)?;
                 let answer = update(table.place(7), table.entry(0x25));
-                equal_at("answer at level", level, answer, 0)
+                equal_at("answer at level", level, answer, 0)?;
+                equal_at("entry at level", level, table.get(7) & FRAME, table.ma())
             })?;
         }
         Ok(())
@@ -288,6 +291,7 @@ pub(crate) const CASES: &[Case] = &[
             with(t, |[a, ..]| {
                 for level in [1, 3, 2, 4] {
                     a.pin(level)?;
+                    a.is_held(EBUSY)?;
                     a.unpin()?;
                 }
                 a.is_free()
@@ -298,6 +302,7 @@ pub(crate) const CASES: &[Case] = &[
         with(t, |[l1, a, ..]| {
             l1.set(17, a.entry(LOADED));
             l1.pin(1)?;
+            l1.is_held(EBUSY)?;
             l1.unpin()?;
             equal("entry", l1.get(17) & FRAME, a.ma())
         })
@@ -383,6 +388,7 @@ fn itself(t: &Test<'_>, level: u64, flags: u64, answer: i64) -> Outcome {
         table.protect()?;
         equal("pin", pin(level, table.mfn), answer)?;
         if answer == 0 {
+            table.is_held(EBUSY)?;
             table.unpin()?;
         }
         table.is_free()
@@ -395,7 +401,8 @@ fn linear(t: &Test<'_>, level: u64, answer: i64) -> Outcome {
         other.pin(level)?;
         table.set(0, other.entry(0x25));
         table.protect()?;
-        equal("pin", pin(level, table.mfn), answer)
+        equal("pin", pin(level, table.mfn), answer)?;
+        table.is_held(EBUSY)
     })
 }
 

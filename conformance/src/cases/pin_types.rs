@@ -92,6 +92,10 @@ fn pair(t: &Test<'_>, first: Use, second: Use, answer: i64) -> Outcome {
         let seen = take(second, a, w);
         let taken = seen == 0;
         if taken {
+            let only_mapped = |what| matches!(what, Writable | ReadOnly);
+            let free = only_mapped(first) && only_mapped(second);
+            a.is_held(if free { 0 } else { EBUSY })?;
+            a.protect()?;
             give(second, a, w)?;
         }
         equal("second use", seen, answer)?;

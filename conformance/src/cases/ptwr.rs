@@ -1,6 +1,6 @@
 //! Stores to a last-level table: which instructions are carried out, and how.
 
-use crate::call::{VM_ASSIST, hypercall};
+use crate::call::{EBUSY, VM_ASSIST, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
 use crate::raw::memory::peek;
 use crate::raw::pages_calls::update;
@@ -8,7 +8,6 @@ use crate::raw::pages_direct::{attempt, carried_out, entry_at, store};
 use crate::raw::pages_scratch::{LOADED, with};
 use crate::raw::pages_snippets as snippets;
 use crate::raw::{Code, Registers};
-use crate::tables::FRAME;
 use crate::traps::trapped;
 
 const READ_ONLY: u64 = LOADED & !2;
@@ -334,7 +333,8 @@ pub(crate) const CASES: &[Case] = &[
         with(t, |[l1, a, ..]| {
             l1.pin(1)?;
             equal("fault", store(snippets::MOV_64, l1.va + 24, a.entry(1))?.is_some(), false)?;
-            equal("entry", l1.get(3) & FRAME, a.ma())
+            equal("entry", l1.get(3), a.entry(0x0010_0000_0000_0005))?;
+            l1.is_held(EBUSY)
         })
     }),
     case("ptwr/upper_tables", "A store to a pinned table of levels 2 to 4 is a fault.", |t| {
