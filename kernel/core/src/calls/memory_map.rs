@@ -1,10 +1,16 @@
-//! The memory maps of `memory_op`: the machine's, and a domain's own.
+//! What `memory_op` tells of the machine: its memory map, the frames of the machine-to-physical table.
+
+use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::Errno;
-use hypercall_abi::memory::{E820Entry, MemoryMap};
+use hypercall_abi::layout::MACH2PHYS_VIRT_START;
+use hypercall_abi::memory::{E820Entry, MachphysMfnList, MemoryMap};
+use hypercall_abi::mmu::EntryFlags;
+use hypercall_abi::types::Mfn;
 
 use crate::dispatch::{Answer, DONE};
 use crate::guest_memory;
+use crate::mm::{Entry, Level};
 use crate::platform::Platform;
 use crate::system::Context;
 
@@ -38,4 +44,75 @@ pub fn machine_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> An
     map.nr_entries = count;
     guest_memory::write(platform, argument, &map)?;
     DONE
+}
+
+/// The machine-to-physical table is told of in parts of this size. Unit: bytes.
+const PART: u64 = 2 << 20;
+/// What an entry of level 3 maps if it maps memory. Unit: bytes.
+const HUGE: u64 = 1 << 30;
+
+/// `memory_op(machphys_mfn_list, argument)`: the frames of the machine-to-physical table, the first
+/// of each 2 MiB.
+///
+/// # Errors
+///
+/// `EFAULT`: the argument can't be read, or it or the list can't be written.
+pub fn machphys_frames<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+    let platform = &cx.system.platform;
+    let mut list: MachphysMfnList = guest_memory::read(platform, argument)?;
+    let parts = platform.frames().len().saturating_mul(8).div_ceil(PART);
+    let wanted = parts.min(u64::from(list.max_extents));
+    let (mut at, mut count) = (list.extent_start, 0_u32);
+    for part in 0..wanted {
+        let address = MACH2PHYS_VIRT_START.wrapping_add(part.wrapping_mul(PART));
+        let frame = cx.vcpu.roots.kernel().and_then(|l4| part_at(platform, l4, address));
+        let Some(Mfn(frame)) = frame else { break };
+        guest_memory::write(platform, at, &frame)?;
+        (at, count) = (at.wrapping_add(8), count.wrapping_add(1));
+    }
+    list.nr_extents = count;
+    guest_memory::write(platform, argument, &list)?;
+    DONE
+}
+
+/// The first frame of 2 MiB that the kernel maps at an address, by the tables under `l4`.
+fn part_at(platform: &impl Platform, l4: Mfn, address: u64) -> Option<Mfn> {
+    let mut table = l4;
+    for level in [Level::L4, Level::L3, Level::L2] {
+        let slot = platform.table(table).get(usize::from(level.index(address)))?;
+        let entry = Entry(slot.load(Ordering::Acquire));
+        if !entry.is_present() {
+            return None;
+        }
+        if entry.0 & EntryFlags::PSE.bits() != 0 {
+            let within = if level == Level::L3 { address % HUGE } else { 0 };
+            return Some(Mfn(entry.mfn().0.wrapping_add(within >> 12)));
+        }
+        table = entry.mfn();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Machine;
+
+    #[test]
+    fn parts_are_found_in_pages_of_both_sizes() {
+        let machine = Machine::new(8, 1);
+        let [l4, l3, l2] = [(); 3].map(|()| machine.frames().alloc_kernel(&machine, 1).unwrap());
+        let set = |table: Mfn, index: usize, value: u64| {
+            machine.table(table)[index].store(value, Ordering::Relaxed);
+        };
+        set(l4, 256, l3.address() | 7);
+        set(l3, 0, l2.address() | 7);
+        set(l3, 1, 0x1_4000_0000 | 0x85);
+        set(l2, 3, 0x60_0000 | 0x85);
+        let at = |offset| part_at(&machine, l4, MACH2PHYS_VIRT_START + offset);
+        assert_eq!(at(3 * PART), Some(Mfn(0x600)));
+        assert_eq!(at(4 * PART), None);
+        assert_eq!(at(HUGE + 5 * PART), Some(Mfn(0x14_0a00)));
+        assert_eq!(at(2 * HUGE), None);
+    }
 }

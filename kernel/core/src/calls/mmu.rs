@@ -5,7 +5,7 @@ use core::fmt;
 use core::mem::offset_of;
 
 use hypercall_abi::errno::Errno;
-use hypercall_abi::memory;
+use hypercall_abi::memory::{self, AcquireResource};
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
 use hypercall_abi::types::DomId;
@@ -139,6 +139,12 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
     let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
     match sub_op(cmd) {
         memory::MACHINE_MEMORY_MAP => return super::memory_map::machine_memory_map(cx, argument),
+        memory::MACHPHYS_MFN_LIST => return super::memory_map::machphys_frames(cx, argument),
+        memory::ACQUIRE_RESOURCE => {
+            // Of other domains than the caller alone, and there is none yet.
+            let _: AcquireResource = guest_memory::read(&cx.system.platform, argument)?;
+            return Err(Errno::ESRCH);
+        }
         memory::MAXIMUM_GPFN => {
             named.ok_or(Errno::EFAULT)?;
             return if own { Ok(Reply::Value(cx.last_page())) } else { Err(Errno::ESRCH) };
