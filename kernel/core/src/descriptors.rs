@@ -5,6 +5,8 @@
 //! processor looks for it. A frame in the window is of the type for descriptors, so the guest can't
 //! write it.
 
+use core::sync::atomic::Ordering;
+
 use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{FIRST_RESERVED_GDT_ENTRY, FIRST_RESERVED_GDT_PAGE};
 use hypercall_abi::types::Mfn;
@@ -170,6 +172,19 @@ impl<P: Platform> Context<'_, P> {
             // A descriptor that can't be shown is none: the instruction that asks for it says so.
             let _ = self.map_ldt_page(guest_address, offset);
         }
+    }
+
+    /// The descriptor of a selector, as the processor sees it: in the frames of the window.
+    pub(crate) fn descriptor(&self, selector: u16) -> Option<u64> {
+        self.show_descriptor(selector);
+        let index = usize::from(selector >> 3);
+        let platform = &self.system.platform;
+        let tables = &self.vcpu.state.lock(platform).tables;
+        let is_local = u64::from(selector) & CODE_LDT != 0;
+        let frames: &[Option<Mfn>] = if is_local { &tables.ldt } else { &tables.gdt };
+        let frame = frames.get(index >> 9).copied().flatten()?;
+        let descriptor = platform.table(frame).get(index & 511)?;
+        Some(descriptor.load(Ordering::Relaxed))
     }
 
     /// Whether the page with this byte of the LDT is in the window.

@@ -27,6 +27,7 @@ pub mod boot;
 pub mod bounce;
 pub mod calls;
 pub mod clock;
+mod code_segment;
 pub mod cpu;
 pub mod cpuid;
 pub mod crash;

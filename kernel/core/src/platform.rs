@@ -144,9 +144,6 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn set_breakpoint(&self, number: u8, address: u64);
     /// Sets DR7; it watches no port and does not fault on access.
     fn set_debug_control(&self, control: u64);
-    /// The access rights of a segment, in bits 8 to 23 as `lar` gives them; `None` if there is no
-    /// such segment.
-    fn access_rights(&self, selector: u16) -> Option<u32>;
     /// Linear address of a vCPU's descriptor-table window.
     fn window_base(&self, window: u32) -> u64;
     /// Puts a frame into a page of a window, or nothing; this CPU sees it at once, others when they

@@ -3,8 +3,9 @@
 use crate::emulate::width::Width;
 
 /// Ranges of ports, first and last, that the kernel keeps on every PC: the interrupt controllers
-/// and their trigger modes, and the timer chip.
-const ALWAYS: [(u16, u16); 4] = [(0x20, 0x21), (0xa0, 0xa1), (0x40, 0x43), (0x4d0, 0x4d1)];
+/// and their trigger modes, and the timer chip with the port that gates it.
+const ALWAYS: [(u16, u16); 5] =
+    [(0x20, 0x21), (0xa0, 0xa1), (0x40, 0x43), (0x61, 0x61), (0x4d0, 0x4d1)];
 
 /// Ports of devices that the kernel drives itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,7 +35,7 @@ mod tests {
     #[test]
     fn the_kernels_ports_are_kept() {
         let ports = Ports { console: Some(0x3f8) };
-        for port in [0x20, 0xa1, 0x40, 0x43, 0x3f8, 0x3ff, 0x4d1] {
+        for port in [0x20, 0xa1, 0x40, 0x43, 0x61, 0x3f8, 0x3ff, 0x4d1] {
             assert!(!ports.may_pass(port, Width::B1), "{port:#x}");
         }
         for port in [0x1f, 0x22, 0x80, 0x2f8, 0x3f7, 0x400, 0xcf8] {

@@ -126,6 +126,9 @@ impl<P: Platform> Context<'_, P> {
     /// event is to be delivered first.
     #[inline]
     fn before_resume(&mut self) {
+        if let Some(why) = self.domain.shutdown_reason(&self.system.platform) {
+            self.system.initial_domain_ended(why);
+        }
         if self.vcpu.nmi.is_due() {
             self.deliver_nmi();
         }

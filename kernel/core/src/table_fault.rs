@@ -22,8 +22,9 @@ impl<P: Platform> Context<'_, P> {
         }
         let platform = &self.system.platform;
         let rip = self.regs.rip;
+        let code = self.code_segment();
         let at = Faulting {
-            size: self.code_size(),
+            size: code.size,
             regs: self.regs,
             bases: SegmentBases {
                 fs: platform.segment_base(SegmentBase::Fs),
@@ -31,9 +32,8 @@ impl<P: Platform> Context<'_, P> {
             },
             address,
         };
-        let Ok(write) = table_write::decode(&at, &|offset: u8| self.fetch_byte(rip, offset)) else {
-            return false;
-        };
+        let fetch = |offset: u8| self.fetch_byte(code, rip, offset);
+        let Ok(write) = table_write::decode(&at, &fetch) else { return false };
         let written = self.mm().write_direct(&self.vcpu.roots, address, |old| {
             let applied = write.apply(old);
             (applied.new, applied)

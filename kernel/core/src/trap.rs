@@ -2,7 +2,6 @@
 
 use hypercall_abi::layout::{MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 
-use crate::emulate::code::CodeSize;
 use crate::emulate::soft_interrupt;
 use crate::guest_memory::GuestRange;
 use crate::platform::Platform;
@@ -92,8 +91,9 @@ impl<P: Platform> Context<'_, P> {
     /// the vector; error codes of emulators have been seen to be wrong.
     fn refused_gate(&mut self, error_code: u32) {
         let at = self.regs.rip;
-        let size = self.code_size();
-        let found = soft_interrupt::decode(size, &|offset: u8| self.fetch_byte(at, offset));
+        let code = self.code_segment();
+        let size = code.size;
+        let found = soft_interrupt::decode(size, &|offset: u8| self.fetch_byte(code, at, offset));
         let Ok(found) = found else {
             return self.inject(GENERAL_PROTECTION, Some(error_code));
         };
@@ -140,41 +140,6 @@ impl<P: Platform> Context<'_, P> {
     /// Gives the guest a general-protection fault.
     pub(crate) fn general_protection(&mut self, error_code: u32) {
         self.inject(GENERAL_PROTECTION, Some(error_code));
-    }
-
-    /// How the guest's current code is decoded.
-    pub(crate) fn code_size(&self) -> CodeSize {
-        /// Bits of the access rights.
-        const LONG: u32 = 1 << 21;
-        const DEFAULT_32: u32 = 1 << 22;
-        if self.regs.is_flat_64() {
-            return CodeSize::Bits64;
-        }
-        let [low, high, ..] = self.regs.cs.to_le_bytes();
-        let selector = u16::from_le_bytes([low, high]);
-        self.show_descriptor(selector);
-        let rights = self.system.platform.access_rights(selector);
-        match rights.unwrap_or(DEFAULT_32) {
-            rights if rights & LONG != 0 => CodeSize::Bits64,
-            rights if rights & DEFAULT_32 != 0 => CodeSize::Bits32,
-            _ => CodeSize::Bits16,
-        }
-    }
-
-    /// One byte of the guest's code.
-    pub(crate) fn fetch_byte(&self, rip: u64, offset: u8) -> Option<u8> {
-        let mut byte = [0];
-        self.fetch(rip.wrapping_add(u64::from(offset)), &mut byte).then(|| {
-            let [byte] = byte;
-            byte
-        })
-    }
-
-    /// Reads instruction bytes of the guest; false if they can't be read.
-    fn fetch(&self, at: u64, into: &mut [u8]) -> bool {
-        GuestRange::new(at, into.len())
-            .and_then(|range| self.system.platform.read_guest(range, into))
-            .is_ok()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::debug::Written;
 use crate::descriptors;
 use crate::dispatch::low_u32;
 use crate::domain::Domain;
+use crate::emulate::code::CodeSize;
 use crate::emulate::control::{CR4_DE, CR4_TSD};
 use crate::emulate::execute::{self, After, Fault, Outcome};
 use crate::emulate::msr::MachineCheck;
@@ -39,9 +40,9 @@ impl<P: Platform> Context<'_, P> {
     /// the guest's.
     pub(crate) fn privileged_instruction(&mut self) -> bool {
         let rip = self.regs.rip;
-        let fetch = |offset: u8| self.fetch_byte(rip, offset);
-        match privileged::decode(self.code_size(), &fetch) {
-            Ok(decoded) => self.execute(decoded),
+        let code = self.code_segment();
+        match privileged::decode(code.size, &|offset: u8| self.fetch_byte(code, rip, offset)) {
+            Ok(decoded) => self.execute(code.size, decoded),
             Err(_) => false,
         }
     }
@@ -49,14 +50,14 @@ impl<P: Platform> Context<'_, P> {
     /// Executes the instruction behind the forced-emulation prefix at RIP. False if there is none.
     pub(crate) fn forced_instruction(&mut self) -> bool {
         let rip = self.regs.rip;
-        match forced::decode(&|offset: u8| self.fetch_byte(rip, offset)) {
-            Ok(decoded) => self.execute(decoded),
+        let code = self.code_segment();
+        match forced::decode(&|offset: u8| self.fetch_byte(code, rip, offset)) {
+            Ok(decoded) => self.execute(code.size, decoded),
             Err(_) => false,
         }
     }
 
-    fn execute(&mut self, decoded: Decoded) -> bool {
-        let size = self.code_size();
+    fn execute(&mut self, size: CodeSize, decoded: Decoded) -> bool {
         let platform = &self.system.platform;
         let machine_check = self.vcpu.state.lock(platform).machine_check;
         let (system, domain, vcpu) = (self.system, self.domain, self.vcpu);

@@ -12,10 +12,11 @@ use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use kernel_core::emulate::msr::PAT;
 use spin::Once;
+use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{Msr, Star};
+use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase, Msr, Star};
 
-use super::gdt;
+use super::{debug, gdt};
 
 const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
 const RDCL_NO: u64 = 1;
@@ -87,7 +88,6 @@ pub(crate) fn init() {
         | Cr4Flags::OSFXSR
         | Cr4Flags::OSXMMEXCPT_ENABLE;
     cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, has(1, 3, 7));
-    cr4.set(Cr4Flags::DEBUGGING_EXTENSIONS, has(1, 3, 2));
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     // SAFETY: only features the CPU has; no kernel page is a user page but the M2P, which ring 0
@@ -100,6 +100,10 @@ pub(crate) fn init() {
         | EferFlags::SYSTEM_CALL_EXTENSIONS;
     // SAFETY: long mode stays on; the CPU has the other two (`missing_feature`).
     unsafe { Efer::write(efer) };
+    debug::clear();
+    FsBase::write(VirtAddr::zero());
+    GsBase::write(VirtAddr::zero());
+    KernelGsBase::write(VirtAddr::zero());
     // SAFETY: entries 0 to 3, which all mappings of ring 0 use, stay what they are at reset.
     unsafe { Msr::new(IA32_PAT).write(PAT) };
     // SAFETY: the selectors are those of the reserved descriptors.

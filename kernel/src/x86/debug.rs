@@ -34,3 +34,14 @@ pub(super) fn set_control(control: u64) {
     // SAFETY: the core lets neither access detection nor reserved bits through.
     unsafe { asm!("mov dr7, {}", in(reg) control, options(nomem, nostack)) };
 }
+
+/// Nothing is watched, and nothing reported: not what the firmware left.
+pub(super) fn clear() {
+    /// DR7 without a breakpoint.
+    const NO_BREAKPOINT: u64 = 0x400;
+    set_control(NO_BREAKPOINT);
+    for number in 0..4 {
+        set_breakpoint(number, 0);
+    }
+    take_status();
+}

@@ -30,6 +30,8 @@ use super::percpu::{self, SAVED_RSP_OFFSET};
 unsafe extern "C" {
     /// The `iretq` that returns to guests.
     static return_by_iretq: u8;
+    /// The `iretq` that returns from an interrupt with a stack of its own, or from one in ring 0.
+    static return_from_ist: u8;
     /// First `syscall` stub; the stub of CPU n is n times [`SYSCALL_STUB_SIZE`] behind it.
     static syscall_stubs: u8;
     /// The same for `syscall` in 32-bit code.
@@ -53,7 +55,7 @@ const CSTAR: u32 = 0xc000_0083;
 /// The registers of `sysenter`: code segment, stack pointer, instruction pointer.
 const SYSENTER: [u32; 3] = [0x174, 0x175, 0x176];
 /// Distance between two vector stubs.
-const VECTOR_STUB_SIZE: usize = 16;
+const VECTOR_STUB_SIZE: usize = 32;
 
 /// Makes `syscall` on this CPU enter through its stub, with these flags cleared: interrupts and
 /// single-stepping must be off on a stack that is still the guest's, string instructions go up, and
@@ -84,9 +86,11 @@ pub(super) fn vector_stub(vector: u8) -> u64 {
     (&raw const vector_stubs).addr() as u64 + (usize::from(vector) * VECTOR_STUB_SIZE) as u64
 }
 
-/// Address of the instruction that returns to guests; it may fault.
-pub(super) fn iretq_address() -> u64 {
-    (&raw const return_by_iretq).addr() as u64
+/// Whether this is the address of an instruction that returns to guests; they may fault.
+pub(super) fn is_return(rip: u64) -> bool {
+    [&raw const return_by_iretq, &raw const return_from_ist]
+        .iter()
+        .any(|at| at.addr() as u64 == rip)
 }
 
 global_asm!(
@@ -186,7 +190,11 @@ global_asm!(
     ".rept 256",
     ".balign {vector_stub_size}",
     // The processor pushes an error code for #DF #TS #NP #SS #GP #PF #AC #CP.
+    // Without one it is no exception, but an interrupt message that somebody sent with this vector:
+    // the processor pushes from a 16-byte boundary, so the stack pointer tells.
     ".if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21",
+    "test spl, 8",
+    "jnz misdirected",
     ".else",
     "push 0",
     ".endif",
@@ -195,6 +203,9 @@ global_asm!(
     ".set vector, vector + 1",
     ".endr",
     ".balign {vector_stub_size}",
+    "misdirected:",
+    "push 0",
+    "mov dword ptr [rsp + 4], {misdirected}",
     "vector_common:",
     "push rdi",
     "push rsi",
@@ -280,6 +291,7 @@ global_asm!(
     "pop rsi",
     "pop rdi",
     "add rsp, 8",
+    "return_from_ist:",
     "iretq",
     // --- entered from Rust ---------------------------------------------------------------------
     "reenter_as_guest_trap:",
@@ -288,7 +300,7 @@ global_asm!(
     "resume_guest:",
     "mov rsp, rdi",
     "jmp leave_by_iretq",
-    ".global syscall_stubs, syscall32_stubs, sysenter_entry, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
+    ".global return_from_ist, syscall_stubs, syscall32_stubs, sysenter_entry, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
     ".global vector_clac",
     max_cpus = const MAX_CPUS,
     stride = const PERCPU_STRIDE,
@@ -300,6 +312,7 @@ global_asm!(
     cs32 = const FLAT_RING3_CS32,
     syscall32_vector = const GuestRegs::SYSCALL_32,
     sysenter_vector = const GuestRegs::SYSENTER,
+    misdirected = const super::interrupt::MISDIRECTED,
     syscall_vector = const GuestRegs::SYSCALL,
     cs_offset = const core::mem::offset_of!(GuestRegs, cs),
     vector_offset = const core::mem::offset_of!(GuestRegs, entry_vector),

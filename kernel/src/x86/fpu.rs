@@ -11,6 +11,28 @@ pub(super) fn reset() {
     // SAFETY: the state belongs to nobody yet.
     unsafe { asm!("fninit", options(nomem, nostack)) };
     mxcsr::write(MxCsr::default());
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "xorps xmm0, xmm0",
+            "xorps xmm1, xmm1",
+            "xorps xmm2, xmm2",
+            "xorps xmm3, xmm3",
+            "xorps xmm4, xmm4",
+            "xorps xmm5, xmm5",
+            "xorps xmm6, xmm6",
+            "xorps xmm7, xmm7",
+            "xorps xmm8, xmm8",
+            "xorps xmm9, xmm9",
+            "xorps xmm10, xmm10",
+            "xorps xmm11, xmm11",
+            "xorps xmm12, xmm12",
+            "xorps xmm13, xmm13",
+            "xorps xmm14, xmm14",
+            "xorps xmm15, xmm15",
+            options(nomem, nostack),
+        );
+    }
 }
 
 /// Sets or clears CR0.TS: while it is set, using the unit raises #NM.

@@ -6,6 +6,10 @@ use super::{apic, clock};
 /// meanwhile is noticed. Unit: milliseconds.
 const TICK: u64 = 10;
 
+/// Vector under which interrupts appear that were sent with the vector of an exception. Only the
+/// domain that programs devices can do that, and nobody waits for them.
+pub(super) const MISDIRECTED: u8 = 0xfc;
+
 /// Lets the tick begin on this CPU.
 pub(super) fn start_tick() {
     let ticks = clock::rates().timer_khz * TICK;

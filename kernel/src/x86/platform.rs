@@ -180,10 +180,6 @@ impl Platform for X86 {
         debug::set_control(control);
     }
 
-    fn access_rights(&self, selector: u16) -> Option<u32> {
-        super::segment::access_rights(selector)
-    }
-
     fn window_base(&self, window: u32) -> u64 {
         window::address(window, 0)
     }

@@ -1,4 +1,4 @@
-//! A guest's selectors: loading one, and looking one up. Both may fault.
+//! Loading a guest's selector, which may fault.
 
 use core::arch::global_asm;
 
@@ -6,11 +6,6 @@ unsafe extern "C" {
     /// Loads GS of the other mode; continues at `load_gs_failed` after a fault.
     fn load_gs(selector: u16);
 
-    /// The segment's access rights; 0 if there is none, or after a fault.
-    fn read_rights(selector: u16) -> u32;
-
-    static read_rights_lar: u8;
-    static read_rights_failed: u8;
     static load_gs_move: u8;
     static load_gs_failed: u8;
 }
@@ -25,16 +20,13 @@ global_asm!(
     "swapgs",
     "ret",
     "load_gs_failed:",
+    // Loading null leaves the base what it was on some processors.
+    "mov ecx, 0xc0000101",
+    "xor eax, eax",
+    "xor edx, edx",
+    "wrmsr",
     "xor edi, edi",
     "jmp load_gs_move",
-    ".global read_rights, read_rights_lar, read_rights_failed",
-    "read_rights:",
-    "xor eax, eax",
-    "movzx edi, di",
-    "read_rights_lar:",
-    "lar eax, edi",
-    "read_rights_failed:",
-    "ret",
 );
 
 /// Loads `selector` as the GS that is not active. One that can't be loaded becomes null.
@@ -43,21 +35,8 @@ pub(super) fn load_inactive_gs(selector: u16) {
     unsafe { load_gs(selector) };
 }
 
-/// A segment's access rights as `lar` gives them; `None` if the selector is of no segment.
-pub(super) fn access_rights(selector: u16) -> Option<u32> {
-    // SAFETY: reads a descriptor, if there is one; a fault is recovered by the trap handler.
-    let rights = unsafe { read_rights(selector) };
-    (rights != 0).then_some(rights)
-}
-
-/// Where to continue after a fault at `rip`, if that is one of the instructions above.
+/// Where to continue after a fault at `rip`, if that is the load above.
 pub(super) fn recovery(rip: u64) -> Option<u64> {
     let address = |symbol: *const u8| symbol.addr() as u64;
-    if rip == address(&raw const load_gs_move) {
-        Some(address(&raw const load_gs_failed))
-    } else if rip == address(&raw const read_rights_lar) {
-        Some(address(&raw const read_rights_failed))
-    } else {
-        None
-    }
+    (rip == address(&raw const load_gs_move)).then(|| address(&raw const load_gs_failed))
 }

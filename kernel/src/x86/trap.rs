@@ -76,7 +76,7 @@ pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
         regs.rflags &= !rflags::TF;
     } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
-    } else if regs.rip == entry::iretq_address() {
+    } else if entry::is_return(regs.rip) {
         faulted_return(regs);
     } else {
         crate::panic::exception(regs);
@@ -92,5 +92,8 @@ fn faulted_return(regs: &GuestRegs) -> ! {
     // SAFETY: `iretq` was reached with RSP at the last five words of the guest's registers, and the
     // exception was pushed below them.
     let [rip, cs, rflags, rsp, ss] = unsafe { frame.read() };
+    if cs & 3 == 0 {
+        crate::panic::exception(regs);
+    }
     as_guest_trap(GuestRegs { rip, cs, rflags, rsp, ss, ..*regs })
 }

@@ -259,10 +259,6 @@ impl Platform for Machine {
 
     fn set_debug_control(&self, _control: u64) {}
 
-    fn access_rights(&self, _selector: u16) -> Option<u32> {
-        None
-    }
-
     fn microcode(&self) -> u64 {
         0
     }
