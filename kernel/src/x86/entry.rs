@@ -109,7 +109,7 @@ global_asm!(
     "mov dword ptr [rsp + 4], \\vector",
     "jmp syscall_common",
     ".endm",
-    ".balign 64",
+    ".balign {syscall_stub_size}",
     "syscall_stubs:",
     ".set number, 0",
     ".rept {max_cpus}",
@@ -184,7 +184,7 @@ global_asm!(
     "mov rsp, [rsp + 32]",
     "sysretq",
     // --- exceptions and interrupts -------------------------------------------------------------
-    ".balign 16",
+    ".balign {vector_stub_size}",
     "vector_stubs:",
     ".set vector, 0",
     ".rept 256",
