@@ -67,6 +67,14 @@ pub const fn is_canonical(address: u64) -> bool {
     address.wrapping_add(1 << 47) < 1 << 48
 }
 
+/// Whether a guest's array may begin here: what the ABI looks at before it reads the first element,
+/// even of an empty array. Where the array ends is found out by reading it.
+#[inline]
+#[must_use]
+pub const fn may_begin_at(address: u64) -> bool {
+    address < 1 << 47 || address >= HYPERVISOR_VIRT_END
+}
+
 /// Copies one structure from the guest, once.
 ///
 /// # Errors

@@ -133,7 +133,7 @@ impl<P: Platform> Context<'_, P> {
             // What the hypervisor has mapped where is not for guests to find out.
             code &= !FAULT_PRESENT;
         }
-        self.vcpu.info(&self.system.platform).set_cr2(address);
+        self.vcpu.set_cr2(&self.system.platform, address);
         self.inject(PAGE_FAULT, Some(code));
     }
 

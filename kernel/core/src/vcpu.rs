@@ -134,6 +134,8 @@ pub struct Vcpu {
     kernel_mode: AtomicBool,
     /// Machine address of its `vcpu_info`.
     info: AtomicU64,
+    /// The virtual CR2: what the guest was told of its last page fault, or wrote.
+    pub cr2: AtomicU64,
     /// Its non-maskable interrupts.
     pub nmi: Nmi,
     /// Everything the fast paths don't need.
@@ -151,6 +153,7 @@ impl Vcpu {
             window: 0,
             kernel_mode: AtomicBool::new(true),
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
+            cr2: AtomicU64::new(0),
             nmi: Nmi::default(),
             state: Lock::new(State {
                 traps: TrapTable::EMPTY,
@@ -188,6 +191,12 @@ impl Vcpu {
     /// Moves the vCPU's information to a byte of a frame.
     pub fn set_info(&self, frame: Mfn, offset: u64) {
         self.info.store(frame.0.wrapping_shl(PAGE_SHIFT) | offset, Ordering::Release);
+    }
+
+    /// Sets the virtual CR2, and tells the guest in its information.
+    pub fn set_cr2<P: Platform>(&self, platform: &P, address: u64) {
+        self.cr2.store(address, Ordering::Relaxed);
+        self.info(platform).set_cr2(address);
     }
 
     /// The information that vCPU and kernel share.
@@ -242,14 +251,6 @@ impl<P: Platform> VcpuInfoPage<'_, P> {
     pub fn set_cr2(&self, address: u64) {
         let at = self.offset.saturating_add(CR2);
         self.platform.write_frame(self.frame, at, &address.to_le_bytes());
-    }
-
-    /// The address the guest was told last, or what it wrote there.
-    #[must_use]
-    pub fn cr2(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.platform.read_frame(self.frame, self.offset.saturating_add(CR2), &mut bytes);
-        u64::from_le_bytes(bytes)
     }
 
     #[inline]

@@ -1,9 +1,12 @@
 //! The virtual processor that privileged instructions of a guest see: what [`crate::emulate`] asks
 //! for, answered from the vCPU's state and the machine.
 
+use core::sync::atomic::Ordering;
+
 use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 use hypercall_abi::vm_assist::TYPE_ARCHITECTURAL_IOPL;
 
+use crate::boot::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 use crate::cpuid;
 use crate::debug::Written;
 use crate::descriptors;
@@ -121,11 +124,11 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn fault_address(&self) -> u64 {
-        self.vcpu.info(self.platform()).cr2()
+        self.vcpu.cr2.load(Ordering::Relaxed)
     }
 
     fn set_fault_address(&mut self, address: u64) {
-        self.vcpu.info(self.platform()).set_cr2(address);
+        self.vcpu.set_cr2(self.platform(), address);
     }
 
     fn root(&self) -> u64 {
@@ -192,6 +195,19 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     fn set_tsc_aux(&mut self, value: u32) {
         self.state().tsc_aux = value;
         self.platform().set_tsc_aux(value);
+    }
+
+    fn fill_hypercall_page(&mut self, mfn: Mfn) -> Result<(), Refused> {
+        let memory = &self.domain.memory;
+        let mm = Mm::new(self.platform(), memory, memory);
+        let held = mm.frames.take_writable(mfn, memory.as_owner()).map_err(|_| Refused)?;
+        for number in 0..STUB_COUNT {
+            let at = usize::from(number).wrapping_mul(STUB_LEN);
+            self.platform().write_frame(mfn, at, &stub(number));
+        }
+        // A writable frame has nothing to undo.
+        let _ = mm.frames.put_type(held);
+        Ok(())
     }
 
     fn timestamp(&self) -> u64 {

@@ -12,6 +12,6 @@
 //! toolstack); [`plan::Kind`] names the differences. Frame numbers here are the domain's own
 //! ([`Pfn`](hypercall_abi::types::Pfn)); the target alone knows the machine's.
 pub mod build;
-mod hypercall_page;
+pub(crate) mod hypercall_page;
 pub mod image;
 pub mod plan;

@@ -51,7 +51,7 @@ pub fn vm_assist<P: Platform>(cx: &mut Context<'_, P>, [cmd, kind, ..]: [u64; 6]
 /// # Errors
 ///
 /// - `EFAULT`: the argument can't be read.
-/// - `EINVAL`: a level above 3, or more ports than there are.
+/// - `EINVAL`: a level above 3, more ports than there are, or a map in the hypervisor's addresses.
 /// - `ENOSYS`: any other command.
 pub fn physdev_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
     let platform = &cx.system.platform;
@@ -66,7 +66,7 @@ pub fn physdev_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u6
         }
         physdev::SET_IOBITMAP => {
             let wanted: SetIobitmap = guest_memory::read(platform, argument)?;
-            if wanted.nr_ports > PORTS {
+            if wanted.nr_ports > PORTS || !guest_memory::may_begin_at(wanted.bitmap) {
                 return Err(Errno::EINVAL);
             }
             cx.vcpu.state.lock(platform).port_map = (wanted.bitmap, wanted.nr_ports);

@@ -7,7 +7,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::multicall::MulticallEntry;
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
-use crate::guest_memory::{self, GuestRange};
+use crate::guest_memory;
 use crate::platform::Platform;
 use crate::system::Context;
 
@@ -25,8 +25,10 @@ const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 /// - Within a batch, another `multicall` answers `EINVAL`.
 pub fn multicall<P: Platform>(cx: &mut Context<'_, P>, [entries, count, ..]: [u64; 6]) -> Answer {
     let count = low_u32(count);
-    let bytes = usize::try_from(u64::from(count).wrapping_mul(ENTRY)).map_err(|_| Errno::EFAULT)?;
-    GuestRange::new(entries, bytes)?;
+    // Where the list begins is looked at even if it is empty; where it ends, when that is reached.
+    if !guest_memory::may_begin_at(entries) {
+        return Err(Errno::EFAULT);
+    }
     let mut at = entries;
     for done in 0..count {
         let again = Ok(Reply::Again([at, u64::from(count.wrapping_sub(done)), 0, 0, 0, 0]));

@@ -23,14 +23,17 @@
 //! | c0000080 | `EFER` | d01: NXE, LMA, LME, SCE | that value accepted, else `#GP` |
 //! | c0000100-102 | `FS_BASE`, `GS_BASE`, `KERNEL_GS_BASE` | the base | `#GP` unless canonical; the hypervisor's addresses too are accepted |
 //! | c0000103 | `TSC_AUX` | what was written | `#GP` above 32 bits, or if `rdtscp` is hidden |
+//! | 40000000 | the hypercall page | 0 | a frame's address; with bits below it, or of a frame that can't be written: refused |
 //! | c001001f | `NB_CFG`, on Intel too | 0 | ignored |
 //! | c0010015, c0011029 | `HWCR`, `DE_CFG` (AMD) | 0, 2 | ignored |
 //!
 //! Left out on purpose, so `#GP` here: performance counters and instruction sampling (c1-c8,
 //! 186-189, 309-30b, 345, 38d-390, c0010000-7, c0010200-b), frequency and thermal registers (198,
 //! 199, 19a, 19c, 1b0, e7, e8, c0010061-6b), `ARCH_CAPABILITIES` (10a), AMD's memory map and secure
-//! loader (c0010010, c0010016-1d, c0010041-42, c0010112-113), the hypercall page by its MSR
-//! (40000000).
+//! loader (c0010010, c0010016-1d, c0010041-42, c0010112-113).
+
+use hypercall_abi::cpuid::HYPERCALL_PAGE_MSR;
+use hypercall_abi::types::Mfn;
 
 use crate::guest_memory::is_canonical;
 
@@ -71,6 +74,8 @@ enum Msr {
     MachineCheckControl2(u32),
     Base(BaseMsr),
     TscAux,
+    /// Reads as 0; a frame's address written fills the frame with stubs of hypercalls.
+    HypercallPage,
 }
 
 /// What becomes of a write to a register without effect.
@@ -98,6 +103,7 @@ pub fn read(state: &mut impl PrivilegedState, number: u32) -> Result<u64, Refuse
         },
         Msr::Base(which) => state.segment_base(which),
         Msr::TscAux => u64::from(state.tsc_aux().ok_or(Refused)?),
+        Msr::HypercallPage => 0,
     })
 }
 
@@ -125,6 +131,9 @@ pub fn write(state: &mut impl PrivilegedState, number: u32, value: u64) -> Resul
             state.tsc_aux().ok_or(Refused)?;
             state.set_tsc_aux(u32::try_from(value).map_err(|_| Refused)?);
         }
+        // The bits below the address number the page, and there is one.
+        Msr::HypercallPage if value & 0xfff != 0 => return Err(Refused),
+        Msr::HypercallPage => state.fill_hypercall_page(Mfn::containing(value))?,
     }
     Ok(())
 }
@@ -163,6 +172,7 @@ fn find(number: u32, facts: Facts) -> Result<Msr, Refused> {
         0xc000_0101 => Msr::Base(BaseMsr::Gs),
         0xc000_0102 => Msr::Base(BaseMsr::KernelGs),
         0xc000_0103 => Msr::TscAux,
+        HYPERCALL_PAGE_MSR => Msr::HypercallPage,
         0xc001_001f => constant(0, Writes::Ignored),
         0xc001_0015 if amd => constant(0, Writes::Ignored),
         0xc001_1029 if amd => constant(LFENCE_SERIALISES, Writes::Ignored),

@@ -1,5 +1,7 @@
 //! What execution needs to know of the vCPU, and does to it.
 
+use hypercall_abi::types::Mfn;
+
 use crate::guest_memory::{GuestFault, GuestRange};
 
 use super::msr::MachineCheck;
@@ -107,6 +109,12 @@ pub trait PrivilegedState {
     fn tsc_aux(&self) -> Option<u32>;
     /// Sets `TSC_AUX`.
     fn set_tsc_aux(&mut self, value: u32);
+    /// Fills a frame of the domain with stubs of hypercalls.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the frame is not the domain's, or in use as something that may not be written.
+    fn fill_hypercall_page(&mut self, mfn: Mfn) -> Result<(), Refused>;
     /// The time-stamp counter as the guest sees it.
     fn timestamp(&self) -> u64;
     /// The virtual machine-check registers.

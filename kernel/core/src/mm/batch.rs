@@ -1,6 +1,5 @@
 //! Batches of requests in guest memory: `mmu_update` and `mmuext_op` have the same form.
 
-use hypercall_abi::layout::HYPERVISOR_VIRT_END;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::progress::{Budget, Progress, Stop};
@@ -38,7 +37,7 @@ impl Batch {
     /// count; what lies behind its beginning is found out by copying.
     #[must_use]
     pub const fn begins_in_guest(self) -> bool {
-        self.address < 1 << 47 || self.address >= HYPERVISOR_VIRT_END
+        guest_memory::may_begin_at(self.address)
     }
 
     /// How many requests there are.

@@ -159,6 +159,10 @@ impl PrivilegedState for Vcpu {
         self.tsc_aux = Some(value);
     }
 
+    fn fill_hypercall_page(&mut self, _mfn: hypercall_abi::types::Mfn) -> Result<(), Refused> {
+        Err(Refused)
+    }
+
     fn timestamp(&self) -> u64 {
         0x1_2345_6789
     }
