@@ -9,6 +9,7 @@ use crate::check;
 use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
+use crate::process;
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
@@ -33,6 +34,17 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
+        steps.run("host tests: 100,000 random sequences of memory calls", || {
+            let mut command = check::host(&workspace, "test");
+            process::succeed(command.args([
+                "-q",
+                "--release",
+                "-p",
+                "kernel-core",
+                "--lib",
+                "random_",
+            ]))
+        });
         for guest in workspace.guests.iter().filter(|guest| guest.package != "conformance") {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);

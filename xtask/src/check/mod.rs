@@ -54,7 +54,8 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
     steps.run("linked bytes", || linked::print(&builder.hypervisor()?));
 }
 
-fn host(workspace: &Workspace, subcommand: &str) -> Command {
+/// Cargo for the crates of the host.
+pub(crate) fn host(workspace: &Workspace, subcommand: &str) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(&workspace.root).arg(subcommand);
     command
