@@ -35,15 +35,8 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
         steps.run("host tests: 100,000 random sequences of memory calls", || {
-            let mut command = check::host(&workspace, "test");
-            process::succeed(command.args([
-                "-q",
-                "--release",
-                "-p",
-                "kernel-core",
-                "--lib",
-                "random_",
-            ]))
+            let words = "-q --release -p kernel-core --lib random_".split(' ');
+            process::succeed(check::host(&workspace, "test").args(words))
         });
         for guest in workspace.guests.iter().filter(|guest| guest.package != "conformance") {
             let well = (guest, WELL, &End::Success);
