@@ -3,20 +3,7 @@
 use core::arch::naked_asm;
 
 use super::Code;
-
-/// Declares snippets: a name and its instructions.
-macro_rules! snippets {
-    ($($(#[$doc:meta])* $name:ident = $($line:literal),+;)+) => { $(
-        $(#[$doc])*
-        pub(crate) const $name: Code = {
-            #[unsafe(naked)]
-            unsafe extern "C" fn code() -> ! {
-                naked_asm!($($line,)+ "jmp __probe_back")
-            }
-            Code(code)
-        };
-    )+ };
-}
+use super::snippets::snippets;
 
 snippets! {
     /// Loads ds with ax, reads it back to rax, and loads it with 0.

@@ -18,6 +18,8 @@ macro_rules! snippets {
     )+ };
 }
 
+pub(crate) use snippets;
+
 snippets! {
     /// A hypercall.
     SYSCALL = "syscall";

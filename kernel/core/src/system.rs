@@ -126,15 +126,19 @@ impl<P: Platform> Context<'_, P> {
     /// event is to be delivered first.
     #[inline]
     fn before_resume(&mut self) {
-        if let Some(why) = self.domain.shutdown_reason(&self.system.platform) {
-            self.system.initial_domain_ended(why);
-        }
+        self.end_if_stopped();
         if self.vcpu.nmi.is_due() {
             self.deliver_nmi();
         }
         if self.vcpu.info(&self.system.platform).wants_upcall() {
             self.deliver_upcall();
         }
+        self.end_if_stopped();
+    }
+
+    /// A domain that has stopped, by itself or just now, goes no further.
+    #[inline]
+    fn end_if_stopped(&self) {
         if let Some(why) = self.domain.shutdown_reason(&self.system.platform) {
             self.system.initial_domain_ended(why);
         }

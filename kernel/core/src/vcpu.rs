@@ -99,7 +99,8 @@ pub struct State {
     pub syscall32: Handler,
     /// `sysenter` in user mode.
     pub sysenter: Handler,
-    /// Stack segment of entries from user mode, with ring 3's privilege bits.
+    /// The stack segment that the guest named for entries from user mode, with ring 3's privilege
+    /// bits. Kept for whoever asks: in 64-bit code the entry uses the flat one.
     pub kernel_ss: u16,
     /// Stack pointer of entries from user mode.
     pub kernel_sp: u64,
