@@ -144,7 +144,7 @@ impl Machine {
             Log::All => ("all", "all"),
         };
         let mut words = format!(
-            "console=com1 com1=115200,8n1 dom0=pv dom0_mem={}M loglvl={own} guest_loglvl={guest}",
+            "console=com1 com1=115200,8n1 dom0=pv dom0_mem={}M dom0_max_vcpus=4 loglvl={own} guest_loglvl={guest}",
             self.options.memory
         );
         if !self.kernel_args.is_empty() {
