@@ -217,7 +217,7 @@ impl<P: Platform> Context<'_, P> {
 }
 
 /// Takes the LDT's frames out of a vCPU's window.
-pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain, vcpu: &Vcpu) {
+pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain<P>, vcpu: &Vcpu) {
     let platform = &system.platform;
     let old = core::mem::take(&mut vcpu.state.lock(platform).tables.ldt);
     for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {

@@ -1,12 +1,16 @@
 //! A domain: one guest and what belongs to it.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use hypercall_abi::types::{DomId, Mfn};
+use hypercall_abi::layout::LEGACY_MAX_VCPUS;
+use hypercall_abi::types::{DomId, Mfn, VcpuId};
+use spin::Once;
 
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
+use crate::vcpu::Vcpu;
 
 /// What a domain may do beyond using what is its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,9 +28,11 @@ pub struct ShutdownReason(pub u32);
 /// Lines about itself that a domain may cause in the log between two refills.
 const LOG_LINES: u32 = 64;
 
+/// vCPUs a domain can have: as many as have their information in the shared page from the start.
+pub const MAX_VCPUS: usize = LEGACY_MAX_VCPUS;
+
 /// One guest.
-#[derive(Debug)]
-pub struct Domain {
+pub struct Domain<P: Platform> {
     /// Its number.
     pub id: DomId,
     /// Its rights.
@@ -35,12 +41,13 @@ pub struct Domain {
     pub shared_info: Mfn,
     /// Its memory.
     pub memory: DomainMemory,
+    vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
     log_lines: AtomicU32,
 }
 
-impl Domain {
+impl<P: Platform> Domain<P> {
     /// A domain that runs nothing yet.
     #[must_use]
     pub const fn new(
@@ -54,6 +61,7 @@ impl Domain {
             privilege,
             shared_info,
             memory,
+            vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),
             log_lines: AtomicU32::new(LOG_LINES),
@@ -67,14 +75,34 @@ impl Domain {
     }
 
     /// Stops the domain for good. The first reason stays.
-    pub fn shut_down(&self, platform: &impl Platform, reason: ShutdownReason) {
+    pub fn shut_down(&self, platform: &P, reason: ShutdownReason) {
         self.shutdown.lock(platform).get_or_insert(reason);
         self.stopped.store(true, Ordering::Release);
     }
 
     /// Why the domain stopped, once it has.
-    pub fn shutdown_reason(&self, platform: &impl Platform) -> Option<ShutdownReason> {
+    pub fn shutdown_reason(&self, platform: &P) -> Option<ShutdownReason> {
         if self.stopped.load(Ordering::Acquire) { *self.shutdown.lock(platform) } else { None }
+    }
+
+    /// The vCPU with this number.
+    #[inline]
+    #[must_use]
+    pub fn vcpu(&self, id: VcpuId) -> Option<&P::Arc<Vcpu>> {
+        self.vcpus.get(usize::try_from(id.0).ok()?)?.get()
+    }
+
+    /// All its vCPUs, in the order of their numbers.
+    pub fn vcpus(&self) -> impl Iterator<Item = &P::Arc<Vcpu>> {
+        self.vcpus.iter().map_while(Once::get)
+    }
+
+    /// Gives the domain a vCPU, under the vCPU's own number; the numbers below are taken.
+    pub fn add_vcpu(&self, vcpu: P::Arc<Vcpu>) {
+        let place = usize::try_from(vcpu.id.0).ok().and_then(|at| self.vcpus.get(at));
+        if let Some(place) = place {
+            place.call_once(|| vcpu);
+        }
     }
 
     /// Takes one of the lines the domain may cause in the log. A guest must not be able to flood it.
@@ -82,5 +110,11 @@ impl Domain {
         self.log_lines
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
             .is_ok()
+    }
+}
+
+impl<P: Platform> fmt::Debug for Domain<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain").field("id", &self.id).finish_non_exhaustive()
     }
 }

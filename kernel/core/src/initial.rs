@@ -18,7 +18,7 @@ use crate::mm::{DomainMemory, Refusal, VcpuRoots};
 use crate::options::{Amount, DomainMemory as Share};
 use crate::platform::{NoMemory, Platform};
 use crate::regs::GuestRegs;
-use crate::system::{Running, System};
+use crate::system::{DomainVcpu, System};
 use crate::vcpu::Vcpu;
 
 /// Number of the initial domain.
@@ -163,7 +163,7 @@ impl<P: Platform> System<P> {
     pub fn build_initial(
         &self,
         parts: &Ingredients<'_>,
-    ) -> Result<(Running<P>, GuestRegs), InitialError> {
+    ) -> Result<(DomainVcpu<P>, GuestRegs), InitialError> {
         let image = Image::parse(parts.image).map_err(InitialError::Image)?;
         let request = Request {
             kind: Kind::Initial,
@@ -192,11 +192,12 @@ impl<P: Platform> System<P> {
         self.mask_upcalls(shared);
         self.clock.publish_wall_clock(&self.platform, shared);
         self.publish_clock(shared);
-        let running = Running {
-            domain: self.platform.arc(Domain::new(ID, Privilege::Initial, shared, memory))?,
-            vcpu: self.platform.arc(Vcpu::new(VcpuId(0), roots, shared, 0))?,
-        };
-        Ok((running, first_registers(&plan)))
+        let domain = self.platform.arc(Domain::new(ID, Privilege::Initial, shared, memory))?;
+        let vcpu = self.platform.arc(Vcpu::new(VcpuId(0), roots, shared, 0))?;
+        domain.add_vcpu(vcpu.clone());
+        // The first domain's number is free.
+        let _ = self.domains.add(&self.platform, domain.clone());
+        Ok((DomainVcpu { domain, vcpu }, first_registers(&plan)))
     }
 
     /// Gives the first vCPU its clock.

@@ -35,6 +35,7 @@ pub mod debug;
 pub mod descriptors;
 pub mod dispatch;
 pub mod domain;
+pub mod domains;
 pub mod emulate;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -53,3 +54,4 @@ pub mod table_fault;
 pub mod trap;
 pub mod vcpu;
 mod virtual_cpu;
+pub mod wake;

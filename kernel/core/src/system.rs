@@ -6,6 +6,7 @@ use crate::calls::memory_map::MAP_LINES;
 use crate::clock::Clock;
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
+use crate::domains::Domains;
 use crate::mm::Mode;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
@@ -24,12 +25,13 @@ mod reason {
 }
 
 /// Everything the kernel knows.
-#[derive(Debug)]
 pub struct System<P: Platform> {
     /// The machine.
     pub platform: P,
     /// What guests are told about the hypervisor.
     pub identity: Identity,
+    /// All domains.
+    pub domains: Domains<P>,
     /// The time.
     pub clock: Clock,
     /// The firmware's memory map.
@@ -49,13 +51,18 @@ pub struct Identity {
     pub compiler: &'static str,
 }
 
-/// A vCPU that a CPU is running, with its domain.
-#[derive(Debug)]
-pub struct Running<P: Platform> {
+/// A vCPU with its domain: what a CPU runs.
+pub struct DomainVcpu<P: Platform> {
     /// The domain.
-    pub domain: P::Arc<Domain>,
+    pub domain: P::Arc<Domain<P>>,
     /// The vCPU.
     pub vcpu: P::Arc<Vcpu>,
+}
+
+impl<P: Platform> Clone for DomainVcpu<P> {
+    fn clone(&self) -> Self {
+        Self { domain: self.domain.clone(), vcpu: self.vcpu.clone() }
+    }
 }
 
 /// One entry into ring 0 from a guest: who, and its registers.
@@ -63,16 +70,16 @@ pub struct Context<'a, P: Platform> {
     /// The system.
     pub system: &'a System<P>,
     /// The domain that entered.
-    pub domain: &'a Domain,
+    pub domain: &'a P::Arc<Domain<P>>,
     /// Its vCPU.
-    pub vcpu: &'a Vcpu,
+    pub vcpu: &'a P::Arc<Vcpu>,
     /// Its registers, with which it continues.
     pub regs: &'a mut GuestRegs,
 }
 
 impl<P: Platform> System<P> {
     /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
-    pub fn syscall(&self, running: &Running<P>, regs: &mut GuestRegs) {
+    pub fn syscall(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs) {
         let mut cx = self.context(running, regs);
         if cx.regs.entry_vector == GuestRegs::SYSCALL && cx.vcpu.in_kernel_mode() {
             cx.hypercall();
@@ -83,30 +90,34 @@ impl<P: Platform> System<P> {
     }
 
     /// A guest raised an exception.
-    pub fn exception(&self, running: &Running<P>, regs: &mut GuestRegs, exception: Exception) {
+    pub fn exception(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs, exception: Exception) {
         let mut cx = self.context(running, regs);
         cx.exception(exception);
         cx.before_resume();
     }
 
     /// A guest executed `int n` through a gate that is open to it.
-    pub fn soft_interrupt(&self, running: &Running<P>, regs: &mut GuestRegs, vector: u8) {
+    pub fn soft_interrupt(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs, vector: u8) {
         let mut cx = self.context(running, regs);
         cx.open_gate(vector);
         cx.before_resume();
     }
 
     /// A guest was interrupted by something that does not concern it.
-    pub fn interrupted(&self, running: &Running<P>, regs: &mut GuestRegs) {
+    pub fn interrupted(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs) {
         self.context(running, regs).before_resume();
     }
 
     /// Makes a vCPU's kernel address space this CPU's.
-    pub fn load_address_space(&self, running: &Running<P>) {
+    pub fn load_address_space(&self, running: &DomainVcpu<P>) {
         running.vcpu.roots.resume(&self.platform, &running.domain.memory, Mode::Kernel);
     }
 
-    fn context<'a>(&'a self, running: &'a Running<P>, regs: &'a mut GuestRegs) -> Context<'a, P> {
+    fn context<'a>(
+        &'a self,
+        running: &'a DomainVcpu<P>,
+        regs: &'a mut GuestRegs,
+    ) -> Context<'a, P> {
         Context { system: self, domain: &running.domain, vcpu: &running.vcpu, regs }
     }
 

@@ -31,7 +31,7 @@ use crate::vcpu::{State, Vcpu};
 /// A vCPU while an instruction is executed on its behalf.
 struct VirtualCpu<'a, P: Platform> {
     system: &'a System<P>,
-    domain: &'a Domain,
+    domain: &'a Domain<P>,
     vcpu: &'a Vcpu,
     machine_check: MachineCheck,
     /// The instruction has done only a part of a long piece of work, and is to be repeated.
@@ -64,7 +64,7 @@ impl<P: Platform> Context<'_, P> {
         let platform = &self.system.platform;
         let machine_check = self.vcpu.state.lock(platform).machine_check;
         let (system, domain, vcpu) = (self.system, self.domain, self.vcpu);
-        let mut cpu = VirtualCpu { system, domain, vcpu, machine_check, again: false };
+        let mut cpu = VirtualCpu::<P> { system, domain, vcpu, machine_check, again: false };
         let outcome = execute::execute(&mut cpu, self.regs, size, decoded);
         self.vcpu.state.lock(platform).machine_check = cpu.machine_check;
         if cpu.again {

@@ -4,10 +4,11 @@
 use hypercall_abi::memory::E820Entry;
 use hypercall_abi::types::Mfn;
 use kernel_core::clock::Clock;
+use kernel_core::domains::Domains;
 use kernel_core::initial::Ingredients;
 use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
-use kernel_core::system::{Identity, Running, System};
+use kernel_core::system::{DomainVcpu, Identity, System};
 use kernel_core::trap::Exception;
 use spin::Once;
 
@@ -19,7 +20,7 @@ use super::trap::{self, FIRST_INTERRUPT};
 use super::{clock, debug, exit, fault, frames, interrupt, phys, rtc, video, window};
 
 static SYSTEM: Once<System<X86>> = Once::new();
-static RUNNING: Once<Running<X86>> = Once::new();
+static RUNNING: Once<DomainVcpu<X86>> = Once::new();
 
 /// Starts the initial domain on the machine that boot found.
 pub(crate) fn start(machine: &'static mut Machine) -> ! {
@@ -45,7 +46,14 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
     let memory_map = machine.map.iter().map(line).collect();
     let ports = Ports { console: machine.options.serial().map(|serial| serial.port) };
     let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());
-    let system = SYSTEM.call_once(|| System { platform, identity, clock, memory_map, ports });
+    let system = SYSTEM.call_once(|| System {
+        platform,
+        identity,
+        domains: Domains::new(),
+        clock,
+        memory_map,
+        ports,
+    });
     let (running, regs) = match system.build_initial(&ingredients) {
         Ok(built) => built,
         Err(error) => exit::refuse(format_args!("{error}")),
@@ -77,10 +85,10 @@ fn module(machine: &Machine, number: usize) -> &'static [u8] {
     bytes.and_then(|bytes| phys::left_behind(bytes.start, bytes.len())).unwrap_or(&[])
 }
 
-/// A kernel object's frame is no longer needed.
-pub(super) fn free_kernel_frame(frame: Mfn) {
+/// A kernel object's frames are no longer needed.
+pub(super) fn free_kernel_frames(start: Mfn, count: u64) {
     if let Some(system) = SYSTEM.get() {
-        kernel_core::platform::Platform::frames(&system.platform).free_kernel(frame, 1);
+        kernel_core::platform::Platform::frames(&system.platform).free_kernel(start, count);
     }
 }
 
@@ -90,7 +98,7 @@ pub(super) fn alloc_kernel_frame() -> Option<Mfn> {
     kernel_core::platform::Platform::frames(platform).alloc_kernel(platform, 1).ok()
 }
 
-fn current() -> (&'static System<X86>, &'static Running<X86>) {
+fn current() -> (&'static System<X86>, &'static DomainVcpu<X86>) {
     match (SYSTEM.get(), RUNNING.get()) {
         (Some(system), Some(running)) => (system, running),
         _ => unreachable!("a guest entered ring 0 before there was one"),

@@ -1,4 +1,4 @@
-//! Shared owners of kernel objects, each in frames of its own.
+//! Shared owners of kernel objects, each in adjacent frames of its own.
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -10,13 +10,13 @@ use kernel_core::platform::{NoMemory, Platform};
 use super::frame;
 use super::platform::X86;
 
-/// A counted reference to a `T` in a frame of its own. The last one frees the frame.
+/// A counted reference to a `T` in frames of its own. The last one frees them.
 #[derive(Debug)]
 pub(crate) struct PageArc<T: Send + Sync + 'static> {
     shared: NonNull<Shared<T>>,
 }
 
-/// What lies at the start of the frame.
+/// What lies at the start of the first frame.
 #[derive(Debug)]
 struct Shared<T> {
     references: AtomicUsize,
@@ -30,14 +30,15 @@ unsafe impl<T: Send + Sync> Send for PageArc<T> {}
 unsafe impl<T: Send + Sync> Sync for PageArc<T> {}
 
 impl<T: Send + Sync> PageArc<T> {
-    const FITS: () = assert!(size_of::<Shared<T>>() <= PAGE_SIZE && align_of::<T>() <= PAGE_SIZE);
+    const ALIGNED: () = assert!(align_of::<T>() <= PAGE_SIZE);
+    const FRAMES: u64 = size_of::<Shared<T>>().div_ceil(PAGE_SIZE) as u64;
 
-    /// Moves `value` into a frame of its own.
+    /// Moves `value` into frames of its own.
     pub(super) fn new(platform: &X86, value: T) -> Result<Self, NoMemory> {
-        let () = Self::FITS;
-        let mfn = platform.frames().alloc_kernel(platform, 1)?;
+        let () = Self::ALIGNED;
+        let mfn = platform.frames().alloc_kernel(platform, Self::FRAMES)?;
         let shared = frame::place::<Shared<T>>(mfn);
-        // SAFETY: the frame was free, is mapped writable, page-aligned, and large enough (`FITS`).
+        // SAFETY: the frames were free, are mapped writable, adjacent, page-aligned, and enough.
         unsafe { shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value }) };
         // SAFETY: addresses of the direct map are not null.
         Ok(Self { shared: unsafe { NonNull::new_unchecked(shared) } })
@@ -75,6 +76,6 @@ impl<T: Send + Sync> Drop for PageArc<T> {
         let frame = self.shared().frame;
         // SAFETY: this was the last reference, and nobody uses the value any more.
         unsafe { self.shared.drop_in_place() };
-        super::guest::free_kernel_frame(frame);
+        super::guest::free_kernel_frames(frame, Self::FRAMES);
     }
 }
