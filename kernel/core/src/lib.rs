@@ -37,6 +37,7 @@ pub mod dispatch;
 pub mod domain;
 pub mod domains;
 pub mod emulate;
+pub mod event;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frames;

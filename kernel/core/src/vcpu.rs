@@ -9,6 +9,7 @@ use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 use crate::debug::DebugRegisters;
 use crate::descriptors::Tables;
 use crate::emulate::msr::MachineCheck;
+use crate::event::VirqPorts;
 use crate::lock::Lock;
 use crate::mm::VcpuRoots;
 use crate::nmi::Nmi;
@@ -139,6 +140,8 @@ pub struct Vcpu {
     pub cr2: AtomicU64,
     /// Its non-maskable interrupts.
     pub nmi: Nmi,
+    /// The ports of its virtual interrupts.
+    pub virqs: VirqPorts,
     /// Everything the fast paths don't need.
     pub state: Lock<State>,
 }
@@ -156,6 +159,7 @@ impl Vcpu {
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
             cr2: AtomicU64::new(0),
             nmi: Nmi::default(),
+            virqs: VirqPorts::default(),
             state: Lock::new(State {
                 traps: TrapTable::EMPTY,
                 event: Handler::default(),
@@ -223,6 +227,7 @@ pub struct VcpuInfoPage<'a, P: Platform> {
 /// Offsets in `vcpu_info`. ABI: `struct vcpu_info`.
 const UPCALL_PENDING: usize = 0;
 const UPCALL_MASK: usize = 1;
+const SELECTOR: usize = 8;
 const CR2: usize = 16;
 
 impl<P: Platform> VcpuInfoPage<'_, P> {
@@ -246,6 +251,22 @@ impl<P: Platform> VcpuInfoPage<'_, P> {
     #[must_use]
     pub fn wants_upcall(&self) -> bool {
         self.byte(UPCALL_PENDING) != 0 && self.mask() == 0
+    }
+
+    /// Sets the flag of a pending upcall; whether it was clear before.
+    #[inline]
+    pub(crate) fn set_upcall_pending(&self) -> bool {
+        let flag = self.cell(UPCALL_PENDING);
+        flag.is_some_and(|flag| flag.fetch_or(1, Ordering::SeqCst) & 1 == 0)
+    }
+
+    /// Sets bits of the selector, which says what words of pending bits to look at; whether one of
+    /// them was clear before. The information is aligned to words.
+    #[inline]
+    pub(crate) fn select(&self, words: u64) -> bool {
+        let at = self.offset.saturating_add(SELECTOR).wrapping_shr(3);
+        let selector = self.platform.table(self.frame).get(at);
+        selector.is_some_and(|bits| bits.fetch_or(words, Ordering::SeqCst) & words != words)
     }
 
     /// Tells the guest the address of a page fault.

@@ -3,6 +3,7 @@
 pub mod assist;
 pub mod console;
 pub mod cpu;
+pub mod event;
 pub mod memory_map;
 pub mod mmu;
 pub mod multicall;
