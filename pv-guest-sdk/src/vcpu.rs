@@ -12,7 +12,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
@@ -144,7 +144,10 @@ impl Vcpu {
     /// Holds events back, or lets them come.
     pub fn hold_events(&self, hold: bool) {
         let Some(info) = self.info.get() else { return };
+        // Handlers and what they interrupt share memory, in the order of the program.
+        compiler_fence(Ordering::SeqCst);
         info.upcall_mask.store(hold.into(), Ordering::SeqCst);
+        compiler_fence(Ordering::SeqCst);
         if !hold && info.upcall_pending.load(Ordering::SeqCst) != 0 {
             // One that came meanwhile is delivered at the end of any call.
             Machine.call(&request::version());

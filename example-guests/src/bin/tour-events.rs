@@ -128,7 +128,7 @@ fn time(vcpu: &Vcpu) -> Outcome {
     check("slept at least", slept >= duration, true)?;
     println!(
         "slept {}, at {}",
-        vary!("slept", "{slept:?}"),
+        vary!("slept", "{:?}", slept),
         vary!("since-1970", "{:?}", wall_clock())
     );
     let now = Instant::now();
