@@ -20,8 +20,10 @@
 //!
 //! Where to read next: [`boot`] for what a guest is told at its start, [`console`] for output,
 //! [`error`] for what a refused hypercall says, [`paging`] for memory and page tables, [`trap`] for
-//! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`raw`] for
-//! what is behind all of it. The guests `tour` and `usermode` show most of it at work.
+//! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`event`] for
+//! event channels, [`time`] for the clock and timers, `task` and [`wait`] for waiting, `vcpu` for
+//! more virtual CPUs, [`lock`] for what they share, [`raw`] for what is behind all of it. The guests
+//! `tour`, `tour-events`, `usermode` and `smp` show most of it at work.
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
 //! mode, heap); the rest is, so that it can be tested in a process.
@@ -36,10 +38,12 @@ pub mod cpuid;
 pub mod descriptor;
 pub mod entry;
 pub mod error;
+pub mod event;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod heap;
 pub mod line;
+pub mod lock;
 pub mod logger;
 pub mod memory;
 pub mod paging;
@@ -48,6 +52,9 @@ mod panic;
 pub mod raw;
 pub mod shared;
 pub mod shutdown;
+#[cfg(any(test, target_os = "none"))]
+pub mod task;
+pub mod time;
 pub mod trap;
 #[cfg(target_os = "none")]
 pub mod user;
@@ -55,6 +62,7 @@ pub mod vary;
 #[cfg(target_os = "none")]
 pub mod vcpu;
 pub mod version;
+pub mod wait;
 
 pub use boot::BootInfo;
 pub use error::HypercallError;

@@ -1,30 +1,54 @@
-//! The virtual CPU that executes a program: its traps, its events, its user mode.
+//! The virtual CPUs that execute a program: their traps, their events, their user mode.
+//!
+//! The first one starts with the program, others by [`spawn`], which runs a closure on one:
+//!
+//! ```ignore
+//! let sum = vcpu::spawn(VcpuId(1), || (1..=10).sum::<u32>())?;
+//! println!("{}", sum.join());
+//! ```
+//!
+//! Each has a stack of 64 KiB with unmapped pages below it, a trap table, callbacks, a timer and
+//! handlers of its own. It has no descriptor table until it loads one (`Gdt::load`).
 
-use core::cell::Cell;
-use core::sync::atomic::Ordering;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::sync::atomic::{Ordering, compiler_fence};
 
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
 use hypercall_abi::types::VcpuId;
+use hypercall_abi::vcpu as abi;
+use hypercall_abi::vm_assist::{self, ENABLE, TYPE_RUNSTATE_UPDATE_FLAG};
 
 use crate::boot::BootInfo;
-use crate::error::HypercallError;
+use crate::error::{HypercallError, Site, perform};
+use crate::event::{self, Kick};
+use crate::paging::MemoryError;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::vcpu::Area;
 use crate::raw::{request, vcpu};
-use crate::shared::{SharedInfo, VcpuInfo};
+use crate::shared::{RunstateArea, VCPU_LIMIT, VcpuInfo};
+use crate::time::queue::Queue;
+use crate::time::{self, Duration, Instant};
 use crate::trap::{Handler, Observed, Resume, Trap, Vector};
+
+pub use crate::raw::start::{Running, spawn};
 
 /// The state of one virtual CPU. It stays with its CPU: a reference cannot be sent to another.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Vcpu {
     pub(crate) area: Area,
-    id: VcpuId,
-    info: Cell<Option<&'static VcpuInfo>>,
+    pub(crate) id: VcpuId,
+    pub(crate) info: Cell<Option<&'static VcpuInfo>>,
     handlers: [Cell<Option<Handler>>; Vector::COUNT],
     /// While an observer runs: the last trap it saw.
     observed: Cell<Option<Option<Observed>>>,
     /// The page tables of user mode that are loaded; machine frame, 0 for none.
     pub(crate) user_root: Cell<u64>,
+    /// Who waits for a time on it; used with events held back.
+    pub(crate) timers: RefCell<Queue>,
+    runstate: RunstateArea,
 }
 
 impl Vcpu {
@@ -36,6 +60,8 @@ impl Vcpu {
             handlers: [const { Cell::new(None) }; Vector::COUNT],
             observed: Cell::new(None),
             user_root: Cell::new(0),
+            timers: RefCell::new(Queue::new()),
+            runstate: RunstateArea::new(),
         }
     }
 
@@ -48,6 +74,24 @@ impl Vcpu {
         vcpu::start(&Machine, boot)
     }
 
+    /// Lets events come, and makes what waiting needs: the port by which others wake this virtual
+    /// CPU, its timer, its runstate. [`spawn`] does so for all but the first.
+    ///
+    /// # Errors
+    /// [`HypercallError`] if the hypervisor refuses; EEXIST (17) if the timer is bound already.
+    pub fn start_events(&'static self) -> Result<(), HypercallError> {
+        self.prepare_events()?;
+        self.hold_events(false);
+        Ok(())
+    }
+
+    pub(crate) fn prepare_events(&'static self) -> Result<(), HypercallError> {
+        Kick::prepare(self.id)?;
+        time::prepare(self.id)?;
+        perform(&Machine, &ASSIST, &request::vm_assist(ENABLE, TYPE_RUNSTATE_UPDATE_FLAG))?;
+        vcpu::register_runstate(&Machine, self.id, &self.runstate)
+    }
+
     /// The virtual CPU that executes this; `None` before [`Vcpu::start`].
     #[must_use]
     pub fn current() -> Option<&'static Self> {
@@ -58,6 +102,10 @@ impl Vcpu {
     #[must_use]
     pub const fn id(&self) -> VcpuId {
         self.id
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        usize::try_from(self.id.0).unwrap_or(usize::MAX)
     }
 
     /// Sets the handler of a vector and returns the one it had.
@@ -96,10 +144,40 @@ impl Vcpu {
     /// Holds events back, or lets them come.
     pub fn hold_events(&self, hold: bool) {
         let Some(info) = self.info.get() else { return };
+        // Handlers and what they interrupt share memory, in the order of the program.
+        compiler_fence(Ordering::SeqCst);
         info.upcall_mask.store(hold.into(), Ordering::SeqCst);
+        compiler_fence(Ordering::SeqCst);
         if !hold && info.upcall_pending.load(Ordering::SeqCst) != 0 {
             // One that came meanwhile is delivered at the end of any call.
             Machine.call(&request::version());
+        }
+    }
+
+    /// As [`Vcpu::hold_events`]; returns whether events were held back before.
+    pub(crate) fn exchange_hold(&self, hold: bool) -> bool {
+        let before = self.events_held();
+        if before != hold {
+            self.hold_events(hold);
+        }
+        before
+    }
+
+    /// What this virtual CPU got of the processors so far, once events were started.
+    #[must_use]
+    pub fn runstate(&self) -> Runstate {
+        let area = &self.runstate;
+        loop {
+            let since = area.state_entry_time.load(Ordering::Acquire);
+            let state = area.state.load(Ordering::Acquire);
+            let [running, runnable, blocked, offline] =
+                area.time.each_ref().map(|time| Duration::from_nanos(time.load(Ordering::Acquire)));
+            if since & abi::RUNSTATE_UPDATE == 0
+                && area.state_entry_time.load(Ordering::Acquire) == since
+            {
+                let since = Instant::from_nanoseconds(since);
+                return Runstate { state, since, running, runnable, blocked, offline };
+            }
         }
     }
 
@@ -114,17 +192,15 @@ impl Vcpu {
         vcpu::set_user_bases(&Machine, fs, gs)
     }
 
-    pub(crate) fn share(&self, shared: &'static SharedInfo) {
-        let number = usize::try_from(self.id.0).unwrap_or(usize::MAX);
-        self.info.set(shared.vcpus.get(number));
-    }
-
     /// Runs the handler of a trap.
     pub(crate) fn dispatch(&self, trap: &Trap<'_>) -> Resume {
         let vector = trap.vector();
         match self.handlers.get(vector.index()).and_then(Cell::get) {
             Some(handler) => handler(trap),
-            None if vector == Vector::EVENT => self.drop_event(),
+            None if vector == Vector::EVENT => {
+                event::on_upcall(self);
+                Resume::Again
+            }
             None if self.observed.get().is_some() => {
                 let (error, address) = (trap.error(), trap.fault_address());
                 self.observed.set(Some(Some(Observed { vector, error, address })));
@@ -133,12 +209,94 @@ impl Vcpu {
             None => Resume::Unhandled,
         }
     }
+}
 
-    /// Without a handler for events, they are acknowledged and forgotten.
-    fn drop_event(&self) -> Resume {
-        if let Some(info) = self.info.get() {
-            info.upcall_pending.store(0, Ordering::SeqCst);
+static ASSIST: Site = Site::operation(
+    Hypercall::VmAssist,
+    vm_assist::OPS,
+    ENABLE,
+    &[(Errno::ENOSYS, "runstate is not marked while it is written")],
+);
+
+const NO_VCPU: (Errno, &str) = (Errno::ENOENT, "there is no such virtual CPU");
+const NO_STATE: (Errno, &str) = (Errno::EINVAL, "the virtual CPU was never given a state");
+
+static UP: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::UP, &[NO_VCPU, NO_STATE]);
+static DOWN: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::DOWN, &[NO_VCPU]);
+static IS_UP: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::IS_UP, &[NO_VCPU]);
+
+/// Lets a virtual CPU run on from where it is; one that is up does so anyway.
+///
+/// # Errors
+/// ENOENT (2) if there is no such virtual CPU, EINVAL (22) for one that has no state yet.
+pub fn up(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
+    perform(gate, &UP, &request::up(vcpu)).map(drop)
+}
+
+/// Stops a virtual CPU where it is, until [`up`]. The last one that is stopped ends the domain.
+///
+/// # Errors
+/// ENOENT (2) if there is no such virtual CPU.
+pub fn down(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
+    perform(gate, &DOWN, &request::down(vcpu)).map(drop)
+}
+
+/// Whether a virtual CPU is up.
+///
+/// # Errors
+/// ENOENT (2) if there is no such virtual CPU.
+pub fn is_up(gate: &impl Gate, vcpu: VcpuId) -> Result<bool, HypercallError> {
+    perform(gate, &IS_UP, &request::is_up(vcpu)).map(|up| up != 0)
+}
+
+/// How many virtual CPUs the domain may have, as far as the SDK can run them.
+pub fn count(gate: &impl Gate) -> u32 {
+    let limit = u32::try_from(VCPU_LIMIT).unwrap_or(u32::MAX);
+    (0..limit).find(|&id| is_up(gate, VcpuId(id)).is_err()).unwrap_or(limit)
+}
+
+/// What a virtual CPU got of the processors.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Runstate {
+    /// What it does, of [`hypercall_abi::vcpu::RUNSTATES`]: whoever reads its own, runs.
+    pub state: u32,
+    /// Since when.
+    pub since: Instant,
+    /// How long it ran, until `since`.
+    pub running: Duration,
+    /// How long it waited for a processor.
+    pub runnable: Duration,
+    /// How long it waited for an event.
+    pub blocked: Duration,
+    /// How long it was down or stopped.
+    pub offline: Duration,
+}
+
+/// Why a virtual CPU cannot be given something to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SpawnError {
+    /// It does something already, or is the first one.
+    Busy,
+    /// The SDK cannot run one of this number.
+    Number,
+    /// There is no memory for its stack, or the hypervisor refuses.
+    Memory(MemoryError),
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("the virtual CPU has something to do already"),
+            Self::Number => f.write_str("no virtual CPU has this number"),
+            Self::Memory(error) => write!(f, "{error}"),
         }
-        Resume::Again
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+impl<E: Into<MemoryError>> From<E> for SpawnError {
+    fn from(error: E) -> Self {
+        Self::Memory(error.into())
     }
 }

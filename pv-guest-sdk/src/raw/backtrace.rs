@@ -1,6 +1,10 @@
-//! The chain of frame pointers on the stack a guest starts on.
+//! The chain of frame pointers on the stack of a virtual CPU.
 
 use core::arch::asm;
+use core::ops::Range;
+
+use super::start::stack_of;
+use crate::vcpu::Vcpu;
 
 unsafe extern "C" {
     static __boot_stack: u8;
@@ -28,13 +32,20 @@ pub(crate) fn frames_from(pointer: u64) -> Frames {
     Frames { pointer: usize::try_from(pointer).unwrap_or(0) }
 }
 
+/// The stack a guest starts on.
+fn first_stack() -> Range<usize> {
+    let start = (&raw const __boot_stack).expose_provenance();
+    start..(&raw const __boot_stack_end).expose_provenance()
+}
+
 impl Iterator for Frames {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        let bottom = (&raw const __boot_stack).expose_provenance();
-        let last = (&raw const __boot_stack_end).expose_provenance().checked_sub(16)?;
-        if !self.pointer.is_multiple_of(8) || !(bottom..=last).contains(&self.pointer) {
+        let number = Vcpu::current().map_or(0, Vcpu::index);
+        let stack = if number == 0 { first_stack() } else { stack_of(number) };
+        let last = stack.end.checked_sub(16)?;
+        if !self.pointer.is_multiple_of(8) || !(stack.start..=last).contains(&self.pointer) {
             return None;
         }
         let record: *const [usize; 2] = core::ptr::with_exposed_provenance(self.pointer);

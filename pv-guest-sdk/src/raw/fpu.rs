@@ -52,7 +52,7 @@ impl FpuState {
     pub fn load(&self) {
         // SAFETY: 512 aligned bytes that an earlier save or `initial` left, so that no reserved
         // bit is set; nothing of Rust lives in these registers.
-        unsafe { asm!("fxrstor64 [{}]", in(reg) self, options(nostack, readonly)) };
+        unsafe { asm!("fxrstor64 [{}]", in(reg) self, options(nostack)) };
     }
 
     /// Saves the registers as they are.

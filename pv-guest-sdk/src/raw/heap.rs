@@ -6,9 +6,9 @@ use core::ptr::{NonNull, null_mut};
 
 use hypercall_abi::types::PAGE_SIZE;
 use linked_list_allocator::Heap as FreeList;
-use spin::Mutex;
 
-use super::memory::map_heap;
+use super::memory::map_kept;
+use crate::lock::Yielding;
 use crate::paging::MemoryError;
 
 /// Where the heap begins; nothing else is ever mapped in this slot of the top table.
@@ -19,14 +19,14 @@ const STEP: usize = 1 << 20;
 const OVERHEAD: usize = 64;
 
 /// A heap. [`crate::heap!`] makes one the program's allocator.
-pub struct Heap(Mutex<FreeList>);
+pub struct Heap(Yielding<FreeList>);
 
 impl Heap {
     /// An empty heap. A program has at most one that allocates.
     #[doc(hidden)]
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Mutex::new(FreeList::empty()))
+        Self(Yielding::new(FreeList::empty()))
     }
 }
 
@@ -40,7 +40,7 @@ impl fmt::Debug for Heap {
 fn grow(heap: &mut FreeList, bytes: usize) -> Result<(), MemoryError> {
     let end = BASE + heap.size() as u64;
     let wanted = bytes.max(STEP).next_multiple_of(PAGE_SIZE);
-    let length = map_heap(end, wanted)?;
+    let length = map_kept(end, wanted)?;
     if heap.size() == 0 {
         // SAFETY: the bytes from the base on were just mapped, for ever and for this alone.
         unsafe { heap.init(super::memory::pointer(BASE), length) };

@@ -36,10 +36,14 @@ pub mod request;
 #[cfg(target_os = "none")]
 pub mod shared;
 #[cfg(target_os = "none")]
+pub(crate) mod start;
+#[cfg(target_os = "none")]
 pub(crate) mod trap;
 #[cfg(target_os = "none")]
 pub(crate) mod user;
 #[cfg(target_os = "none")]
 pub(crate) mod vcpu;
+#[cfg(any(test, target_os = "none"))]
+pub(crate) mod waker;
 #[cfg(target_os = "none")]
 pub mod wrong;

@@ -122,9 +122,7 @@ impl Raise {
 
 fn read(address: u64) -> Result<(), Trapped> {
     // SAFETY: the callers' addresses are never this program's: it faults.
-    unsafe {
-        may_trap!(["mov {at}, [{at}]"] at = inout(reg) address => _, options(nostack, readonly))
-    }
+    unsafe { may_trap!(["mov {at}, [{at}]"] at = inout(reg) address => _, options(nostack)) }
 }
 
 fn single_step() {
@@ -171,7 +169,7 @@ pub(crate) unsafe fn load(address: u64) -> Result<u64, Trapped> {
     // SAFETY: by this function's contract; a fault is given up by its handler or ends the domain.
     unsafe {
         may_trap!(["mov {value}, [{address}]"] value = out(reg) value, address = in(reg) address,
-            options(nostack, readonly, preserves_flags))
+            options(nostack, preserves_flags))
     }
     .map(|()| value)
 }

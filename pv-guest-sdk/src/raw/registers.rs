@@ -1,4 +1,6 @@
-//! The registers a guest started with, as its first instructions saved them.
+//! The registers a guest started with, as its first instructions saved them, and the counter.
+
+use core::arch::asm;
 
 /// The registers at the guest's first instruction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,4 +42,16 @@ pub fn at_entry() -> EntryRegisters {
     // SAFETY: written by the first instructions of the program only, before any Rust code; plain
     // integers.
     unsafe { __entry_registers }
+}
+
+/// The processor's counter, behind all instructions before this.
+#[must_use]
+pub fn counter() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: reads a register, which kernel mode may, by itself or through the hypervisor.
+    unsafe {
+        asm!("lfence", "rdtsc", out("rax") low, out("rdx") high,
+            options(nomem, nostack, preserves_flags));
+    }
+    high << 32 | low
 }

@@ -17,6 +17,7 @@ use hypercall_abi::callback::{
 };
 use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::FLAT_KERNEL_CS;
+use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
 use hypercall_abi::trap::TrapInfo;
 
 use super::backtrace;
@@ -131,33 +132,56 @@ static SET_TRAP_TABLE: Site =
 static CALLBACK: Site =
     Site::call(Hypercall::CallbackOp, &[(Errno::EINVAL, "no such kind of callback")]);
 
+/// The row of a vector: its stub, with events held back.
+fn row(vector: u8) -> TrapInfo {
+    let first = (&raw const __pv_trap_stubs).expose_provenance() as u64;
+    TrapInfo {
+        vector,
+        flags: Vector::software_ring(vector) | TrapInfo::MASK_EVENTS,
+        cs: FLAT_KERNEL_CS,
+        pad: 0,
+        address: first + STUB * u64::from(vector),
+    }
+}
+
+/// Writes the trap table and the callbacks into the first state of a virtual CPU.
+pub(super) fn describe(state: &mut VcpuGuestContext) {
+    for (place, vector) in state.trap_ctxt.iter_mut().zip(0..=u8::MAX) {
+        *place = row(vector);
+    }
+    let [event, failsafe, syscall] = callbacks().map(|(_, address)| address);
+    state.event_callback_eip = event;
+    state.failsafe_callback_eip = failsafe;
+    state.syscall_callback_eip = syscall;
+    let flags =
+        GuestContextFlags::FAILSAFE_DISABLES_EVENTS | GuestContextFlags::SYSCALL_DISABLES_EVENTS;
+    state.flags |= flags.bits();
+}
+
+/// The kinds of callbacks and their entry code.
+fn callbacks() -> [(u16, u64); 3] {
+    [
+        (TYPE_EVENT, &raw const __pv_event_stub),
+        (TYPE_FAILSAFE, &raw const __pv_failsafe_stub),
+        (TYPE_SYSCALL, &raw const __pv_syscall_stub),
+    ]
+    .map(|(kind, stub)| (kind, stub.expose_provenance() as u64))
+}
+
 /// Sends every vector and callback of this vCPU to the code here.
 pub(super) fn install(gate: &impl Gate) -> Result<(), HypercallError> {
-    let first = (&raw const __pv_trap_stubs).expose_provenance() as u64;
     // The hypervisor takes the table in pieces as well, each ended by a row without address.
     let mut table = [TrapInfo::default(); 65];
     for piece in 0..4_u8 {
-        for (row, place) in table.iter_mut().take(64).zip(0_u8..) {
-            let vector = piece * 64 + place;
-            *row = TrapInfo {
-                vector,
-                flags: Vector::software_ring(vector) | TrapInfo::MASK_EVENTS,
-                cs: FLAT_KERNEL_CS,
-                pad: 0,
-                address: first + STUB * u64::from(vector),
-            };
+        for (place, number) in table.iter_mut().take(64).zip(0_u8..) {
+            *place = row(piece * 64 + number);
         }
         // SAFETY: the stubs above are laid out at this distance and take what the hypervisor
         // pushes for their vector.
         let request = unsafe { set_trap_table(&table) };
         perform(gate, &SET_TRAP_TABLE, &request)?;
     }
-    for (kind, stub) in [
-        (TYPE_EVENT, &raw const __pv_event_stub),
-        (TYPE_FAILSAFE, &raw const __pv_failsafe_stub),
-        (TYPE_SYSCALL, &raw const __pv_syscall_stub),
-    ] {
-        let address = stub.expose_provenance() as u64;
+    for (kind, address) in callbacks() {
         let callback = CallbackRegister { kind, flags: MASK_EVENTS, pad: 0, address };
         // SAFETY: each stub takes what the hypervisor pushes for its callback.
         let request = unsafe { register_callback(&callback) };

@@ -1,18 +1,18 @@
 //! Mappings in the kernel's address space.
 
 use hypercall_abi::types::{Mfn, PAGE_SIZE, Pfn};
-use spin::Mutex;
 
 use super::frame::Frame;
 use super::layout::{layout, start};
 use super::tables::{Slot, Tables, Walk, flush};
 use crate::boot::BootInfo;
+use crate::lock::Yielding;
 use crate::paging::{Access, Entry, MemoryError, Mode, Page};
 use crate::raw::probe;
 use crate::trap::Trapped;
 
 /// Who changes the kernel's tables.
-static KERNEL: Mutex<()> = Mutex::new(());
+static KERNEL: Yielding<()> = Yielding::new(());
 
 /// This guest's memory, after it was started.
 #[derive(Clone, Copy, Debug)]
@@ -77,16 +77,16 @@ impl Memory {
     }
 }
 
-/// Maps frames for the heap at `end` and behind, for ever: `wanted` bytes, or less if memory is
+/// Maps frames for the heap or a stack at `end` and behind, for ever: `wanted` bytes, or less if memory is
 /// used up. Returns how many bytes there are, not none.
-pub(in crate::raw) fn map_heap(end: u64, wanted: usize) -> Result<usize, MemoryError> {
+pub(in crate::raw) fn map_kept(end: u64, wanted: usize) -> Result<usize, MemoryError> {
     let tables = Tables::at(layout()?.root);
     let _changing = KERNEL.lock();
     let mut done = 0;
     while done < wanted {
         let address = end + done as u64;
         let page = Page::at(address).ok_or(MemoryError::Address(address))?;
-        match map_heap_page(tables, page) {
+        match map_kept_page(tables, page) {
             Ok(()) => done += PAGE_SIZE,
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
@@ -95,15 +95,15 @@ pub(in crate::raw) fn map_heap(end: u64, wanted: usize) -> Result<usize, MemoryE
     Ok(done)
 }
 
-fn map_heap_page(tables: Tables, page: Page) -> Result<(), MemoryError> {
+fn map_kept_page(tables: Tables, page: Page) -> Result<(), MemoryError> {
     let slot = tables.ensure(page)?;
     if slot.read().is_present() {
-        // Another heap is here.
+        // Another one is here.
         return Err(MemoryError::Taken(page));
     }
     let frame = Frame::new()?;
     let machine = layout()?.machine(frame.number())?;
-    // SAFETY: nothing was mapped there, and the frame is given up: it stays the heap's.
+    // SAFETY: nothing was mapped there, and the frame is given up: it stays theirs.
     unsafe { slot.write(Entry::page(machine, Access::WRITE, Mode::Kernel))? };
     frame.into_page();
     Ok(())

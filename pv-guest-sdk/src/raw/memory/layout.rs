@@ -7,12 +7,13 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::mmu::ENTRIES_PER_TABLE;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
 use hypercall_abi::vm_assist::{self, ENABLE, TYPE_WRITABLE_PAGETABLES};
-use spin::{Mutex, Once};
+use spin::Once;
 
 use super::tables::Tables;
 use crate::boot::BootInfo;
 use crate::error::{Site, perform};
 use crate::frames::FrameList;
+use crate::lock::Yielding;
 use crate::paging::{Access, Entry, MemoryError, Mode, Page, Pool};
 use crate::raw::gate::Machine;
 use crate::raw::{m2p, registers, request};
@@ -38,7 +39,7 @@ pub(super) struct Layout {
     frames: FrameList<'static>,
     /// The kernel's top table.
     pub(super) root: Pfn,
-    pool: Mutex<Pool>,
+    pool: Yielding<Pool>,
 }
 
 static LAYOUT: Once<Layout> = Once::new();
@@ -48,6 +49,12 @@ static LOADED_END: AtomicU64 = AtomicU64::new(0);
 /// What is known of memory.
 pub(super) fn layout() -> Result<&'static Layout, MemoryError> {
     LAYOUT.get().ok_or(MemoryError::NotStarted)
+}
+
+/// The machine frame of the kernel's top table.
+pub(in crate::raw) fn root() -> Result<Mfn, MemoryError> {
+    let layout = layout()?;
+    layout.machine(layout.root)
 }
 
 /// The home of a page.
@@ -175,7 +182,7 @@ fn plan(boot: &BootInfo<'static>) -> Result<Layout, MemoryError> {
         return Err(MemoryError::BootTables);
     }
     LOADED_END.store(loaded_end, Ordering::Relaxed);
-    let pool = Mutex::new(Pool::new(Pfn(in_use), Pfn(boot.pages())));
+    let pool = Yielding::new(Pool::new(Pfn(in_use), Pfn(boot.pages())));
     Ok(Layout { frames: boot.frames(), root, pool })
 }
 

@@ -20,9 +20,9 @@ mod space;
 pub(super) mod tables;
 
 pub use frame::Frame;
-pub(super) use kernel::map_heap;
+pub(super) use kernel::map_kept;
 pub use kernel::{Mapping, Memory};
-pub(super) use layout::pointer;
+pub(super) use layout::{pointer, root};
 pub use pinned::Table;
 pub use space::Space;
 pub use tables::Walk;

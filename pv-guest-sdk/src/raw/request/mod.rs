@@ -6,6 +6,7 @@
 use super::gate::Request;
 
 mod console;
+mod event;
 #[cfg(target_os = "none")]
 mod mapping;
 mod memory;
@@ -14,19 +15,24 @@ mod sched;
 mod segment;
 #[cfg(target_os = "none")]
 mod trap;
+mod vcpu;
 mod version;
 
 pub use console::{console_read, console_write};
+pub(crate) use event::event_channel;
 #[cfg(target_os = "none")]
 pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
-pub use sched::{shutdown, yield_now};
+pub use sched::{PortList, block, poll, shutdown, yield_now};
 #[cfg(target_os = "none")]
 pub(super) use segment::{set_gdt, update_descriptor};
 #[cfg(target_os = "none")]
 pub use trap::{fpu_taskswitch, set_iopl, vm_assist};
 #[cfg(target_os = "none")]
 pub(super) use trap::{register_callback, set_segment_base, set_trap_table};
+pub use vcpu::{down, is_up, set_singleshot_timer, stop_periodic_timer, up};
+#[cfg(target_os = "none")]
+pub(super) use vcpu::{initialise, register_runstate, register_vcpu_info};
 pub use version::{
     capabilities, changeset, compile_info, extra_version, features, guest_handle,
     hypervisor_command_line, page_size, platform_parameters, version,

@@ -1,7 +1,10 @@
 //! `sched_op`, hypercall 29.
 
+use core::marker::PhantomData;
+
 use hypercall_abi::call::Hypercall;
-use hypercall_abi::sched::{SHUTDOWN, SchedShutdown, YIELD};
+use hypercall_abi::sched::{BLOCK, POLL, SHUTDOWN, SchedPoll, SchedShutdown, YIELD};
+use hypercall_abi::types::Port;
 
 use super::{Request, readable};
 
@@ -10,6 +13,38 @@ use super::{Request, readable};
 pub fn yield_now() -> Request<'static> {
     // SAFETY: touches no memory of this program.
     unsafe { Request::new(Hypercall::SchedOp, [YIELD.into(), 0, 0, 0, 0, 0]) }
+}
+
+/// Lets events come, and waits for one.
+#[must_use]
+pub fn block() -> Request<'static> {
+    // SAFETY: touches nothing but the event mask in the shared page, an atomic.
+    unsafe { Request::new(Hypercall::SchedOp, [BLOCK.into(), 0, 0, 0, 0, 0]) }
+}
+
+/// Some ports to wait for.
+#[derive(Debug)]
+pub struct PortList<'a> {
+    list: SchedPoll,
+    borrowed: PhantomData<&'a [Port]>,
+}
+
+impl<'a> PortList<'a> {
+    /// These ports, until a time. Unit: ns of system time; 0: for ever.
+    #[must_use]
+    pub fn new(ports: &'a [Port], timeout: u64) -> Self {
+        let nr_ports = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+        let list = SchedPoll { ports: readable(ports), nr_ports, pad: 0, timeout };
+        Self { list, borrowed: PhantomData }
+    }
+}
+
+/// Waits until an event is pending at one of the ports, whether or not events are held back.
+#[must_use]
+pub fn poll<'a>(ports: &'a PortList<'_>) -> Request<'a> {
+    let args = [POLL.into(), readable(&ports.list), 0, 0, 0, 0];
+    // SAFETY: the hypervisor only reads the structure and the ports that it borrows.
+    unsafe { Request::new(Hypercall::SchedOp, args) }
 }
 
 /// Ends the domain for `reason`.

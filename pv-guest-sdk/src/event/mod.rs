@@ -1,0 +1,27 @@
+//! Event channels: ports by which domains, virtual CPUs and interrupts signal each other.
+//!
+//! A `Channel` is an owned port; dropping it closes the port. An event that comes is given to the
+//! port's handler, if it has one, and to whoever waits: a virtual CPU in `Channel::wait`, a task in
+//! `Channel::notified`. An event that nobody waited for is remembered until somebody does, once
+//! however often it came.
+//!
+//! ```ignore
+//! vcpu.start_events()?;
+//! let channel = Channel::ipi(vcpu.id())?;
+//! channel.handle(&|port| println!("an event at port {port}"));
+//! channel.send()?;
+//! ```
+//!
+//! A handler runs on the virtual CPU that the port notifies, at any instruction, with events held
+//! back. It must not wait: of the locks, [`crate::lock::Held`] alone is for handlers.
+
+#[cfg(target_os = "none")]
+mod channel;
+pub mod port;
+pub mod scan;
+
+#[cfg(target_os = "none")]
+pub use channel::{Channel, Handler, Notified};
+#[cfg(target_os = "none")]
+pub(crate) use channel::{Kick, on_upcall};
+pub use port::{State, Status};

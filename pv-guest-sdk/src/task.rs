@@ -1,0 +1,193 @@
+//! Tasks: several things that wait, on one virtual CPU.
+//!
+//! A future waits by `.await` for a channel's event or for a time (`Channel::notified`,
+//! `time::sleep`), or for whatever keeps to the contract of [`core::task::Waker`]. [`block_on`]
+//! runs one, an [`Executor`] several. A virtual CPU that has nothing to do blocks.
+//!
+//! The executor is the SDK's own, because what wakes a task is an upcall of the hypervisor that
+//! must find the virtual CPU blocked or make it look again, without a heap and without unsafe code
+//! in guests; executors for embedded systems have their tasks in statics that only their macros can
+//! make.
+
+use core::cell::RefCell;
+use core::future::Future;
+use core::ops::DerefMut;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::task::{Context, Poll};
+
+use crate::event::scan::bits;
+use crate::raw::waker::waker;
+use crate::shared::VCPU_LIMIT;
+
+/// How many tasks a virtual CPU has, with the one of [`block_on`].
+pub const TASKS: usize = 256;
+/// The task of [`block_on`].
+const MAIN: usize = TASKS - 1;
+
+/// Tasks of one virtual CPU that are to run, a bit for each.
+struct Ready([AtomicU64; TASKS / 64]);
+
+static READY: [Ready; VCPU_LIMIT] =
+    [const { Ready([const { AtomicU64::new(0) }; TASKS / 64]) }; VCPU_LIMIT];
+
+impl Ready {
+    fn mark(&self, task: usize) {
+        if let Some(word) = self.0.get(task / 64) {
+            word.fetch_or(1 << (task % 64), Ordering::SeqCst);
+        }
+    }
+
+    /// Takes [`MAIN`] if it is there.
+    fn take_main(&self) -> bool {
+        let bit = 1 << (MAIN % 64);
+        self.0[MAIN / 64].fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    /// All but [`MAIN`], by number of the word.
+    fn words(&self) -> impl Iterator<Item = (usize, &AtomicU64, u64)> {
+        self.0.iter().enumerate().map(|(index, word)| {
+            let tasks = if index == MAIN / 64 { !(1 << (MAIN % 64)) } else { u64::MAX };
+            (index, word, tasks)
+        })
+    }
+}
+
+/// Makes a task run, from anywhere: a handler, another virtual CPU.
+pub(crate) fn wake(vcpu: usize, task: usize) {
+    if let Some(ready) = READY.get(vcpu) {
+        ready.mark(task);
+        #[cfg(target_os = "none")]
+        crate::event::Kick::send(vcpu);
+    }
+}
+
+/// The virtual CPU that executes this, and how it waits.
+#[cfg(target_os = "none")]
+fn here() -> (usize, impl Fn(&mut dyn FnMut() -> bool)) {
+    let vcpu = crate::vcpu::Vcpu::current().map_or(0, crate::vcpu::Vcpu::index);
+    (vcpu, |condition: &mut dyn FnMut() -> bool| crate::wait::until(condition))
+}
+
+/// Runs a future to its end. It may be called within a task, whose virtual CPU then does nothing
+/// else.
+///
+/// # Panics
+/// If it has to wait while this virtual CPU holds events back, as in a handler.
+#[cfg(target_os = "none")]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let (vcpu, idle) = here();
+    block_on_with(vcpu, future, idle)
+}
+
+fn block_on_with<F: Future>(
+    vcpu: usize,
+    future: F,
+    idle: impl Fn(&mut dyn FnMut() -> bool),
+) -> F::Output {
+    let (mut future, waker, ready) = (pin!(future), waker(vcpu, MAIN), &READY[vcpu]);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            // Whoever has called this from its own future looks again.
+            ready.mark(MAIN);
+            return output;
+        }
+        idle(&mut || ready.take_main());
+    }
+}
+
+enum Slot<P> {
+    Free,
+    /// It is being polled.
+    Busy,
+    Waiting(Pin<P>),
+}
+
+/// Runs tasks on one virtual CPU, in turns: pinned futures, `&mut dyn Future<Output = ()>` made by
+/// [`core::pin::pin!`] or boxes. A task that never waits keeps the others from running.
+pub struct Executor<P> {
+    slots: RefCell<[Slot<P>; MAIN]>,
+}
+
+impl<P> core::fmt::Debug for Executor<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Executor")
+    }
+}
+
+impl<P: DerefMut<Target: Future<Output = ()>>> Default for Executor<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
+    /// Without tasks.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { slots: RefCell::new([const { Slot::Free }; MAIN]) }
+    }
+
+    /// Adds a task; a task may do so too.
+    ///
+    /// # Errors
+    /// The task, if there are 255.
+    pub fn spawn(&self, task: Pin<P>) -> Result<(), Pin<P>> {
+        let mut slots = self.slots.borrow_mut();
+        let free = slots.iter_mut().enumerate().find(|(_, slot)| matches!(slot, Slot::Free));
+        let Some((number, slot)) = free else { return Err(task) };
+        *slot = Slot::Waiting(task);
+        // The executor may run here, and looks at tasks that are ready alone.
+        #[cfg(target_os = "none")]
+        READY[here().0].mark(number);
+        let _ = number;
+        Ok(())
+    }
+
+    /// Runs until all tasks have ended.
+    ///
+    /// # Panics
+    /// If it has to wait while this virtual CPU holds events back, as in a handler.
+    #[cfg(target_os = "none")]
+    pub fn run(&self) {
+        let (vcpu, idle) = here();
+        self.run_with(vcpu, idle);
+    }
+
+    fn run_with(&self, vcpu: usize, idle: impl Fn(&mut dyn FnMut() -> bool)) {
+        let ready = &READY[vcpu];
+        let mark_all = || {
+            ready.words().for_each(|(_, word, tasks)| {
+                word.fetch_or(tasks, Ordering::SeqCst);
+            })
+        };
+        mark_all();
+        loop {
+            for (index, word, tasks) in ready.words() {
+                for bit in bits(word.fetch_and(!tasks, Ordering::SeqCst) & tasks) {
+                    self.poll(vcpu, 64 * index + bit as usize);
+                }
+            }
+            if self.slots.borrow().iter().all(|slot| matches!(slot, Slot::Free)) {
+                break;
+            }
+            idle(&mut || {
+                ready.words().any(|(_, word, tasks)| word.load(Ordering::SeqCst) & tasks != 0)
+            });
+        }
+        // An executor around this one has tasks of the same numbers.
+        mark_all();
+    }
+
+    fn poll(&self, vcpu: usize, number: usize) {
+        let taken = match self.slots.borrow_mut().get_mut(number) {
+            Some(slot @ Slot::Waiting(_)) => core::mem::replace(slot, Slot::Busy),
+            _ => return,
+        };
+        let Slot::Waiting(mut task) = taken else { return };
+        let ended = task.as_mut().poll(&mut Context::from_waker(&waker(vcpu, number))).is_ready();
+        if let Some(slot) = self.slots.borrow_mut().get_mut(number) {
+            *slot = if ended { Slot::Free } else { Slot::Waiting(task) };
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Time: a clock that all virtual CPUs share, the wall clock, timers.
+//!
+//! An [`Instant`] counts from the hypervisor's start. It is made of the processor's counter by what
+//! the hypervisor says about it, without a call.
+
+mod clock;
+#[cfg(any(test, target_os = "none"))]
+pub(crate) mod queue;
+#[cfg(target_os = "none")]
+mod timer;
+
+use core::fmt;
+use core::ops::{Add, Sub};
+
+pub use core::time::Duration;
+
+pub use clock::Scale;
+#[cfg(target_os = "none")]
+pub(crate) use timer::prepare;
+#[cfg(target_os = "none")]
+pub use timer::{Sleep, sleep, sleep_until, wall_clock};
+
+/// A point in time, of system time: since the hypervisor's start, the same for all virtual CPUs.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// From what the ABI has. Unit: ns of system time.
+    #[must_use]
+    pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// As the ABI has it. Unit: ns of system time.
+    #[must_use]
+    pub const fn nanoseconds(self) -> u64 {
+        self.0
+    }
+
+    /// How long it is since an earlier point; zero for a later one.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// How long it is since then.
+    ///
+    /// # Panics
+    /// Before `Vcpu::start`.
+    #[cfg(target_os = "none")]
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    /// Now. It never goes back, whichever virtual CPU asks.
+    ///
+    /// # Panics
+    /// Before `Vcpu::start`.
+    #[cfg(target_os = "none")]
+    #[must_use]
+    pub fn now() -> Self {
+        timer::now()
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// The last point there is, if the sum is behind it.
+    fn add(self, duration: Duration) -> Self {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09} s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
