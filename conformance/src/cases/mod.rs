@@ -8,6 +8,10 @@ mod crash;
 mod debug;
 mod device;
 mod emulation;
+mod event_bind;
+mod event_calls;
+mod event_close;
+mod event_ports;
 mod ext_base;
 mod ext_flush;
 mod fpu;
@@ -107,6 +111,14 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    event_ports::CALLS,
+    event_ports::CASES,
+    event_bind::INTERDOMAINS,
+    event_bind::VIRQS,
+    event_bind::VCPUS,
+    event_close::CASES,
+    event_close::SENDS,
+    event_close::RESETS,
 ];
 
 /// All cases, in the order of their numbers.
