@@ -1,9 +1,9 @@
 //! Binding ports to ports, to virtual and physical interrupts, and to vCPUs.
 
 use super::event_calls::{
-    BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ, CLOSE, EEXIST, ENOENT, ESRCH,
+    BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ, CLOSE, EEXIST, ENOENT, EOPNOTSUPP, ESRCH,
     EXPAND_ARRAY, GLOBAL, INTERDOMAIN, IPI, NO_DOMAINS, NO_PORTS, NO_VCPUS, NOBODY, PER_VCPU, SELF,
-    SET_PRIORITY, State, TIMER, UNBOUND, UNTOUCHED, about, each_kind, event, ipi, is, pair, ports,
+    SEND, SET_PRIORITY, State, TIMER, UNBOUND, UNMASK, UNTOUCHED, about, each_kind, event, ipi, is, only_vcpu, pair, ports,
     status, unbound, virq, word,
 };
 use crate::call::{EINVAL, ENOSYS};
@@ -152,10 +152,23 @@ pub(crate) const VIRQS: &[Case] = &[
             Ok(())
         })
     }),
+    case("event_virq/other_vcpu", "Each vCPU, up or not, has its own interrupts.", |t| {
+        ports(t, |_| {
+            for number in OF_VCPUS {
+                for vcpu in 0..4 {
+                    equal_at("vCPU", vcpu.into(), event(BIND_VIRQ, &[number, vcpu]), 0)?;
+                    equal("vCPU", status(word(2))?[1], vcpu)?;
+                    let again = event(BIND_VIRQ, &[number, vcpu]);
+                    equal_at("vCPU again", vcpu.into(), again, EEXIST)?;
+                }
+            }
+            Ok(())
+        })
+    }),
     case("event_virq/global_vcpu", "The domain's interrupts take vCPU 0 alone: -EINVAL.", |t| {
         ports(t, |_| {
             for number in of_domain() {
-                for vcpu in NO_VCPUS {
+                for vcpu in [1, 2, 3].into_iter().chain(NO_VCPUS) {
                     let answer = event(BIND_VIRQ, &[number, vcpu]);
                     equal_at("virq", number.into(), answer, EINVAL)?;
                 }
@@ -192,6 +205,19 @@ pub(crate) const VIRQS: &[Case] = &[
             Ok(())
         })
     }),
+    case("event_ipi/other_vcpu", "A port may be of any vCPU, up or not, and raises it.", |t| {
+        ports(t, |words| {
+            for vcpu in [1, 2, 3, 0] {
+                equal_at("vCPU", vcpu.into(), event(BIND_IPI, &[vcpu]), 0)?;
+                let port = word(1);
+                equal("vCPU", status(port)?[1], vcpu)?;
+                words.clear();
+                equal("send", about(SEND, port), 0)?;
+                only_vcpu(words, vcpu)?;
+            }
+            Ok(())
+        })
+    }),
     case("event_pirq/range", "No interrupt has so high a number: -EINVAL.", |t| {
         ports(t, |_| {
             for number in [0x1_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
@@ -223,6 +249,50 @@ pub(crate) const VCPUS: &[Case] = &[
                 equal("vCPU", status(port)?[1], 0)?;
             }
             Ok(())
+        })
+    }),
+    case("event_vcpu/moved", "What comes behind bind_vcpu is for that vCPU.", |t| {
+        ports(t, |words| {
+            let (first, second) = pair()?;
+            for vcpu in [1, 2, 3, 0] {
+                equal("bind_vcpu", event(BIND_VCPU, &[second, vcpu]), 0)?;
+                equal("vCPU", status(second)?[1], vcpu)?;
+                equal("vCPU of the other", status(first)?[1], 0)?;
+                words.clear();
+                equal("send", about(SEND, first), 0)?;
+                only_vcpu(words, vcpu)?;
+            }
+            Ok(())
+        })
+    }),
+    case("event_vcpu/kept_unbound", "An unbound port keeps its vCPU when it is connected.", |t| {
+        ports(t, |_| {
+            let first = unbound(SELF)?;
+            equal("bind_vcpu", event(BIND_VCPU, &[first, 2]), 0)?;
+            equal("bind", event(BIND_INTERDOMAIN, &[SELF, first]), 0)?;
+            let second = word(2);
+            equal("vCPU", status(first)?[1], 2)?;
+            equal("vCPU of the other", status(second)?[1], 0)
+        })
+    }),
+    case("event_vcpu/forgotten", "A port that is made again is of vCPU 0.", |t| {
+        ports(t, |_| {
+            let port = unbound(SELF)?;
+            equal("bind_vcpu", event(BIND_VCPU, &[port, 3]), 0)?;
+            equal("close", about(CLOSE, port), 0)?;
+            equal("vCPU when closed", status(port)?[1], 0)?;
+            equal("port", unbound(SELF)?, port)?;
+            equal("vCPU", status(port)?[1], 0)
+        })
+    }),
+    case("event_vcpu/unmask", "Unmasking raises the vCPU that the port is bound to.", |t| {
+        ports(t, |words| {
+            let (_, second) = pair()?;
+            equal("bind_vcpu", event(BIND_VCPU, &[second, 1]), 0)?;
+            words.clear();
+            words.set(second, State::number(3));
+            equal("unmask", about(UNMASK, second), 0)?;
+            only_vcpu(words, 1)
         })
     }),
     case("event_vcpu/fixed", "Ports of a vCPU's own cannot move, not to it itself: -EINVAL.", |t| {
@@ -291,9 +361,17 @@ pub(crate) const VCPUS: &[Case] = &[
             Ok(())
         })
     }),
-    case("event_queue/expand", "Without queues their array does not grow: -ENOSYS.", |_| {
+    case("event_queue/priority_no_port", "A port beyond 4095 is refused first: -EINVAL.", |t| {
+        ports(t, |_| {
+            for port in NO_PORTS {
+                equal_at("port", port.into(), event(SET_PRIORITY, &[port, 0]), EINVAL)?;
+            }
+            Ok(())
+        })
+    }),
+    case("event_queue/expand", "Without queues their array does not grow: -EOPNOTSUPP.", |_| {
         for frame in [0, 0x1000, u32::MAX] {
-            equal_at("frame", frame.into(), event(EXPAND_ARRAY, &[frame, 0]), ENOSYS)?;
+            equal_at("frame", frame.into(), event(EXPAND_ARRAY, &[frame, 0]), EOPNOTSUPP)?;
         }
         Ok(())
     }),

@@ -29,6 +29,7 @@ pub(super) const ENOENT: i64 = -2;
 pub(super) const ESRCH: i64 = -3;
 pub(super) const EEXIST: i64 = -17;
 pub(super) const ENOSPC: i64 = -28;
+pub(super) const EOPNOTSUPP: i64 = -95;
 
 /// What a port is.
 pub(super) const CLOSED: u32 = 0;
@@ -45,8 +46,8 @@ pub(super) const NOBODY: u32 = 0x1234;
 pub(super) const NO_DOMAINS: [u32; 7] = [1, NOBODY, 0x7fef, 0x7ff1, 0x7ff2, 0x7ff4, 0xffff];
 /// Ports that the two-level form cannot have.
 pub(super) const NO_PORTS: [u32; 5] = [4096, 4097, 0x1_0000, 0x8000_0000, u32::MAX];
-/// vCPUs that a domain of one has not.
-pub(super) const NO_VCPUS: [u32; 6] = [1, 31, 32, 8192, 0x8000_0000, u32::MAX];
+/// vCPUs that are none: the initial domain has four, of which one is up.
+pub(super) const NO_VCPUS: [u32; 6] = [4, 31, 32, 8192, 0x8000_0000, u32::MAX];
 
 /// A virtual interrupt of each vCPU, which nobody raises.
 pub(super) const PER_VCPU: u32 = 7;
@@ -118,6 +119,16 @@ pub(super) fn is(port: u32, kind: u32) -> Outcome {
 /// Makes a call about one port; the answer.
 pub(super) fn about(command: u64, port: u32) -> i64 {
     event(command, &[port])
+}
+
+/// Checks which vCPU alone has an upcall, for the first 64 ports.
+pub(super) fn only_vcpu(words: Words, vcpu: u32) -> Outcome {
+    for other in 0..4 {
+        let raised = other == vcpu;
+        equal_at("selector of vCPU", other.into(), words.selector_of(other), raised.into())?;
+        equal_at("upcall of vCPU", other.into(), words.upcall_of(other), raised)?;
+    }
+    Ok(())
 }
 
 /// One port of each kind.
@@ -242,13 +253,26 @@ impl Words {
 
     /// The vCPU's selector.
     pub(super) fn selector(self) -> u64 {
-        peek(self.page + 8)
+        self.selector_of(0)
+    }
+
+    /// The selector of any vCPU.
+    pub(super) fn selector_of(self, vcpu: u32) -> u64 {
+        peek(self.page + u64::from(vcpu) * 64 + 8)
+    }
+
+    /// Whether any vCPU has a pending upcall.
+    pub(super) fn upcall_of(self, vcpu: u32) -> bool {
+        peek(self.page + u64::from(vcpu) * 64) & 0xff != 0
     }
 
     /// Forgets that anything is pending or masked.
     pub(super) fn clear(self) {
-        self.set_upcall(false);
-        (1..2).chain(256..384).for_each(|word| poke(self.page + word * 8, 0));
+        for vcpu in 0..4 {
+            poke_byte(self.page + vcpu * 64, 0);
+            poke(self.page + vcpu * 64 + 8, 0);
+        }
+        (256..384).for_each(|word| poke(self.page + word * 8, 0));
     }
 
     /// The byte that masks upcalls.

@@ -11,6 +11,7 @@ mod emulation;
 mod event_bind;
 mod event_calls;
 mod event_close;
+mod event_delivery;
 mod event_ports;
 mod ext_base;
 mod ext_flush;
@@ -33,6 +34,7 @@ mod mmu_va;
 mod multicall;
 mod pin_levels;
 mod pin_types;
+mod poll;
 mod preserve;
 mod ptwr;
 mod registers;
@@ -119,6 +121,9 @@ const AREAS: &[&[Case]] = &[
     event_close::CASES,
     event_close::SENDS,
     event_close::RESETS,
+    event_delivery::CASES,
+    poll::CASES,
+    poll::TIMERS,
 ];
 
 /// All cases, in the order of their numbers.
