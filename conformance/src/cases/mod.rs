@@ -8,6 +8,11 @@ mod crash;
 mod debug;
 mod device;
 mod emulation;
+mod event_bind;
+mod event_calls;
+mod event_close;
+mod event_delivery;
+mod event_ports;
 mod ext_base;
 mod ext_flush;
 mod fpu;
@@ -29,6 +34,7 @@ mod mmu_va;
 mod multicall;
 mod pin_levels;
 mod pin_types;
+mod poll;
 mod preserve;
 mod ptwr;
 mod registers;
@@ -107,6 +113,17 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    event_ports::CALLS,
+    event_ports::CASES,
+    event_bind::INTERDOMAINS,
+    event_bind::VIRQS,
+    event_bind::VCPUS,
+    event_close::CASES,
+    event_close::SENDS,
+    event_close::RESETS,
+    event_delivery::CASES,
+    poll::CASES,
+    poll::TIMERS,
 ];
 
 /// All cases, in the order of their numbers.

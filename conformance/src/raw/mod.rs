@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "wild instructions and hypercalls are what this guest is for")]
 
 mod entry;
+pub(crate) mod event_upcall;
 pub(crate) mod memory;
 pub(crate) mod pages_calls;
 pub(crate) mod pages_direct;

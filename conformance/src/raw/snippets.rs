@@ -91,6 +91,7 @@ snippets! {
     READ_CR3 = "mov rax, cr3";
     READ_CR4 = "mov rax, cr4";
     RDMSR = "rdmsr";
+    RDTSC = "rdtsc";
     /// Sets the x87 switch, then uses the unit, 12 bytes on.
     SWITCHED_X87 = "mov edi, 1", "mov eax, 5", "syscall", "fld1";
     /// Sets the x87 switch, reads CR0 to rbx, and clears the switch.
