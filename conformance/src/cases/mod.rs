@@ -49,6 +49,7 @@ mod trap_table;
 mod traps;
 mod truncation;
 mod unknown;
+mod vcpu_run;
 mod version;
 
 use crate::case::Case;
@@ -107,6 +108,7 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    vcpu_run::CASES,
 ];
 
 /// All cases, in the order of their numbers.
