@@ -9,6 +9,7 @@ pub(crate) const SET_DEBUGREG: u64 = 8;
 pub(crate) const GET_DEBUGREG: u64 = 9;
 pub(crate) const MULTICALL: u64 = 13;
 pub(crate) const VM_ASSIST: u64 = 21;
+pub(crate) const VCPU_OP: u64 = 24;
 pub(crate) const SET_SEGMENT_BASE: u64 = 25;
 pub(crate) const CALLBACK_OP: u64 = 30;
 pub(crate) const MEMORY_OP: u64 = 12;

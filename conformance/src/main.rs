@@ -14,6 +14,7 @@ mod raw;
 mod select;
 mod tables;
 mod traps;
+mod vcpus;
 
 use pv_guest_sdk::{BootInfo, entry, println};
 

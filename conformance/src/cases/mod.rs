@@ -55,6 +55,7 @@ mod trap_table;
 mod traps;
 mod truncation;
 mod unknown;
+mod vcpu_run;
 mod version;
 
 use crate::case::Case;
@@ -124,6 +125,7 @@ const AREAS: &[&[Case]] = &[
     event_delivery::CASES,
     poll::CASES,
     poll::TIMERS,
+    vcpu_run::CASES,
 ];
 
 /// All cases, in the order of their numbers.

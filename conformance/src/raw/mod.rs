@@ -7,6 +7,8 @@
 //! to end. Whoever writes a case keeps it; nothing outside this crate can call these.
 #![allow(unsafe_code, reason = "wild instructions and hypercalls are what this guest is for")]
 
+pub(crate) mod ap;
+pub(crate) mod ap_snippets;
 mod entry;
 pub(crate) mod event_upcall;
 pub(crate) mod memory;
@@ -23,5 +25,6 @@ pub(crate) mod trap_emulation;
 pub(crate) mod trap_snippets;
 pub(crate) mod trap_stage;
 
+pub(crate) use ap::{ApCode, ApState};
 pub(crate) use entry::{EntryState, entry_state, guard_page, image_end};
 pub(crate) use probe::{Code, Registers, run};
