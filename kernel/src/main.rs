@@ -17,9 +17,7 @@ use x86::exit::{self, refuse};
 use x86::machine::Machine;
 use x86::memory::{self, Memory};
 use x86::multiboot::{self, Handover};
-use x86::{
-    acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smap, smp, stop,
-};
+use x86::{acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smap, smp};
 
 /// The machine's way from the boot stack to the main stack. It stays here: on a stack, every function
 /// it passes through would have room for a copy.
@@ -99,7 +97,7 @@ extern "C" fn run() -> ! {
 /// Where every other CPU arrives, set up like the first.
 fn other_cpu() -> ! {
     debug!("CPU {} runs", percpu::current().id());
-    stop::idle()
+    guest::wait_for_guests()
 }
 
 /// Everything the boot loader and the firmware say, and what of the memory is free.

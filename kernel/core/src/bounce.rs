@@ -13,6 +13,7 @@ use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 
 use crate::guest_memory;
 use crate::platform::Platform;
+use crate::saved::Selectors;
 use crate::system::Context;
 use crate::vcpu::Handler;
 
@@ -79,19 +80,29 @@ impl<P: Platform> Context<'_, P> {
             return Err(BounceError::NoHandler);
         }
         let from_kernel = self.vcpu.in_kernel_mode();
-        let stack = if from_kernel {
-            self.regs.rsp
-        } else {
-            self.enter_kernel_mode();
-            self.vcpu.state.lock(&self.system.platform).kernel_sp
-        };
-        let info = self.vcpu.info(&self.system.platform);
-        let frame = self.frame(from_kernel, info.mask(), error_code);
+        let stack = self.kernel_stack();
+        let mask = self.vcpu.info(&self.system.platform).mask();
+        let frame = self.frame(from_kernel, mask, error_code);
         let words = frame.get(usize::from(error_code.is_none())..).unwrap_or(&[]);
-        let stack = (stack & !15).wrapping_sub(size_of_val(words) as u64);
-        guest_memory::write(&self.system.platform, stack, words)
+        self.enter(handler, stack & !15, words)
+    }
+
+    /// The top of the stack that a handler gets; the vCPU is in kernel mode from then on.
+    fn kernel_stack(&self) -> u64 {
+        if self.vcpu.in_kernel_mode() {
+            return self.regs.rsp;
+        }
+        self.enter_kernel_mode();
+        self.vcpu.state.lock(&self.system.platform).kernel_sp
+    }
+
+    /// Writes a frame below `top` and makes the guest continue in `handler`.
+    fn enter(&mut self, handler: Handler, top: u64, frame: &[u64]) -> Result<(), BounceError> {
+        let stack = top.wrapping_sub(size_of_val(frame) as u64);
+        guest_memory::write(&self.system.platform, stack, frame)
             .map_err(|fault| BounceError::Stack(fault.address))?;
         if handler.masks_events {
+            let info = self.vcpu.info(&self.system.platform);
             info.set_mask(info.mask() | 1);
         }
         self.regs.rip = handler.address;
@@ -117,6 +128,28 @@ impl<P: Platform> Context<'_, P> {
             None => [0, regs.rcx, regs.r11],
         };
         [rcx, r11, code, regs.rip, cs, flags, regs.rsp, regs.ss]
+    }
+
+    /// The vCPU has been switched in, and a data selector could not be loaded: enters the guest's
+    /// handler for that. Its frame has all four selectors above R11, as they were to be, and CS as
+    /// it is.
+    pub(crate) fn failsafe(&mut self) {
+        let platform = &self.system.platform;
+        let handler = self.vcpu.state.lock(platform).failsafe;
+        let Selectors { ds, es, fs, gs } = self.vcpu.saved.lock(platform).selectors;
+        let [ds, es, fs, gs] = [ds, es, fs, gs].map(u64::from);
+        let stack = self.kernel_stack();
+        let mask = self.vcpu.info(platform).mask();
+        let [_, rcx, r11, rip, _, flags, rsp, ss] = self.frame(false, mask, None);
+        let cs = self.regs.cs & 0xffff | u64::from(mask).wrapping_shl(32);
+        let frame = [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss];
+        let entered = match handler.is_set() {
+            true => self.enter(handler, stack, &frame),
+            false => Err(BounceError::NoHandler),
+        };
+        if let Err(error) = entered {
+            self.crash(format_args!("a data selector can't be loaded, and {error}"));
+        }
     }
 
     /// What a frame shows as IOPL: nothing, unless the guest asked to see it.

@@ -8,6 +8,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
 
 use crate::guest_memory::is_canonical;
+use crate::platform::Platform;
 
 /// Bits of DR6 that always read as 1.
 const STATUS_ONES: u64 = 0xffff_0ff0;
@@ -97,6 +98,16 @@ impl DebugRegisters {
         // The bits that read as 1 are active when they are 0.
         self.status |= status & !STATUS_ONES;
         self.status &= status | !STATUS_ONES;
+    }
+
+    /// Gives the processor all of them.
+    pub(crate) fn load(&self, platform: &impl Platform) {
+        if self.control & ENABLES != 0 {
+            for (number, address) in (0..).zip(self.addresses) {
+                platform.set_breakpoint(number, address);
+            }
+        }
+        platform.set_debug_control(self.control);
     }
 
     fn set_address(&mut self, register: u64, value: u64) -> Result<Written, Errno> {

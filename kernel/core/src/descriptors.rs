@@ -35,15 +35,32 @@ const DESCRIPTOR: u64 = 8;
 /// In an error code: the selector is of the LDT.
 const CODE_LDT: u64 = 4;
 
+/// The frames behind the guest's part of a GDT.
+pub type GdtFrames = [Option<Mfn>; GDT_FRAMES];
+
 /// The descriptor tables of one vCPU.
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Frames of the GDT. Each holds a reference as descriptors.
-    gdt: [Option<Mfn>; GDT_FRAMES],
+    gdt: GdtFrames,
     /// Frames of the LDT that are in the window. Each holds a reference as descriptors.
     ldt: [Option<Mfn>; GDT_FRAMES + 2],
     ldt_address: u64,
     ldt_entries: u32,
+}
+
+impl Tables {
+    /// Descriptors the LDT has.
+    pub(crate) const fn ldt_entries(&self) -> u32 {
+        self.ldt_entries
+    }
+
+    /// The tables a vCPU starts with, whose frames are taken.
+    pub(crate) const fn start(&mut self, gdt: GdtFrames, ldt: Ldt) {
+        self.gdt = gdt;
+        self.ldt_address = ldt.address;
+        self.ldt_entries = ldt.entries;
+    }
 }
 
 impl<P: Platform> Context<'_, P> {
@@ -79,7 +96,7 @@ impl<P: Platform> Context<'_, P> {
     }
 
     /// Takes a reference to each frame; after an error, none is held.
-    fn take_frames(&self, wanted: &mut [Option<Mfn>; GDT_FRAMES]) -> Result<(), Errno> {
+    pub(crate) fn take_frames(&self, wanted: &mut GdtFrames) -> Result<(), Errno> {
         for at in 0..GDT_FRAMES {
             let Some(mfn) = wanted.get(at).copied().flatten() else { continue };
             match self.mm().take_descriptors(mfn) {
@@ -96,7 +113,7 @@ impl<P: Platform> Context<'_, P> {
         Ok(())
     }
 
-    fn put_frames(&self, frames: &[Option<Mfn>]) {
+    pub(crate) fn put_frames(&self, frames: &[Option<Mfn>]) {
         put_frames(self.mm(), frames);
     }
 

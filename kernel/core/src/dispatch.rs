@@ -73,6 +73,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::UpdateDescriptor => calls::mmu::update_descriptor(self, args),
             Hypercall::XenVersion => calls::version::xen_version(self, args),
             Hypercall::ConsoleIo => calls::console::console_io(self, args),
+            Hypercall::SetTimerOp => calls::sched::set_timer_op(self, args),
             Hypercall::EventChannelOp => calls::event::event_channel_op(self, args),
             Hypercall::EventChannelOpCompat => calls::event::event_channel_op_compat(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),

@@ -11,6 +11,7 @@ use crate::event::Ports;
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
+use crate::sched::Share;
 use crate::vcpu::Vcpu;
 
 /// What a domain may do beyond using what is its own.
@@ -47,18 +48,15 @@ pub struct Domain<P: Platform> {
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
+    pollers: AtomicU32,
+    share: Share,
     log_lines: AtomicU32,
 }
 
 impl<P: Platform> Domain<P> {
     /// A domain that runs nothing yet.
     #[must_use]
-    pub const fn new(
-        id: DomId,
-        privilege: Privilege,
-        shared_info: Mfn,
-        memory: DomainMemory,
-    ) -> Self {
+    pub fn new(id: DomId, privilege: Privilege, shared_info: Mfn, memory: DomainMemory) -> Self {
         Self {
             id,
             privilege,
@@ -68,6 +66,8 @@ impl<P: Platform> Domain<P> {
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),
+            pollers: AtomicU32::new(0),
+            share: Share::new(),
             log_lines: AtomicU32::new(LOG_LINES),
         }
     }
@@ -78,10 +78,38 @@ impl<P: Platform> Domain<P> {
         self.privilege == Privilege::Initial
     }
 
-    /// Stops the domain for good. The first reason stays.
-    pub fn shut_down(&self, platform: &P, reason: ShutdownReason) {
-        self.shutdown.lock(platform).get_or_insert(reason);
+    /// Notes why the domain will have stopped. The first reason stays.
+    pub fn set_shutdown_reason(&self, platform: &P, reason: ShutdownReason) -> ShutdownReason {
+        *self.shutdown.lock(platform).get_or_insert(reason)
+    }
+
+    /// Notes that the domain runs no more, and why; returns the reason that stays.
+    pub fn stop(&self, platform: &P, reason: ShutdownReason) -> ShutdownReason {
+        let reason = self.set_shutdown_reason(platform, reason);
         self.stopped.store(true, Ordering::Release);
+        reason
+    }
+
+    /// One more of its vCPUs polls ports.
+    pub(crate) fn poller_comes(&self) {
+        self.pollers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One less of its vCPUs polls ports.
+    pub(crate) fn poller_goes(&self) {
+        self.pollers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether any of its vCPUs polls ports.
+    #[inline]
+    pub(crate) fn has_pollers(&self) -> bool {
+        self.pollers.load(Ordering::SeqCst) != 0
+    }
+
+    /// What its vCPUs may have of the CPUs.
+    #[must_use]
+    pub fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Why the domain stopped, once it has.

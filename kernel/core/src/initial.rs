@@ -7,19 +7,17 @@ use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, LEGACY_MAX_VCPUS};
 use hypercall_abi::start::{VcpuInfo, VgaConsoleText};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn, VcpuId};
 
-use zerocopy::IntoBytes;
-
 use crate::boot::build::{self, Contents, Target};
 use crate::boot::image::{Image, ImageError};
 use crate::boot::plan::{COMMAND_LINE_MAX, Connections, Kind, Plan, PlanError, Request};
 use crate::bounce::rflags;
 use crate::domain::{Domain, Privilege};
 use crate::mm::{DomainMemory, Refusal, VcpuRoots};
-use crate::options::{Amount, DomainMemory as Share};
+use crate::options::{Amount, DomainMemory as Amounts};
 use crate::platform::{NoMemory, Platform};
 use crate::regs::GuestRegs;
+use crate::sched::Reasons;
 use crate::system::{DomainVcpu, System};
-use crate::vcpu::Vcpu;
 
 /// Number of the initial domain.
 const ID: DomId = DomId(0);
@@ -42,7 +40,9 @@ pub struct Ingredients<'a> {
     /// What is appended to it: the hypervisor's own command line, behind `--`.
     pub more_command_line: &'a str,
     /// How much memory it gets.
-    pub memory: Share,
+    pub memory: Amounts,
+    /// How many virtual CPUs.
+    pub vcpus: u32,
     /// The text screen it may go on with.
     pub screen: Option<VgaConsoleText>,
 }
@@ -155,15 +155,12 @@ impl<P: Platform> Target for Frames<'_, P> {
 }
 
 impl<P: Platform> System<P> {
-    /// Builds the initial domain. Returns its first vCPU, ready to run, and its registers.
+    /// Builds the initial domain. Returns its first vCPU, which the scheduler has been given.
     ///
     /// # Errors
     ///
     /// [`InitialError`]. Nothing can be started then; what was allocated is not given back.
-    pub fn build_initial(
-        &self,
-        parts: &Ingredients<'_>,
-    ) -> Result<(DomainVcpu<P>, GuestRegs), InitialError> {
+    pub fn build_initial(&self, parts: &Ingredients<'_>) -> Result<DomainVcpu<P>, InitialError> {
         let image = Image::parse(parts.image).map_err(InitialError::Image)?;
         let request = Request {
             kind: Kind::Initial,
@@ -191,20 +188,19 @@ impl<P: Platform> System<P> {
             VcpuRoots::first(&self.platform, &memory, root).map_err(InitialError::Tables)?;
         self.mask_upcalls(shared);
         self.clock.publish_wall_clock(&self.platform, shared);
-        self.publish_clock(shared);
         let domain = self.platform.arc(Domain::new(ID, Privilege::Initial, shared, memory))?;
-        let vcpu = self.platform.arc(Vcpu::new(VcpuId(0), roots, shared, 0))?;
-        domain.add_vcpu(vcpu.clone());
+        self.add_vcpu(&domain, roots)?;
+        for _ in 1..parts.vcpus {
+            self.add_vcpu(&domain, VcpuRoots::none())?;
+        }
         // The first domain's number is free.
         let _ = self.domains.add(&self.platform, domain.clone());
-        Ok((DomainVcpu { domain, vcpu }, first_registers(&plan)))
-    }
-
-    /// Gives the first vCPU its clock.
-    fn publish_clock(&self, shared_info: Mfn) {
-        let time = self.clock.for_vcpu(self.platform.tsc());
-        let at = offset_of!(VcpuInfo, time);
-        self.platform.write_frame(shared_info, at, time.as_bytes());
+        let first = domain.vcpu(VcpuId(0)).cloned().ok_or(NoMemory)?;
+        first.saved.lock(&self.platform).regs = first_registers(&plan);
+        first.set_initialised(true);
+        let vcpu = DomainVcpu { domain, vcpu: first };
+        self.wake(&vcpu, Reasons::DOWN);
+        Ok(vcpu)
     }
 
     /// Every vCPU starts with upcalls masked.
@@ -225,7 +221,7 @@ fn joined(first: &[u8], more: &[u8]) -> heapless::Vec<u8, COMMAND_LINE_MAX> {
 
 /// Frames the initial domain gets of those that are free: what was asked for, and without being
 /// asked all but what the kernel keeps for itself.
-fn pages(share: Share, free: u64) -> u64 {
+fn pages(share: Amounts, free: u64) -> u64 {
     let bytes = free.wrapping_shl(PAGE_SHIFT);
     let in_pages = |amount: Amount| amount.of(bytes) >> PAGE_SHIFT;
     let kept = (free / 16).min(KEPT);

@@ -23,12 +23,14 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+pub mod areas;
 pub mod boot;
 pub mod bounce;
 pub mod calls;
 pub mod clock;
 mod code_segment;
 pub mod cpu;
+pub mod cpu_state;
 pub mod cpuid;
 pub mod crash;
 pub mod debug;
@@ -48,11 +50,18 @@ pub mod mm;
 pub mod nmi;
 pub mod options;
 pub mod platform;
+pub mod poll;
 pub mod ports;
 pub mod regs;
+pub mod saved;
+pub mod sched;
+pub mod schedule;
 pub mod system;
 pub mod table_fault;
+pub mod timer;
 pub mod trap;
 pub mod vcpu;
+pub mod vcpu_create;
+pub mod vcpu_start;
 mod virtual_cpu;
 pub mod wake;

@@ -70,7 +70,7 @@ pub struct DomainMemory {
 pub struct Options<'a> {
     /// `dom0_mem=[min:<amount>,][max:<amount>,][<amount>]`
     pub dom0_memory: DomainMemory,
-    /// `dom0_max_vcpus=<max>` or `<min>-<max>`: least and most virtual CPUs of the initial domain.
+    /// `dom0_max_vcpus=<number>` or `<min>-<max>`: least and most virtual CPUs of the initial domain.
     pub dom0_vcpus: (Option<u32>, Option<u32>),
     /// `loglvl=<level>`: the kernel's own lines.
     pub log_level: LogLevel,
@@ -304,7 +304,7 @@ fn serial(value: &str, default: Serial) -> Option<Serial> {
 fn vcpus(value: &str) -> Option<(Option<u32>, Option<u32>)> {
     let number = |text: &str| text.parse::<u32>().ok();
     match value.split_once('-') {
-        None => Some((None, Some(number(value)?))),
+        None => Some((Some(number(value)?), Some(number(value)?))),
         Some((min, "")) => Some((Some(number(min)?), None)),
         Some(("", max)) => Some((None, Some(number(max)?))),
         Some((min, max)) => Some((Some(number(min)?), Some(number(max)?))),

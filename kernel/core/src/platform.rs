@@ -17,6 +17,7 @@ use crate::cpu::{CpuId, CpuSet};
 use crate::emulate::width::Width;
 use crate::frames::FrameTable;
 use crate::guest_memory::{GuestFault, GuestRange};
+use crate::saved::{FpuState, Selectors};
 
 /// One page-table frame. Entries are atomic: the guest's CPUs read them, set their accessed and
 /// dirty bits, and other CPUs of the kernel change them.
@@ -122,6 +123,14 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn spin_wait(&self);
     /// Sleeps until this CPU was interrupted.
     fn wait_for_interrupt(&self);
+    /// Interrupts another CPU, so that it asks its scheduler.
+    fn poke(&self, cpu: CpuId);
+    /// Lets this CPU be interrupted once, this many nanoseconds from now or a little earlier; what
+    /// was set before is forgotten. A delay beyond what the timer can do is cut short.
+    fn set_alarm(&self, delay: u64);
+    /// Makes the kernel's own tables this CPU's, instead of a guest's, and forgets everything of
+    /// guests.
+    fn load_no_root(&self);
     /// Forgets translations on this CPU.
     fn flush_local(&self, flush: Flush);
     /// Forgets translations on other CPUs and waits until they have; this CPU's bit is ignored.
@@ -138,6 +147,15 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Loads a selector as the inactive GS, with the base its descriptor has; one that can't be
     /// loaded becomes the null selector.
     fn load_inactive_gs(&self, selector: u16);
+    /// The data segment selectors of the running guest.
+    fn data_selectors(&self) -> Selectors;
+    /// Loads data segment selectors. One that can't be loaded becomes null, and the answer false.
+    fn load_data_selectors(&self, selectors: Selectors) -> bool;
+    /// Copies the floating-point registers of the running guest, whatever CR0.TS is; CR0.TS is
+    /// clear afterwards.
+    fn save_fpu(&self, into: &mut FpuState);
+    /// Loads the floating-point registers, with CR0.TS clear afterwards.
+    fn load_fpu(&self, from: &FpuState);
     /// Sets or clears CR0.TS: while it is set, the guest's use of the FPU faults.
     fn set_task_switched(&self, set: bool);
     /// Sets one of the four breakpoint addresses; it is one of guest memory.
@@ -146,6 +164,14 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn set_debug_control(&self, control: u64);
     /// Linear address of a vCPU's descriptor-table window.
     fn window_base(&self, window: u32) -> u64;
+    /// Makes the kernel's own tables for a window that is new.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`].
+    fn make_window(&self, window: u32) -> Result<(), NoMemory>;
+    /// Makes a window this CPU's descriptor table.
+    fn load_window(&self, window: u32);
     /// Puts a frame into a page of a window, or nothing; this CPU sees it at once, others when they
     /// load the window.
     fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>);

@@ -4,15 +4,17 @@ use hypercall_abi::memory::E820Entry;
 
 use crate::calls::memory_map::MAP_LINES;
 use crate::clock::Clock;
+use crate::cpu_state::{CpuState, Cpus};
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::domains::Domains;
-use crate::mm::Mode;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
+use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
+use crate::vcpu_create::Windows;
 
 /// Length of the `syscall` instruction. Unit: bytes.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
@@ -32,6 +34,12 @@ pub struct System<P: Platform> {
     pub identity: Identity,
     /// All domains.
     pub domains: Domains<P>,
+    /// The CPUs that run guests.
+    pub cpus: Cpus<P>,
+    /// Descriptor-table windows in use.
+    pub windows: Windows,
+    /// Who runs.
+    pub scheduler: Scheduler<P, DomainVcpu<P>>,
     /// The time.
     pub clock: Clock,
     /// The firmware's memory map.
@@ -59,16 +67,49 @@ pub struct DomainVcpu<P: Platform> {
     pub vcpu: P::Arc<Vcpu>,
 }
 
+impl<P: Platform> DomainVcpu<P> {
+    /// Whether both are the same.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        core::ptr::eq::<Vcpu>(&*self.vcpu, &*other.vcpu)
+    }
+}
+
+impl<P: Platform> Unit for DomainVcpu<P> {
+    fn scheduling(&self) -> &Scheduling {
+        &self.vcpu.scheduling
+    }
+
+    fn share(&self) -> &Share {
+        self.domain.share()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Self::is(self, other)
+    }
+}
+
 impl<P: Platform> Clone for DomainVcpu<P> {
     fn clone(&self) -> Self {
         Self { domain: self.domain.clone(), vcpu: self.vcpu.clone() }
     }
 }
 
+/// A CPU and the vCPU it runs.
+pub struct Here<P: Platform> {
+    /// The CPU.
+    pub cpu: P::Arc<CpuState<P>>,
+    /// What it runs.
+    pub running: DomainVcpu<P>,
+}
+
 /// One entry into ring 0 from a guest: who, and its registers.
 pub struct Context<'a, P: Platform> {
     /// The system.
     pub system: &'a System<P>,
+    /// The CPU.
+    pub here: &'a CpuState<P>,
     /// The domain that entered.
     pub domain: &'a P::Arc<Domain<P>>,
     /// Its vCPU.
@@ -79,49 +120,86 @@ pub struct Context<'a, P: Platform> {
 
 impl<P: Platform> System<P> {
     /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
-    pub fn syscall(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs) {
-        let mut cx = self.context(running, regs);
+    pub fn syscall(&self, here: &mut Here<P>, regs: &mut GuestRegs) {
+        let mut cx = self.context(here, regs);
         if cx.regs.entry_vector == GuestRegs::SYSCALL && cx.vcpu.in_kernel_mode() {
             cx.hypercall();
         } else {
             cx.user_syscall();
         }
-        cx.before_resume();
+        self.resume(here, regs);
     }
 
     /// A guest raised an exception.
-    pub fn exception(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs, exception: Exception) {
-        let mut cx = self.context(running, regs);
-        cx.exception(exception);
-        cx.before_resume();
+    pub fn exception(&self, here: &mut Here<P>, regs: &mut GuestRegs, exception: Exception) {
+        self.context(here, regs).exception(exception);
+        self.resume(here, regs);
     }
 
     /// A guest executed `int n` through a gate that is open to it.
-    pub fn soft_interrupt(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs, vector: u8) {
-        let mut cx = self.context(running, regs);
-        cx.open_gate(vector);
-        cx.before_resume();
+    pub fn soft_interrupt(&self, here: &mut Here<P>, regs: &mut GuestRegs, vector: u8) {
+        self.context(here, regs).open_gate(vector);
+        self.resume(here, regs);
     }
 
-    /// A guest was interrupted by something that does not concern it.
-    pub fn interrupted(&self, running: &DomainVcpu<P>, regs: &mut GuestRegs) {
-        self.context(running, regs).before_resume();
+    /// A guest was interrupted; what it was about has been noted.
+    pub fn interrupted(&self, here: &mut Here<P>, regs: &mut GuestRegs) {
+        self.resume(here, regs);
     }
 
-    /// Makes a vCPU's kernel address space this CPU's.
-    pub fn load_address_space(&self, running: &DomainVcpu<P>) {
-        running.vcpu.roots.resume(&self.platform, &running.domain.memory, Mode::Kernel);
+    /// What must be settled before a guest goes on: which one that is, and whether an event is to be
+    /// delivered first.
+    #[inline]
+    pub(crate) fn resume(&self, here: &mut Here<P>, regs: &mut GuestRegs) {
+        loop {
+            if here.cpu.take_attention() {
+                self.attend(here, regs);
+            }
+            let mut cx = self.context(here, regs);
+            if cx.vcpu.nmi.is_due() {
+                cx.deliver_nmi();
+            }
+            if cx.vcpu.info(&self.platform).wants_upcall() {
+                cx.deliver_upcall();
+            }
+            if !here.cpu.wants_attention() {
+                return;
+            }
+        }
     }
 
-    fn context<'a>(
+    /// What a vCPU needs that has just been switched in: it is told that its selectors are bad, and
+    /// what time it is.
+    pub(crate) fn settle(&self, here: &mut Here<P>, regs: &mut GuestRegs, loaded: bool) {
+        let mut cx = self.context(here, regs);
+        cx.goes_on();
+        cx.write_areas();
+        if !loaded {
+            cx.failsafe();
+        }
+    }
+
+    pub(crate) fn context<'a>(
         &'a self,
-        running: &'a DomainVcpu<P>,
+        here: &'a Here<P>,
         regs: &'a mut GuestRegs,
     ) -> Context<'a, P> {
-        Context { system: self, domain: &running.domain, vcpu: &running.vcpu, regs }
+        let DomainVcpu { domain, vcpu } = &here.running;
+        Context { system: self, here: &here.cpu, domain, vcpu, regs }
     }
 
-    /// The initial domain's end is the machine's.
+    /// Ends a domain: none of its vCPUs runs any more. The initial domain's end is the machine's.
+    pub(crate) fn shut_down(&self, domain: &P::Arc<Domain<P>>, reason: ShutdownReason) {
+        let reason = domain.stop(&self.platform, reason);
+        if domain.is_privileged() {
+            self.initial_domain_ended(reason);
+        }
+        for vcpu in domain.vcpus() {
+            let vcpu = DomainVcpu { domain: domain.clone(), vcpu: vcpu.clone() };
+            self.hold(&vcpu, Reasons::STOPPED);
+        }
+    }
+
     fn initial_domain_ended(&self, why: ShutdownReason) -> ! {
         let end = match why.0 {
             reason::POWER_OFF => MachineEnd::PowerOff,
@@ -133,26 +211,12 @@ impl<P: Platform> System<P> {
 }
 
 impl<P: Platform> Context<'_, P> {
-    /// What must be settled before the guest goes on: whether it may go on at all, and whether an
-    /// event is to be delivered first.
-    #[inline]
-    fn before_resume(&mut self) {
-        self.end_if_stopped();
-        if self.vcpu.nmi.is_due() {
-            self.deliver_nmi();
+    /// The vCPU goes on after it was asked whether it may: what it waited for is over.
+    pub(crate) fn goes_on(&self) {
+        if self.vcpu.poll.is_on() {
+            self.end_poll();
         }
-        if self.vcpu.info(&self.system.platform).wants_upcall() {
-            self.deliver_upcall();
-        }
-        self.end_if_stopped();
-    }
-
-    /// A domain that has stopped, by itself or just now, goes no further.
-    #[inline]
-    fn end_if_stopped(&self) {
-        if let Some(why) = self.domain.shutdown_reason(&self.system.platform) {
-            self.system.initial_domain_ended(why);
-        }
+        self.system.resume_periodic(&self.target());
     }
 
     fn deliver_upcall(&mut self) {
@@ -192,6 +256,6 @@ impl<P: Platform> Context<'_, P> {
     /// Ends the domain because of what its vCPU did, with a dump of its state.
     pub(crate) fn crash(&mut self, why: core::fmt::Arguments<'_>) {
         crash::dump(self, why);
-        self.domain.shut_down(&self.system.platform, ShutdownReason(reason::CRASH));
+        self.system.shut_down(self.domain, ShutdownReason(reason::CRASH));
     }
 }

@@ -1,19 +1,29 @@
 //! A virtual CPU: what the kernel keeps of it besides the registers of the moment.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use hypercall_abi::start::{VcpuInfo, VcpuTimeInfo};
 use hypercall_abi::trap::TrapInfo;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 
+use zerocopy::IntoBytes;
+
+use crate::areas::Areas;
+use crate::cpu::{CpuId, CpuSet};
 use crate::debug::DebugRegisters;
 use crate::descriptors::Tables;
 use crate::emulate::msr::MachineCheck;
 use crate::event::VirqPorts;
 use crate::lock::Lock;
-use crate::mm::VcpuRoots;
+use crate::mm::{Mode, VcpuRoots};
 use crate::nmi::Nmi;
 use crate::platform::Platform;
+use crate::poll::Poll;
+use crate::saved::Saved;
+use crate::sched::{Reasons, Scheduling};
+use crate::timer::Deadlines;
 
 /// Where a guest wants to be entered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -122,6 +132,8 @@ pub struct State {
     pub debug: DebugRegisters,
     /// Its descriptor tables.
     pub tables: Tables,
+    /// The CPUs it may run on again when it is no longer kept on one (`sched_op` pin_override).
+    pub before_pin: Option<CpuSet>,
 }
 
 /// One virtual CPU.
@@ -133,7 +145,25 @@ pub struct Vcpu {
     pub roots: VcpuRoots,
     /// The number of its descriptor-table window.
     pub window: u32,
+    /// How it is scheduled.
+    pub scheduling: Scheduling,
+    /// Its timers.
+    pub deadlines: Lock<Deadlines>,
+    /// Its registers while it does not run.
+    pub saved: Lock<Saved>,
+    /// What it waits for in `sched_op(poll)`.
+    pub poll: Poll,
+    /// Where the guest wants to read how long it did what, and the time; guest addresses, 0: nowhere.
+    pub areas: Areas,
+    /// Its periodic timer went off while it did not run.
+    pub(crate) periodic_rests: AtomicBool,
+    /// The time is not yet in its information.
+    pub(crate) wants_clock: AtomicBool,
     kernel_mode: AtomicBool,
+    initialised: AtomicBool,
+    info_moved: AtomicBool,
+    /// The CPU that ran it last, plus 1; 0: its registers are nowhere but in `saved`.
+    last_cpu: AtomicU32,
     /// Machine address of its `vcpu_info`.
     info: AtomicU64,
     /// The virtual CR2: what the guest was told of its last page fault, or wrote.
@@ -150,12 +180,29 @@ impl Vcpu {
     /// A vCPU in kernel mode that has no handlers, with its information at byte `info_offset` of
     /// frame `info`.
     #[must_use]
-    pub fn new(id: VcpuId, roots: VcpuRoots, info: Mfn, info_offset: u64) -> Self {
+    pub fn new(
+        id: VcpuId,
+        roots: VcpuRoots,
+        info: Mfn,
+        info_offset: u64,
+        window: u32,
+        now: u64,
+    ) -> Self {
         Self {
             id,
             roots,
-            window: 0,
+            window,
+            scheduling: Scheduling::new(Reasons::DOWN, now),
+            deadlines: Lock::new(Deadlines::new()),
+            saved: Lock::new(Saved::new()),
+            poll: Poll::new(),
+            areas: Areas::default(),
+            periodic_rests: AtomicBool::new(true),
+            wants_clock: AtomicBool::new(true),
             kernel_mode: AtomicBool::new(true),
+            initialised: AtomicBool::new(false),
+            info_moved: AtomicBool::new(false),
+            last_cpu: AtomicU32::new(0),
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
             cr2: AtomicU64::new(0),
             nmi: Nmi::default(),
@@ -177,6 +224,7 @@ impl Vcpu {
                 task_switched: false,
                 debug: DebugRegisters::default(),
                 tables: Tables::default(),
+                before_pin: None,
             }),
         }
     }
@@ -188,13 +236,53 @@ impl Vcpu {
         self.kernel_mode.load(Ordering::Relaxed)
     }
 
+    /// Which half of the guest runs.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        if self.in_kernel_mode() { Mode::Kernel } else { Mode::User }
+    }
+
+    /// Whether it has registers to start with.
+    #[must_use]
+    pub fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it has registers to start with.
+    pub fn set_initialised(&self, initialised: bool) {
+        self.initialised.store(initialised, Ordering::Release);
+    }
+
+    /// Notes which CPU has its registers; `None`: they have changed meanwhile.
+    pub fn set_last_cpu(&self, cpu: Option<CpuId>) {
+        let value = cpu.map_or(0, |cpu| u32::from(cpu.number()).wrapping_add(1));
+        self.last_cpu.store(value, Ordering::Relaxed);
+    }
+
+    /// Whether this CPU ran it last.
+    #[must_use]
+    pub fn last_ran_on(&self, cpu: CpuId) -> bool {
+        self.last_cpu.load(Ordering::Relaxed) == u32::from(cpu.number()).wrapping_add(1)
+    }
+
     /// Notes which mode runs; who calls it also changes the root table and GS.
     pub fn set_kernel_mode(&self, kernel: bool) {
         self.kernel_mode.store(kernel, Ordering::Relaxed);
     }
 
-    /// Moves the vCPU's information to a byte of a frame.
-    pub fn set_info(&self, frame: Mfn, offset: u64) {
+    /// Whether the vCPU's information is no longer where it was at first.
+    pub(crate) fn info_is_moved(&self) -> bool {
+        self.info_moved.load(Ordering::Relaxed)
+    }
+
+    /// Moves the vCPU's information, as it is, to a byte of a frame, for good.
+    pub(crate) fn move_info(&self, platform: &impl Platform, frame: Mfn, offset: u64) {
+        let mut info = [0; size_of::<VcpuInfo>()];
+        let old = self.info(platform);
+        platform.read_frame(old.frame, old.offset, &mut info);
+        let at = usize::try_from(offset).unwrap_or(0);
+        platform.write_frame(frame, at, &info);
+        self.info_moved.store(true, Ordering::Relaxed);
         self.info.store(frame.0.wrapping_shl(PAGE_SHIFT) | offset, Ordering::Release);
     }
 
@@ -224,6 +312,8 @@ pub struct VcpuInfoPage<'a, P: Platform> {
     offset: usize,
 }
 
+/// The last place of a page where a `vcpu_info` fits.
+pub(crate) const LAST_INFO_OFFSET: u64 = PAGE_SIZE as u64 - size_of::<VcpuInfo>() as u64;
 /// Offsets in `vcpu_info`. ABI: `struct vcpu_info`.
 const UPCALL_PENDING: usize = 0;
 const UPCALL_MASK: usize = 1;
@@ -267,6 +357,12 @@ impl<P: Platform> VcpuInfoPage<'_, P> {
         let at = self.offset.saturating_add(SELECTOR).wrapping_shr(3);
         let selector = self.platform.table(self.frame).get(at);
         selector.is_some_and(|bits| bits.fetch_or(words, Ordering::SeqCst) & words != words)
+    }
+
+    /// Gives the guest its clock, which is good for ever.
+    pub fn set_clock(&self, clock: &VcpuTimeInfo) {
+        let at = self.offset.saturating_add(offset_of!(VcpuInfo, time));
+        self.platform.write_frame(self.frame, at, clock.as_bytes());
     }
 
     /// Tells the guest the address of a page fault.

@@ -117,7 +117,6 @@ pub(crate) fn timer_left() -> u32 {
 }
 
 /// Sends interrupt `vector` to the CPU with local APIC number `apic_id`.
-#[expect(dead_code, reason = "guests run on the boot CPU alone so far: nobody to wake or to flush")]
 pub(crate) fn send(apic_id: u32, vector: u8) {
     command(apic_id, ASSERT | u32::from(vector));
 }

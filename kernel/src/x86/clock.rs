@@ -56,6 +56,12 @@ pub(crate) fn tsc() -> u64 {
     unsafe { _rdtsc() }
 }
 
+/// Lets the local timer go off once, so many nanoseconds from now or a little earlier.
+pub(super) fn set_alarm(delay: u64) {
+    let ticks = u128::from(delay) * u128::from(rates().timer_khz) / 1_000_000;
+    apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
+}
+
 /// Waits; only after [`calibrate`].
 pub(crate) fn wait_microseconds(time: u64) {
     let ticks = time * rates().tsc_khz / 1000;

@@ -114,8 +114,12 @@ pub(crate) fn init() {
 pub(crate) fn set_guest_cr4(bits: u64) {
     let owned = Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::DEBUGGING_EXTENSIONS;
     let wanted = Cr4Flags::from_bits_truncate(bits) & owned;
-    // SAFETY: neither bit matters to ring 0.
-    unsafe { Cr4::write((Cr4::read() - owned) | wanted) };
+    let old = Cr4::read();
+    let new = (old - owned) | wanted;
+    if new != old {
+        // SAFETY: neither bit matters to ring 0.
+        unsafe { Cr4::write(new) };
+    }
 }
 
 /// Sets what `rdtscp` shows; the CPU has the instruction.

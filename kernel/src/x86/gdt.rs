@@ -61,12 +61,17 @@ pub(crate) fn fill(page: &[AtomicU64; 512], tss: u64) {
     page[index(TSS) + 1].store(tss >> 32, Ordering::Relaxed);
 }
 
-/// Makes `cpu`'s descriptors those of this CPU, which must be `cpu`: table, segments, task register.
-pub(crate) fn load(cpu: &'static Cpu) {
+/// Makes this CPU's own descriptors its table, instead of a window's.
+pub(crate) fn load_table(cpu: &'static Cpu) {
     let base = VirtAddr::new(cpu.gdt_address() - RESERVED_OFFSET);
     let pointer = DescriptorTablePointer { limit: LIMIT, base };
     // SAFETY: the reserved page lies where the base says, is filled and stays.
     unsafe { lgdt(&pointer) };
+}
+
+/// Makes `cpu`'s descriptors those of this CPU, which must be `cpu`: table, segments, task register.
+pub(crate) fn load(cpu: &'static Cpu) {
+    load_table(cpu);
     let selector = |value: u16| SegmentSelector::new(value >> 3, PrivilegeLevel::Ring0);
     // SAFETY: e008 is 64-bit code of ring 0 in every table this kernel ever loads.
     unsafe { CS::set_reg(selector(KERNEL_CS)) };

@@ -4,12 +4,18 @@
 use hypercall_abi::memory::E820Entry;
 use hypercall_abi::types::Mfn;
 use kernel_core::clock::Clock;
+use kernel_core::cpu::CpuId;
+use kernel_core::cpu_state::{Cpus, Interrupt};
+use kernel_core::domain::MAX_VCPUS;
 use kernel_core::domains::Domains;
 use kernel_core::initial::Ingredients;
+use kernel_core::platform::Platform;
 use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
-use kernel_core::system::{DomainVcpu, Identity, System};
+use kernel_core::sched::Scheduler;
+use kernel_core::system::{Here, Identity, System};
 use kernel_core::trap::Exception;
+use kernel_core::vcpu_create::Windows;
 use spin::Once;
 
 use super::entry;
@@ -17,10 +23,9 @@ use super::machine::Machine;
 use super::multiboot::MapEntry;
 use super::platform::X86;
 use super::trap::{self, FIRST_INTERRUPT};
-use super::{clock, debug, exit, fault, frames, interrupt, phys, rtc, video, window};
+use super::{clock, debug, exit, fault, frames, interrupt, percpu, phys, rtc, smp, stop, video};
 
 static SYSTEM: Once<System<X86>> = Once::new();
-static RUNNING: Once<DomainVcpu<X86>> = Once::new();
 
 /// Starts the initial domain on the machine that boot found.
 pub(crate) fn start(machine: &'static mut Machine) -> ! {
@@ -35,6 +40,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         command_line: machine.modules.first().map_or(&[], |module| module.command_line),
         more_command_line: machine.options.domain_arguments,
         memory: machine.options.dom0_memory,
+        vcpus: vcpus(machine),
         screen: video::screen(),
     };
     if machine.modules.is_empty() {
@@ -50,28 +56,61 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         platform,
         identity,
         domains: Domains::new(),
+        cpus: Cpus::new(),
+        windows: Windows::new(),
+        scheduler: Scheduler::new(),
         clock,
         memory_map,
         ports,
     });
-    let (running, regs) = match system.build_initial(&ingredients) {
-        Ok(built) => built,
-        Err(error) => exit::refuse(format_args!("{error}")),
-    };
-    let running = RUNNING.call_once(|| running);
-    if window::load(running.vcpu.window).is_err() {
-        exit::refuse(format_args!("no memory is left for the first vCPU's descriptor tables"));
+    if system.cpu_online().is_err() {
+        exit::refuse(format_args!("no memory is left for the first CPU's lists"));
     }
-    ::log::info!("domain 0 starts at {:#x}", regs.rip);
-    system.load_address_space(running);
-    super::fpu::reset();
-    interrupt::start_tick();
+    match system.build_initial(&ingredients) {
+        Ok(first) => ::log::info!("domain 0 starts with {} vCPUs", first.domain.vcpus().count()),
+        Err(error) => exit::refuse(format_args!("{error}")),
+    }
+    smp::wake_all();
+    run_guests(system)
+}
+
+/// What another CPU does from its start on: waits for the system, then runs guests.
+pub(crate) fn wait_for_guests() -> ! {
+    let system = loop {
+        match SYSTEM.get().filter(|system| system.cpus.get(CpuId::BOOT).is_some()) {
+            Some(system) => break system,
+            None => stop::wait_for_interrupt(),
+        }
+    };
+    if system.cpu_online().is_err() {
+        ::log::warn!("no memory for CPU {}: it runs nothing", percpu::current().id());
+        stop::idle()
+    }
+    run_guests(system)
+}
+
+/// Runs guests on this CPU, which is online, for ever.
+fn run_guests(system: &'static System<X86>) -> ! {
     let top = trap::guest_regs();
     // SAFETY: the place belongs to this CPU, and what this function's callers have there is not
     // needed again: nothing returns to them.
-    unsafe { top.write(regs) };
+    unsafe { top.write(GuestRegs::default()) };
+    // SAFETY: just written, and nobody else uses it until a guest enters ring 0.
+    let regs = unsafe { &mut *top };
+    let Some(here) = system.first_vcpu(regs) else { unreachable!("the CPU is online") };
+    // SAFETY: this CPU's own.
+    unsafe { percpu::current().here().put(here) };
     // SAFETY: `top` is the top of this CPU's stack and holds the registers of a guest.
     unsafe { entry::resume_guest(top) }
+}
+
+/// How many vCPUs the initial domain gets: one for each CPU, within what the operator allows.
+fn vcpus(machine: &Machine) -> u32 {
+    let cpus = u32::try_from(smp::running()).unwrap_or(1);
+    let ours = u32::try_from(MAX_VCPUS).unwrap_or(1);
+    let (least, most) = machine.options.dom0_vcpus;
+    let most = most.unwrap_or(cpus).clamp(1, ours);
+    cpus.max(least.unwrap_or(0)).min(most)
 }
 
 /// A line of the memory map, as guests read it.
@@ -98,29 +137,43 @@ pub(super) fn alloc_kernel_frame() -> Option<Mfn> {
     kernel_core::platform::Platform::frames(platform).alloc_kernel(platform, 1).ok()
 }
 
-fn current() -> (&'static System<X86>, &'static DomainVcpu<X86>) {
-    match (SYSTEM.get(), RUNNING.get()) {
-        (Some(system), Some(running)) => (system, running),
-        _ => unreachable!("a guest entered ring 0 before there was one"),
+/// Handles an entry from the guest that this CPU runs.
+#[inline(always)]
+fn handle(entry: impl FnOnce(&'static System<X86>, &mut Here<X86>)) {
+    let cell = percpu::current().here();
+    // SAFETY: this CPU's own.
+    let here = unsafe { cell.take() };
+    let (Some(system), Some(mut here)) = (SYSTEM.get(), here) else {
+        unreachable!("a guest entered ring 0 on a CPU that runs none")
+    };
+    entry(system, &mut here);
+    // SAFETY: this CPU's own.
+    unsafe { cell.put(here) };
+}
+
+/// This CPU's timer has gone off, or another CPU wants it to look.
+pub(super) fn interrupted(by: Interrupt) {
+    if let Some(system) = SYSTEM.get()
+        && let Some(cpu) = system.cpus.get(system.platform.cpu())
+    {
+        cpu.interrupted(by);
     }
 }
 
 /// A guest executed `syscall`. True if it can be left by `sysret`.
 pub(super) extern "sysv64" fn on_syscall(regs: &mut GuestRegs) -> bool {
-    let (system, running) = current();
-    system.syscall(running, regs);
+    handle(|system, here| system.syscall(here, regs));
     regs.can_leave_by_sysret()
 }
 
 /// A guest raised an exception, or an interrupt came while it ran.
 pub(super) extern "sysv64" fn on_trap(regs: &mut GuestRegs) {
-    let (system, running) = current();
     let [vector, ..] = regs.entry_vector.to_le_bytes();
     if vector == trap::SYSTEM_CALL {
-        system.soft_interrupt(running, regs, vector);
+        handle(|system, here| system.soft_interrupt(here, regs, vector));
     } else if vector >= FIRST_INTERRUPT {
         interrupt::handle(vector);
-        system.interrupted(running, regs);
+        handle(|system, here| system.interrupted(here, regs));
     } else {
         let exception = Exception {
             vector,
@@ -128,6 +181,6 @@ pub(super) extern "sysv64" fn on_trap(regs: &mut GuestRegs) {
             address: if vector == trap::PAGE_FAULT { fault::address() } else { 0 },
             debug_status: if vector == trap::DEBUG { debug::take_status() } else { 0 },
         };
-        system.exception(running, regs, exception);
+        handle(|system, here| system.exception(here, regs, exception));
     }
 }

@@ -15,12 +15,16 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use kernel_core::system::Here;
 use x86_64::VirtAddr;
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::flush::Mailbox;
 use super::layout::{MAX_CPUS, PERCPU_BASE, PERCPU_STRIDE};
 use super::memory::Memory;
+use super::own_cell::OwnCell;
 use super::paging::{self, Access};
+use super::platform::X86;
 use super::{gdt, phys};
 
 const PAGE: u64 = 4096;
@@ -44,7 +48,9 @@ pub(crate) struct Cpu {
     /// Physical address of the reserved page of the descriptor table.
     gdt_page: u64,
     running: AtomicBool,
-    padding: [u64; 11],
+    mailbox: Mailbox,
+    here: OwnCell<Here<X86>>,
+    padding: [u64; 6],
     /// 128 bytes into the area: a task state segment must not cross a page.
     tss: TaskStateSegment,
 }
@@ -82,6 +88,16 @@ impl Cpu {
     /// Notes that this CPU, which must be `self`, has arrived and has its interrupt table.
     pub(crate) fn set_running(&self) {
         self.running.store(true, Ordering::Release);
+    }
+
+    /// What the CPU was asked to forget.
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// What the CPU runs, while no entry is being handled.
+    pub(super) fn here(&self) -> &OwnCell<Here<X86>> {
+        &self.here
     }
 
     /// Physical address of the page with the CPU's reserved descriptors, to be mapped as page 14 of
@@ -168,7 +184,9 @@ pub(crate) fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu>
         apic_id,
         gdt_page,
         running: AtomicBool::new(false),
-        padding: [0; 11],
+        mailbox: Mailbox::new(),
+        here: OwnCell::new(),
+        padding: [0; 6],
         tss,
     };
     // SAFETY: the area's data pages are mapped (just above) and nobody knows of them yet.

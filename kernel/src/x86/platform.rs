@@ -9,8 +9,9 @@ use kernel_core::emulate::width::Width;
 use kernel_core::frames::FrameTable;
 use kernel_core::guest_memory::{GuestFault, GuestRange};
 use kernel_core::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
+use kernel_core::saved::{FpuState, Selectors};
 use x86_64::instructions::tlb;
-use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
+use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase};
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr};
@@ -18,7 +19,10 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
-use super::{clock, copy, cpu, debug, fpu, frame, paging, percpu, phys, port, window};
+use super::{
+    apic, clock, copy, cpu, debug, flush, fpu, frame, gdt, interrupt, paging, percpu, phys, port,
+    segment, window,
+};
 
 const PAGE: u64 = 4096;
 
@@ -114,6 +118,7 @@ impl Platform for X86 {
 
     fn spin_wait(&self) {
         core::hint::spin_loop();
+        flush::serve();
     }
 
     fn wait_for_interrupt(&self) {
@@ -123,12 +128,13 @@ impl Platform for X86 {
     fn flush_local(&self, flush: Flush) {
         match flush {
             Flush::Page(address) => tlb::flush(VirtAddr::new_truncate(address)),
-            Flush::All => flush_with_globals(),
+            Flush::All => flush::everything(),
         }
     }
 
     fn flush_remote(&self, cpus: CpuSet, _flush: Flush) {
-        assert!(cpus.without(self.cpu()).is_empty(), "guests run on the boot CPU alone");
+        // More than was asked is never wrong.
+        flush::others(cpus);
     }
 
     fn load_root(&self, l4: Mfn, and_globals: bool) {
@@ -137,8 +143,23 @@ impl Platform for X86 {
         // ring 0 uses is mapped in it as in any other.
         unsafe { Cr3::write(frame, Cr3Flags::empty()) };
         if and_globals {
-            flush_with_globals();
+            flush::everything();
         }
+    }
+
+    fn load_no_root(&self) {
+        gdt::load_table(percpu::current());
+        self.load_root(Mfn(paging::root() / PAGE), true);
+    }
+
+    fn poke(&self, cpu: CpuId) {
+        if let Some(cpu) = percpu::get(usize::from(cpu.number())) {
+            apic::send(cpu.apic_id(), interrupt::POKE);
+        }
+    }
+
+    fn set_alarm(&self, delay: u64) {
+        clock::set_alarm(delay);
     }
 
     fn swap_gs(&self) {
@@ -165,7 +186,23 @@ impl Platform for X86 {
     }
 
     fn load_inactive_gs(&self, selector: u16) {
-        super::segment::load_inactive_gs(selector);
+        segment::load_inactive_gs(selector);
+    }
+
+    fn data_selectors(&self) -> Selectors {
+        segment::data()
+    }
+
+    fn load_data_selectors(&self, selectors: Selectors) -> bool {
+        segment::load_data(selectors)
+    }
+
+    fn save_fpu(&self, into: &mut FpuState) {
+        fpu::save(into);
+    }
+
+    fn load_fpu(&self, from: &FpuState) {
+        fpu::load(from);
     }
 
     fn set_task_switched(&self, set: bool) {
@@ -182,6 +219,14 @@ impl Platform for X86 {
 
     fn window_base(&self, window: u32) -> u64 {
         window::address(window, 0)
+    }
+
+    fn make_window(&self, window: u32) -> Result<(), NoMemory> {
+        window::make(window)
+    }
+
+    fn load_window(&self, window: u32) {
+        window::load(window);
     }
 
     fn set_window_page(&self, window: u32, page: u8, frame: Option<Mfn>) {
@@ -250,13 +295,4 @@ fn fault_unless_done(range: GuestRange, left: usize) -> Result<(), GuestFault> {
         let done = range.len().saturating_sub(left) as u64;
         Err(GuestFault { address: range.start().wrapping_add(done) })
     }
-}
-
-/// Forgets every translation, global ones included: clearing CR4.PGE does.
-fn flush_with_globals() {
-    let flags = Cr4::read();
-    // SAFETY: only PGE changes, and is set again below.
-    unsafe { Cr4::write(flags - Cr4Flags::PAGE_GLOBAL) };
-    // SAFETY: the flags that were in force before.
-    unsafe { Cr4::write(flags) };
 }

@@ -7,7 +7,7 @@ use super::layout::{FIRST_SLOT, SLOTS};
 use super::memory::{Memory, Range, Ranges};
 use super::multiboot::Module;
 use super::percpu::Cpu;
-use super::{apic, clock, cpu, entry, gdt, idt, paging, percpu, phys};
+use super::{apic, clock, cpu, entry, gdt, idt, interrupt, paging, percpu, phys};
 
 global_asm!(include_str!("trampoline.s"));
 
@@ -38,6 +38,14 @@ const LOW_END: u64 = 0xa_0000;
 /// How many CPUs run.
 pub(crate) fn running() -> usize {
     percpu::all().filter(|cpu| cpu.is_running()).count()
+}
+
+/// Interrupts every other CPU, so that it looks around.
+pub(super) fn wake_all() {
+    let own = percpu::current().id();
+    for cpu in percpu::all().filter(|cpu| cpu.is_running() && cpu.id() != own) {
+        apic::send(cpu.apic_id(), interrupt::POKE);
+    }
 }
 
 /// A page below 1 MiB for the start of other CPUs: memory of `ram` that holds none of `occupied`, and

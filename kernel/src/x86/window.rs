@@ -37,23 +37,26 @@ pub(super) const fn address(window: u32, page: u64) -> u64 {
     WINDOWS_BASE + (window as u64 * WINDOW_PAGES + page) * PAGE
 }
 
-/// Makes a window this CPU's GDT. Its tables are made if it never had any.
+/// Makes the tables of a window, if it never had any.
 ///
 /// # Errors
 ///
 /// [`NoMemory`] when there is no frame for them.
-pub(super) fn load(window: u32) -> Result<(), NoMemory> {
-    l1_table(address(window, 0))?;
+pub(super) fn make(window: u32) -> Result<(), NoMemory> {
+    l1_table(address(window, 0)).map(drop)
+}
+
+/// Makes a window this CPU's GDT.
+pub(super) fn load(window: u32) {
     let own = Mfn(percpu::current().gdt_page() / PAGE);
     set_page(window, RESERVED_PAGE, Some(own));
     let base = VirtAddr::new(address(window, 0));
     // SAFETY: the reserved descriptors, among them ring 0's code segment and this CPU's TSS, are at
     // the same place in every window.
     unsafe { lgdt(&DescriptorTablePointer { limit: gdt::LIMIT, base }) };
-    Ok(())
 }
 
-/// Puts a frame into a page of a window that has been loaded before, or nothing.
+/// Puts a frame into a page of a window that has been made, or nothing.
 pub(super) fn set_page(window: u32, page: u8, frame: Option<Mfn>) {
     let at = address(window, u64::from(page));
     if let Ok(table) = l1_table(at) {

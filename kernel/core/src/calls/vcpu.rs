@@ -1,25 +1,187 @@
-//! `vcpu_op` (hypercall 24): the vCPUs of the calling domain. So far: sending an NMI.
+//! `vcpu_op` (hypercall 24): the vCPUs of the calling domain.
+
+use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::Errno;
-use hypercall_abi::vcpu;
+use hypercall_abi::types::{Mfn, VcpuId};
+use hypercall_abi::vcpu::{
+    self, RegisterRunstateArea, RegisterTimeArea, RegisterVcpuInfo, SINGLESHOT_FUTURE,
+    SetPeriodicTimer, SetSingleshotTimer,
+};
 
-use crate::dispatch::{Answer, DONE, low_u32};
+use crate::dispatch::{Answer, DONE, Reply, low_u32};
+use crate::guest_memory;
 use crate::platform::Platform;
-use crate::system::Context;
+use crate::sched::Reasons;
+use crate::system::{Context, DomainVcpu};
+use crate::timer::NEVER;
+
+/// The shortest period of a timer. Unit: nanoseconds.
+const SHORTEST_PERIOD: u64 = 1_000_000;
+/// The longest period of a timer. Unit: nanoseconds.
+const LONGEST_PERIOD: u64 = i64::MAX.cast_unsigned() >> 2;
 
 /// `vcpu_op(cmd, vcpu, argument)`.
 ///
 /// # Errors
 ///
 /// - `ENOENT`: the domain has no such vCPU.
-/// - `ENOSYS`: unknown command, or one that is not implemented.
-pub fn vcpu_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, number, ..]: [u64; 6]) -> Answer {
+/// - `ENOSYS`: unknown command.
+/// - `EFAULT`: the argument can't be read or written.
+/// - else by command.
+pub fn vcpu_op<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [cmd, number, argument, ..]: [u64; 6],
+) -> Answer {
+    let platform = &cx.system.platform;
+    let vcpu = cx.domain.vcpu(VcpuId(low_u32(number))).ok_or(Errno::ENOENT)?;
+    let target = DomainVcpu { domain: cx.domain.clone(), vcpu: vcpu.clone() };
     match low_u32(cmd) {
-        vcpu::SEND_NMI if low_u32(number) != cx.vcpu.id.0 => Err(Errno::ENOENT),
+        vcpu::INITIALISE => cx.initialise(&target, argument),
+        vcpu::UP if !vcpu.is_initialised() => Err(Errno::EINVAL),
+        vcpu::UP => {
+            cx.system.wake(&target, Reasons::DOWN);
+            DONE
+        }
+        vcpu::DOWN => down(cx, &target),
+        vcpu::IS_UP => {
+            Ok(Reply::Value(u64::from(!vcpu.scheduling.reasons().contains(Reasons::DOWN))))
+        }
+        vcpu::GET_RUNSTATE_INFO => {
+            let info = cx.system.runstate(&target);
+            guest_memory::write(platform, argument, &info)?;
+            DONE
+        }
+        vcpu::REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(cx, &target, argument),
+        vcpu::REGISTER_VCPU_TIME_MEMORY_AREA => register_time(cx, &target, argument),
+        vcpu::SET_PERIODIC_TIMER => {
+            let SetPeriodicTimer { period_ns } = guest_memory::read(platform, argument)?;
+            if !(SHORTEST_PERIOD..=LONGEST_PERIOD).contains(&period_ns) {
+                return Err(Errno::EINVAL);
+            }
+            let next = cx.system.now().saturating_add(period_ns);
+            cx.system.set_timers(&target, |timers| {
+                timers.period = period_ns;
+                timers.next = next;
+            });
+            DONE
+        }
+        vcpu::STOP_PERIODIC_TIMER => {
+            cx.system.set_timers(&target, |timers| {
+                timers.period = 0;
+                timers.next = NEVER;
+            });
+            DONE
+        }
+        vcpu::SET_SINGLESHOT_TIMER | vcpu::STOP_SINGLESHOT_TIMER if !target.vcpu_is(cx) => {
+            Err(Errno::EINVAL)
+        }
+        vcpu::SET_SINGLESHOT_TIMER => set_singleshot(cx, guest_memory::read(platform, argument)?),
+        vcpu::STOP_SINGLESHOT_TIMER => {
+            cx.set_own_timers(|timers| timers.once = NEVER);
+            DONE
+        }
+        vcpu::REGISTER_VCPU_INFO => {
+            register_info(cx, &target, guest_memory::read(platform, argument)?)
+        }
         vcpu::SEND_NMI => {
-            cx.vcpu.nmi.raise();
+            cx.system.send_nmi(&target);
             DONE
         }
         _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// A vCPU goes down. The last one that is up takes the domain with it.
+fn down<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
+    let is_up =
+        |vcpu: &P::Arc<crate::vcpu::Vcpu>| !vcpu.scheduling.reasons().contains(Reasons::DOWN);
+    cx.system.hold(target, Reasons::DOWN);
+    if !cx.domain.vcpus().any(is_up) {
+        cx.shut_down(hypercall_abi::sched::REASON_POWEROFF);
+    }
+    DONE
+}
+
+/// Sets the calling vCPU's one-shot timer.
+///
+/// # Errors
+///
+/// `ETIME`: the time has passed, and the guest wants to know.
+fn set_singleshot<P: Platform>(cx: &Context<'_, P>, asked: SetSingleshotTimer) -> Answer {
+    let future = asked.flags & SINGLESHOT_FUTURE != 0;
+    if future && asked.timeout_abs_ns < cx.system.now() {
+        return Err(Errno::ETIME);
+    }
+    cx.set_own_timers(|timers| timers.once = asked.timeout_abs_ns);
+    DONE
+}
+
+fn register_runstate<P: Platform>(
+    cx: &Context<'_, P>,
+    target: &DomainVcpu<P>,
+    argument: u64,
+) -> Answer {
+    let platform = &cx.system.platform;
+    let RegisterRunstateArea { addr } = guest_memory::read(platform, argument)?;
+    if !guest_memory::may_begin_at(addr) {
+        return Err(Errno::EFAULT);
+    }
+    target.vcpu.areas.runstate.store(addr, Ordering::Relaxed);
+    if addr != 0 {
+        let info = cx.system.runstate(target);
+        // An area that is not there is found out when it is read.
+        let _ = guest_memory::write(platform, addr, &info);
+    }
+    DONE
+}
+
+fn register_time<P: Platform>(
+    cx: &Context<'_, P>,
+    target: &DomainVcpu<P>,
+    argument: u64,
+) -> Answer {
+    let platform = &cx.system.platform;
+    let RegisterTimeArea { addr } = guest_memory::read(platform, argument)?;
+    if !guest_memory::may_begin_at(addr) {
+        return Err(Errno::EFAULT);
+    }
+    target.vcpu.areas.time.store(addr, Ordering::Relaxed);
+    if addr != 0 {
+        let _ = guest_memory::write(platform, addr, &cx.system.clock.for_vcpu(platform.tsc()));
+    }
+    DONE
+}
+
+/// Moves a vCPU's information into a page of the guest's, for good: the page stays writable, and
+/// nothing else, as long as the domain lives.
+///
+/// # Errors
+///
+/// `EINVAL`: it would leave the page, is moved already, is another vCPU's that is up, or the frame is
+/// not the domain's or is in use as a table.
+fn register_info<P: Platform>(
+    cx: &Context<'_, P>,
+    target: &DomainVcpu<P>,
+    asked: RegisterVcpuInfo,
+) -> Answer {
+    let offset = u64::from(asked.offset);
+    let vcpu = &target.vcpu;
+    let other = !target.vcpu_is(cx) && !vcpu.scheduling.reasons().contains(Reasons::DOWN);
+    if offset > crate::vcpu::LAST_INFO_OFFSET || vcpu.info_is_moved() || other {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cx.mm();
+    let held = mm.frames.take_writable(Mfn(asked.mfn), cx.domain.memory.as_owner());
+    let frame = held.map_err(|_| Errno::EINVAL)?.into_entry();
+    vcpu.move_info(&cx.system.platform, frame, offset);
+    cx.system.select_all(cx.domain, vcpu);
+    DONE
+}
+
+impl<P: Platform> DomainVcpu<P> {
+    /// Whether this is the calling vCPU.
+    fn vcpu_is(&self, cx: &Context<'_, P>) -> bool {
+        self.vcpu.id == cx.vcpu.id
     }
 }

@@ -130,4 +130,9 @@ impl<P: Platform> System<P> {
         };
         Ok((status, slot.vcpu()))
     }
+
+    /// Whether a port is in use.
+    pub(crate) fn is_open(&self, domain: &Domain<P>, port: Port) -> bool {
+        self.port_status(domain, port).is_ok_and(|(status, _)| status != Status::Closed)
+    }
 }

@@ -32,6 +32,7 @@ use crate::cpu::{CpuId, CpuSet};
 use crate::frames::{DeviceAccess, FrameInfo, FrameTable};
 use crate::guest_memory::{GuestFault, GuestRange};
 use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
+use crate::saved::{FpuState, Selectors};
 
 use frame::Frame;
 use tlb::Tlb;
@@ -245,11 +246,29 @@ impl Platform for Machine {
 
     fn load_inactive_gs(&self, _selector: u16) {}
 
+    fn data_selectors(&self) -> Selectors {
+        Selectors::default()
+    }
+
+    fn load_data_selectors(&self, _selectors: Selectors) -> bool {
+        true
+    }
+
+    fn save_fpu(&self, _into: &mut FpuState) {}
+
+    fn load_fpu(&self, _from: &FpuState) {}
+
     fn set_task_switched(&self, _set: bool) {}
 
     fn window_base(&self, window: u32) -> u64 {
         0xffff_87f0_0000_0000 + (u64::from(window) << 17)
     }
+
+    fn make_window(&self, _window: u32) -> Result<(), NoMemory> {
+        Ok(())
+    }
+
+    fn load_window(&self, _window: u32) {}
 
     fn set_window_page(&self, _window: u32, _page: u8, _frame: Option<Mfn>) {}
 
@@ -276,6 +295,16 @@ impl Platform for Machine {
     fn port_out(&self, _port: u16, _width: crate::emulate::width::Width, _value: u32) {}
 
     fn wait_for_interrupt(&self) {}
+
+    fn poke(&self, _cpu: CpuId) {}
+
+    fn set_alarm(&self, _delay: u64) {}
+
+    fn load_no_root(&self) {
+        let cpu = usize::from(self.cpu().number());
+        let tlb = &mut self.tlbs.lock().unwrap()[cpu];
+        tlb.forget_root();
+    }
 
     fn tsc(&self) -> u64 {
         0

@@ -37,6 +37,11 @@ impl Tlb {
         self.root = Some(root);
     }
 
+    pub(super) fn forget_root(&mut self) {
+        self.root = None;
+        self.clear();
+    }
+
     pub(super) fn clear(&mut self) {
         self.tables.clear();
         self.pages.clear();

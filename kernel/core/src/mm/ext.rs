@@ -138,6 +138,32 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         Ok(())
     }
 
+    /// The roots of a vCPU that never ran.
+    ///
+    /// # Errors
+    ///
+    /// The refusal of one of the tables; [`Stop::Again`]. The vCPU has no roots then.
+    pub(crate) fn first_roots(
+        &self,
+        roots: &VcpuRoots,
+        kernel: Mfn,
+        user: Option<Mfn>,
+        budget: &mut Budget,
+    ) -> Result<(), Stop> {
+        let kernel = self.take_table(kernel, Level::L4, budget)?;
+        let user = match user.map(|user| self.take_table(user, Level::L4, budget)) {
+            Some(Err(stop)) => {
+                self.drop_table(kernel, budget);
+                return Err(stop);
+            }
+            Some(Ok(user)) => Some(user.into_entry()),
+            None => None,
+        };
+        self.drop_root(roots.replace_kernel(Some(kernel.into_entry())), budget);
+        self.drop_root(roots.replace_user(user), budget);
+        Ok(())
+    }
+
     /// The root of the guest's user mode, when it is entered next; 0: none.
     fn new_user_root(&self, roots: &VcpuRoots, mfn: Mfn, budget: &mut Budget) -> Result<(), Stop> {
         if roots.user() == Some(mfn) {

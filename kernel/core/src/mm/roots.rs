@@ -129,6 +129,14 @@ pub(super) fn load_afresh(platform: &impl Platform, root: Mfn) {
     epochs.end_flush(platform.cpu(), begun);
 }
 
+/// Leaves this CPU without a guest's address space, and forgets everything.
+pub(crate) fn unload(platform: &impl Platform) {
+    let epochs = platform.frames().epochs();
+    let begun = epochs.begin_flush();
+    platform.load_no_root();
+    epochs.end_flush(platform.cpu(), begun);
+}
+
 #[inline]
 fn get(root: &AtomicU64) -> Option<Mfn> {
     root.load(Ordering::Relaxed).checked_sub(1).map(Mfn)

@@ -87,7 +87,7 @@ fn cpus() {
     assert_eq!(options("maxcpus=3").max_cpus, Some(3));
     assert_eq!(options("nosmp").max_cpus, Some(1));
     assert_eq!(options("nosmp=no").max_cpus, None);
-    assert_eq!(options("dom0_max_vcpus=2").dom0_vcpus, (None, Some(2)));
+    assert_eq!(options("dom0_max_vcpus=2").dom0_vcpus, (Some(2), Some(2)));
     assert_eq!(options("dom0_max_vcpus=2-4").dom0_vcpus, (Some(2), Some(4)));
     assert_eq!(options("dom0_max_vcpus=2-").dom0_vcpus, (Some(2), None));
     assert!(refusal("maxcpus=0").contains("at least 1"));

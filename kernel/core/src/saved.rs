@@ -1,0 +1,132 @@
+//! What is kept of a vCPU's registers while no CPU runs it, and the way from the machine and back.
+
+use hypercall_abi::types::Mfn;
+
+use crate::cpu::CpuId;
+use crate::mm::Mode;
+use crate::platform::{Platform, SegmentBase};
+use crate::regs::GuestRegs;
+use crate::system::DomainVcpu;
+
+/// The registers of x87 and SSE, as `fxsave` writes them.
+#[derive(Clone, Debug)]
+#[repr(C, align(16))]
+pub struct FpuState(pub [u8; Self::SIZE]);
+
+impl FpuState {
+    /// Unit: bytes.
+    pub const SIZE: usize = 512;
+
+    /// The state a vCPU starts with: FCW 0x37f, MXCSR 0x1f80, registers empty.
+    pub const INITIAL: Self = {
+        let mut state = [0; Self::SIZE];
+        [state[0], state[1]] = [0x7f, 0x03];
+        [state[24], state[25]] = [0x80, 0x1f];
+        Self(state)
+    };
+
+    /// A state that a guest described. Bits of MXCSR that no processor has are dropped: loading them
+    /// would fault.
+    #[must_use]
+    pub fn from_guest(mut state: [u8; Self::SIZE]) -> Self {
+        for byte in state.iter_mut().skip(26).take(2) {
+            *byte = 0;
+        }
+        Self(state)
+    }
+}
+
+/// The data segment selectors.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Selectors {
+    /// DS.
+    pub ds: u16,
+    /// ES.
+    pub es: u16,
+    /// FS.
+    pub fs: u16,
+    /// GS.
+    pub gs: u16,
+}
+
+/// Registers of a vCPU that does not run. Its debug registers, CR4 and the like are in
+/// [`crate::vcpu::State`] at all times.
+#[derive(Debug)]
+pub struct Saved {
+    /// General registers.
+    pub regs: GuestRegs,
+    /// Data segments.
+    pub selectors: Selectors,
+    /// Bases of FS, of GS as the mode that is active sees it, and of the other mode's GS.
+    pub bases: [u64; 3],
+    /// Floating point.
+    pub fpu: FpuState,
+}
+
+/// The bases in the order in which they are kept.
+const BASES: [SegmentBase; 3] = [SegmentBase::Fs, SegmentBase::GsActive, SegmentBase::GsInactive];
+
+impl Saved {
+    /// All zero, but for the floating-point state that a vCPU starts with.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            regs: GuestRegs::default(),
+            selectors: Selectors::default(),
+            bases: [0; 3],
+            fpu: FpuState::INITIAL,
+        }
+    }
+}
+
+impl Default for Saved {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Platform> DomainVcpu<P> {
+    /// Keeps what this CPU's registers hold of the vCPU. They stay as they are.
+    pub(crate) fn save(&self, platform: &P, regs: &GuestRegs) {
+        let mut saved = self.vcpu.saved.lock(platform);
+        saved.regs = *regs;
+        saved.selectors = platform.data_selectors();
+        saved.bases = BASES.map(|base| platform.segment_base(base));
+        platform.save_fpu(&mut saved.fpu);
+    }
+
+    /// Gives this CPU all that belongs to the vCPU but its address space. False if a data selector could not be loaded: it
+    /// is null then, and the guest is to be told.
+    pub(crate) fn load(&self, platform: &P, cpu: CpuId, regs: &mut GuestRegs) -> bool {
+        let vcpu = &self.vcpu;
+        vcpu.set_last_cpu(Some(cpu));
+        let state = vcpu.state.lock(platform);
+        platform.load_window(vcpu.window);
+        platform.load_ldt(vcpu.window, state.tables.ldt_entries());
+        let saved = vcpu.saved.lock(platform);
+        *regs = saved.regs;
+        let loaded = platform.load_data_selectors(saved.selectors);
+        for (base, value) in BASES.into_iter().zip(saved.bases) {
+            platform.set_segment_base(base, value);
+        }
+        platform.load_fpu(&saved.fpu);
+        platform.set_task_switched(state.task_switched);
+        platform.set_guest_cr4(state.cr4);
+        platform.set_tsc_aux(state.tsc_aux);
+        state.debug.load(platform);
+        loaded
+    }
+
+    /// Makes the vCPU's address space this CPU's, of the mode it is in.
+    pub(crate) fn load_address_space(&self, platform: &P) {
+        self.vcpu.roots.resume(platform, &self.domain.memory, self.vcpu.mode());
+    }
+
+    /// The root of the page tables of the mode it is in.
+    pub(crate) fn root(&self) -> Option<Mfn> {
+        match self.vcpu.mode() {
+            Mode::Kernel => self.vcpu.roots.kernel(),
+            Mode::User => self.vcpu.roots.user(),
+        }
+    }
+}
