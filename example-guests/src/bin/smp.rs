@@ -107,6 +107,8 @@ fn shared_work() -> Outcome {
     check("primes below 20000", found.iter().sum(), 2262)
 }
 
+/// How many have signalled everybody. Nobody leaves before: who is down hears nothing.
+static FINISHED: AtomicU32 = AtomicU32::new(0);
 static SIGNALS: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
 
 /// Counts an event, for the virtual CPU on which the handler runs.
@@ -126,6 +128,10 @@ fn signals() -> Outcome {
             while SIGNALS[id].load(SeqCst) == before {
                 wait::yield_now();
             }
+        }
+        FINISHED.fetch_add(1, SeqCst);
+        while FINISHED.load(SeqCst) < 3 {
+            wait::yield_now();
         }
     })?;
     let reached = SIGNALS.iter().filter(|signals| signals.load(SeqCst) > 0).count();
