@@ -23,12 +23,16 @@ mod channel;
 mod closing;
 #[cfg(test)]
 mod interleavings;
+#[cfg(test)]
+mod model;
 mod pending;
 mod send;
 mod table;
 #[cfg(test)]
 mod tests;
 mod virq;
+#[cfg(test)]
+mod world;
 
 pub use binding::Status;
 pub use closing::Swept;
