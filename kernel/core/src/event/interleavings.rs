@@ -4,6 +4,7 @@
 
 use std::boxed::Box;
 use std::sync::Arc;
+use std::vec;
 use std::vec::Vec;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -69,49 +70,58 @@ fn sending_and_closing() {
         play(2, move |world| {
             let (first, second) = world.pair(&world.domains[0], &world.domains[1]);
             let ports = [first, second];
+            let send = move |world: &World, from: usize| {
+                let sent = world.system.send_event(&world.domains[from], ports[from]);
+                assert!(sent == Ok(()) || closed == from && sent == Err(Errno::EINVAL));
+            };
             let sender = cpu(move |world| {
-                for _ in 0..2 {
-                    let sent = world.system.send_event(&world.domains[0], first);
-                    assert!(sent == Ok(()) || closed == 0 && sent == Err(Errno::EINVAL));
-                }
+                send(world, 1 - closed);
+                send(world, 1 - closed);
             });
+            let own_sender = cpu(move |world| send(world, closed));
             let closer = cpu(move |world| {
                 let domain = &world.domains[closed];
                 assert_eq!(world.system.close_port(domain, ports[closed]), Ok(()));
-                assert!(!pending(world, domain, ports[closed]));
-                let again = world.system.alloc_unbound(domain, DomId(9));
-                assert_eq!(again, Ok(ports[closed]));
+            });
+            let taker = cpu(move |world| {
+                let made = world.system.alloc_unbound(&world.domains[closed], DomId(9));
+                assert!(made == Ok(Port(1)) || made == Ok(Port(2)));
             });
             let check = move |world: &World| {
-                assert!(!pending(world, &world.domains[closed], ports[closed]));
-                let open = &world.domains[1 - closed];
-                let left = Status::Unbound(world.domains[closed].id);
-                assert_eq!(world.status(open, ports[1 - closed]), left);
+                let domain = &world.domains[closed];
+                assert!((1..3).all(|port| !pending(world, domain, Port(port))));
+                let left = world.status(&world.domains[1 - closed], ports[1 - closed]);
+                assert_eq!(left, Status::Unbound(domain.id));
             };
-            (std::vec![sender, closer], Box::new(check))
+            (vec![sender, own_sender, closer, taker], Box::new(check))
         });
     }
 }
 
-/// Both ends close, and something else takes their numbers at once.
+/// Both ends close, and one of the numbers is taken at once by a port that is bound to another.
 #[test]
 fn closing_both_ends() {
     play(2, |world| {
-        let (first, second) = world.pair(&world.domains[0], &world.domains[1]);
-        let close = |at: usize, port: Port| {
-            cpu(move |world| {
-                let (own, other) = (&world.domains[at], &world.domains[1 - at]);
-                assert_eq!(world.system.close_port(own, port), Ok(()));
-                assert_eq!(world.system.alloc_unbound(own, other.id), Ok(port));
-            })
-        };
+        let [first, second] = &world.domains[..] else { unreachable!() };
+        let (ours, theirs) = world.pair(first, second);
+        let waits = world.system.alloc_unbound(first, second.id).unwrap();
+        let closer = cpu(move |world| {
+            let [first, second] = &world.domains[..] else { unreachable!() };
+            assert_eq!(world.system.close_port(first, ours), Ok(()));
+            assert_eq!(world.system.alloc_unbound(first, second.id), Ok(ours));
+        });
+        let rebinder = cpu(move |world| {
+            let [first, second] = &world.domains[..] else { unreachable!() };
+            assert_eq!(world.system.close_port(second, theirs), Ok(()));
+            assert_eq!(world.system.bind_interdomain(second, first, waits), Ok(theirs));
+        });
         let check = move |world: &World| {
-            for (at, port) in [(0, first), (1, second)] {
-                let waits = Status::Unbound(world.domains[1 - at].id);
-                assert_eq!(world.status(&world.domains[at], port), waits);
-            }
+            let [first, second] = &world.domains[..] else { unreachable!() };
+            assert_eq!(world.status(first, ours), Status::Unbound(second.id));
+            assert_eq!(world.status(first, waits), Status::Interdomain(second.id, theirs));
+            assert_eq!(world.status(second, theirs), Status::Interdomain(first.id, waits));
         };
-        (std::vec![close(0, first), close(1, second)], Box::new(check))
+        (vec![closer, rebinder], Box::new(check))
     });
 }
 
@@ -135,7 +145,7 @@ fn binding_and_closing() {
         let other_closer = cpu(move |world| {
             let _ = world.system.close_port(&world.domains[1], Port(1));
         });
-        (std::vec![binder, closer, other_closer], Box::new(|_| {}))
+        (vec![binder, closer, other_closer], Box::new(|_| {}))
     });
 }
 
@@ -161,7 +171,22 @@ fn binding_crosswise() {
                 assert_eq!(world.waits(domain, Port(2)), (true, true));
             }
         };
-        (std::vec![bind(0, theirs), bind(1, ours), sender], Box::new(check))
+        (vec![bind(0, theirs), bind(1, ours), sender], Box::new(check))
+    });
+}
+
+/// Two domains name each other's new port, which waits for nobody yet.
+#[test]
+fn binding_to_what_is_being_bound() {
+    play(2, |_| {
+        let bind = |own: usize| {
+            cpu(move |world| {
+                let (own, other) = (&world.domains[own], &world.domains[1 - own]);
+                let bound = world.system.bind_interdomain(own, other, Port(1));
+                assert_eq!(bound, Err(Errno::EINVAL));
+            })
+        };
+        (vec![bind(0), bind(1)], Box::new(|_| {}))
     });
 }
 
@@ -195,7 +220,7 @@ fn resetting() {
             assert_eq!(open.len(), 1);
             assert!((1..3).all(|port| !pending(world, second, Port(port))));
         };
-        (std::vec![resetter, sender, binder], Box::new(check))
+        (vec![resetter, sender, binder], Box::new(check))
     });
 }
 
@@ -225,7 +250,7 @@ fn ending() {
             assert_eq!(world.system.bind_ipi(second, FIRST), Err(Errno::EINVAL));
             assert_eq!(Arc::strong_count(second), 2);
         };
-        (std::vec![ender, binder, maker], Box::new(check))
+        (vec![ender, binder, maker], Box::new(check))
     });
 }
 
@@ -249,7 +274,7 @@ fn virtual_interrupts() {
             let again = world.system.bind_virq(&world.domains[0], virq::TIMER, FIRST);
             assert_eq!(again, Ok(Port(2)));
         };
-        (std::vec![sender, closer], Box::new(check))
+        (vec![sender, closer], Box::new(check))
     });
 }
 
@@ -269,7 +294,7 @@ fn binding_the_same_virq() {
             assert_eq!(bound.iter().filter(|&&is| is == Status::Virq(virq::DEBUG)).count(), 1);
             assert_eq!(bound.iter().filter(|&&is| is == Status::Closed).count(), 1);
         };
-        (std::vec![bind(), bind()], Box::new(check))
+        (vec![bind(), bind()], Box::new(check))
     });
 }
 
@@ -344,8 +369,8 @@ fn moving_the_information() {
         });
         let check = move |world: &World| {
             let taken = world.upcall(&world.domains[0], VcpuId(5));
-            assert_eq!(taken, Some(std::vec![port]));
+            assert_eq!(taken, Some(vec![port]));
         };
-        (std::vec![sender, mover], Box::new(check))
+        (vec![sender, mover], Box::new(check))
     });
 }
