@@ -20,8 +20,8 @@ use super::{Status, Swept};
 use crate::fake::Machine;
 
 /// Orders tried of each case, at random and systematically from the first on.
-const RANDOM: usize = 300;
-const SYSTEMATIC: usize = 200;
+const RANDOM: usize = 250;
+const SYSTEMATIC: usize = 100;
 
 /// What a CPU does.
 type Cpu = Box<dyn FnOnce(&World) + Send>;

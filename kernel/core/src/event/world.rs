@@ -54,8 +54,8 @@ impl World {
         (waits, new)
     }
 
-    /// Checks that ports below a number and their peers name each other, and that domains are
-    /// referred to by their ports and nobody else.
+    /// Checks, when nobody does anything, that ports below a number are free if and only if they are
+    /// closed, that peers name each other, and that domains are referred to by ports and nobody else.
     pub(super) fn check(&self, ports: u32) {
         let named = |domain: &Dom| {
             let connected = |owner: &Dom, port| {
@@ -68,7 +68,10 @@ impl World {
         for domain in &self.domains {
             // The list of domains and this one hold them too.
             assert_eq!(Arc::strong_count(domain), 2 + named(domain), "references to {domain:?}");
+            let used = domain.ports.used().next().map_or(0, |(_, used)| used);
             for port in (1..ports).map(Port) {
+                let is_open = self.status(domain, port) != Status::Closed;
+                assert_eq!(used >> port.0 & 1 != 0, is_open, "bit of {port}");
                 if let Status::Interdomain(id, peer) = self.status(domain, port) {
                     let other = &self.domains[usize::from(id.0)];
                     let back = self.status(other, peer);
