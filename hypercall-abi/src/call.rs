@@ -149,7 +149,7 @@ hypercalls! {
     13 Multicall "multicall" Any Done [] "Makes several hypercalls.";
     14 UpdateVaMapping "update_va_mapping" Any Done [] "Changes the entry that maps a virtual address.";
     15 SetTimerOp "set_timer_op" Any Absent [] "Sets this vCPU's one-shot timer.";
-    16 EventChannelOpCompat "event_channel_op_compat" Any Absent [] "The older form of `event_channel_op`, with the sub-op in the structure.";
+    16 EventChannelOpCompat "event_channel_op_compat" Any Done [] "The older form of `event_channel_op`, with the sub-op in the structure.";
     17 XenVersion "xen_version" Any Absent [version] "What the hypervisor is and offers.";
     18 ConsoleIo "console_io" Any Absent [console] "The hypervisor's own console.";
     19 PhysdevOpCompat "physdev_op_compat" Any Absent [] "The older form of `physdev_op`, with the sub-op in the structure.";

@@ -70,20 +70,20 @@ sub_ops! { vcpu "VCPUOP_" "Sub-ops of `vcpu_op`." {
 }}
 
 sub_ops! { event "EVTCHNOP_" "Sub-ops of `event_channel_op`." {
-    0 BIND_INTERDOMAIN "bind_interdomain" Any Absent "Connects a new port to another domain's unbound one.";
-    1 BIND_VIRQ "bind_virq" Any Absent "Binds a new port to a virtual interrupt.";
-    2 BIND_PIRQ "bind_pirq" Any Absent "Binds a new port to a physical interrupt.";
-    3 CLOSE "close" Any Absent "Frees a port.";
-    4 SEND "send" Any Absent "Signals the other end.";
-    5 STATUS "status" Any Absent "What a port is connected to.";
-    6 ALLOC_UNBOUND "alloc_unbound" Any Absent "Makes a port that another domain may bind to.";
-    7 BIND_IPI "bind_ipi" Any Absent "Makes a port by which vCPUs signal one of them.";
-    8 BIND_VCPU "bind_vcpu" Any Absent "Chooses the vCPU that a port notifies.";
-    9 UNMASK "unmask" Any Absent "Clears a port's mask, and notifies if an event waited.";
-    10 RESET "reset" Any Absent "Closes all ports.";
-    11 INIT_CONTROL "init_control" Any Absent "Starts the FIFO form of events. Guests fall back to two levels.";
-    12 EXPAND_ARRAY "expand_array" Any Absent "Adds event words to the FIFO form.";
-    13 SET_PRIORITY "set_priority" Any Absent "Sets a port's priority in the FIFO form.";
+    0 BIND_INTERDOMAIN "bind_interdomain" Any Done "Connects a new port to another domain's unbound one.";
+    1 BIND_VIRQ "bind_virq" Any Done "Binds a new port to a virtual interrupt.";
+    2 BIND_PIRQ "bind_pirq" Any Refused(EPERM) "Binds a new port to a physical interrupt.";
+    3 CLOSE "close" Any Done "Frees a port.";
+    4 SEND "send" Any Done "Signals the other end.";
+    5 STATUS "status" Any Done "What a port is connected to.";
+    6 ALLOC_UNBOUND "alloc_unbound" Any Done "Makes a port that another domain may bind to.";
+    7 BIND_IPI "bind_ipi" Any Done "Makes a port by which vCPUs signal one of them.";
+    8 BIND_VCPU "bind_vcpu" Any Done "Chooses the vCPU that a port notifies.";
+    9 UNMASK "unmask" Any Done "Clears a port's mask, and notifies if an event waited.";
+    10 RESET "reset" Any Done "Closes all ports.";
+    11 INIT_CONTROL "init_control" Any Refused(ENOSYS) "Starts the FIFO form of events. Guests fall back to two levels.";
+    12 EXPAND_ARRAY "expand_array" Any Refused(ENOSYS) "Adds event words to the FIFO form.";
+    13 SET_PRIORITY "set_priority" Any Done "Sets a port's priority in the FIFO form.";
 }}
 
 sub_ops! { grant "GNTTABOP_" "Sub-ops of `grant_table_op`." {

@@ -25,6 +25,8 @@ impl<T> Lock<T> {
 
     /// Waits for the lock and takes it until the guard is dropped.
     pub fn lock(&self, platform: &impl Platform) -> Guard<'_, T> {
+        #[cfg(any(test, feature = "fake"))]
+        platform.about_to_lock();
         loop {
             if let Some(inner) = self.inner.try_lock() {
                 return Guard { inner };

@@ -76,8 +76,9 @@ impl<P: Platform> System<P> {
         let slot = domain.ports.slot(&self.platform, port)?;
         let other = remote.ports.slot(&self.platform, remote_port)?;
         // The same port is being bound, and does not wait.
-        let (mut ours, mut theirs) =
-            Slot::lock_both(&self.platform, slot, other).ok_or(Errno::EINVAL)?;
+        let one = ((domain.id, port), slot);
+        let both = Slot::lock_both(&self.platform, one, ((remote.id, remote_port), other));
+        let (mut ours, mut theirs) = both.ok_or(Errno::EINVAL)?;
         if !matches!(*theirs, Channel::Unbound(awaited) if awaited == domain.id) {
             return Err(Errno::EINVAL);
         }

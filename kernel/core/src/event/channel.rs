@@ -63,13 +63,14 @@ impl<P: Platform> Slot<P> {
         self.channel.lock(platform)
     }
 
-    /// Locks two ports, the one with the lower address first; `None` if it is the same.
+    /// Locks two ports, each given with its name; `None` if it is the same. The one with the lower
+    /// domain, or of one domain the lower number, is locked first.
     pub(super) fn lock_both<'a>(
         platform: &P,
-        one: &'a Self,
-        other: &'a Self,
+        (name, one): ((DomId, Port), &'a Self),
+        (other_name, other): ((DomId, Port), &'a Self),
     ) -> Option<(Held<'a, P>, Held<'a, P>)> {
-        match core::ptr::from_ref(one).cmp(&core::ptr::from_ref(other)) {
+        match name.cmp(&other_name) {
             Ordering::Equal => None,
             Ordering::Less => {
                 let first = one.lock(platform);

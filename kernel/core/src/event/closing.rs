@@ -45,7 +45,6 @@ impl<P: Platform> System<P> {
         }
         // Now nobody names the port, and whoever signalled it has finished.
         domain.clear_pending(&self.platform, port);
-        slot.set_vcpu(VcpuId(0));
         domain.ports.free(port);
         Ok(())
     }

@@ -12,23 +12,27 @@
 //! - A port that is closed becomes free, for others to take, only after its peer no longer names it.
 //!   Who signals by the peer holds the peer's lock meanwhile: nothing is raised at a port after that.
 //!
-//! Binding a new port A to B holds both their locks, the one with the lower address first, and is
-//! the only operation that holds two. Closing A goes step by step: mark A closed and take the peer
-//! out; under B's lock, if B is connected to A, mark it unbound; clear A's pending bit; make A free.
-//! When both ends are closed at once each finds the other closed, or already something else, which
-//! is not connected to it.
+//! Binding a new port A to B holds both their locks, by their domains' numbers and then by their
+//! own, and is the only operation that holds two. Closing A goes step by step: mark A closed and
+//! take the peer out; under B's lock, if B is connected to A, mark it unbound; clear A's pending
+//! bit; make A free. When both ends are closed at once each finds the other closed, or already
+//! something else, which is not connected to it.
 
 mod binding;
 mod channel;
 mod closing;
 #[cfg(test)]
 mod interleavings;
+#[cfg(test)]
+mod model;
 mod pending;
 mod send;
 mod table;
 #[cfg(test)]
 mod tests;
 mod virq;
+#[cfg(test)]
+mod world;
 
 pub use binding::Status;
 pub use closing::Swept;

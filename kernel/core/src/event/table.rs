@@ -24,6 +24,14 @@ struct Bucket<P: Platform> {
 }
 
 impl<P: Platform> Bucket<P> {
+    /// Closed ports. The first bucket's first is none, and never free.
+    fn new(is_first: bool) -> Self {
+        Self {
+            used: AtomicU64::new(u64::from(is_first)),
+            slots: [const { Slot::new() }; BUCKET as usize],
+        }
+    }
+
     /// The lowest free place of the first `count`, which is no longer free then.
     fn take(&self, count: u32) -> Option<u32> {
         let beyond = u64::MAX.checked_shl(count).unwrap_or(0);
@@ -135,9 +143,6 @@ impl<P: Platform> Ports<P> {
 
     /// A free port, which is not free then but still closed.
     fn take(&self, platform: &P) -> Result<Port, Errno> {
-        if self.sealed.load(Ordering::Relaxed) {
-            return Err(Errno::EINVAL);
-        }
         let limit = self.limit.load(Ordering::Relaxed);
         for first in (0..limit).step_by(BUCKET as usize) {
             let bucket = self.bucket(platform, first / BUCKET)?;
@@ -152,7 +157,6 @@ impl<P: Platform> Ports<P> {
     pub(super) fn abandon(&self, platform: &P, port: Port) {
         if let Ok(slot) = self.slot(platform, port) {
             *slot.lock(platform) = Channel::Closed;
-            slot.set_vcpu(VcpuId(0));
         }
         self.free(port);
     }
@@ -172,12 +176,7 @@ impl<P: Platform> Ports<P> {
         if let Some(bucket) = cell.get() {
             return Ok(bucket);
         }
-        let bucket = Bucket {
-            // Port 0 is none.
-            used: AtomicU64::new(u64::from(index == 0)),
-            slots: [const { Slot::new() }; BUCKET as usize],
-        };
-        let bucket = platform.arc(bucket).map_err(|_| Errno::ENOMEM)?;
+        let bucket = platform.arc(Bucket::new(index == 0)).map_err(|_| Errno::ENOMEM)?;
         Ok(cell.call_once(|| bucket))
     }
 }
@@ -185,5 +184,30 @@ impl<P: Platform> Ports<P> {
 impl<P: Platform> Default for Ports<P> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::fake::Machine;
+
+    /// On real threads: nothing here is an access between which a test can let others in.
+    #[test]
+    fn each_place_is_taken_once() {
+        let bucket = Bucket::<Machine>::new(false);
+        let take = || (0..16).map(|_| bucket.take(BUCKET).unwrap()).collect::<Vec<_>>();
+        for _ in 0..1000 {
+            let mut taken: Vec<u32> = std::thread::scope(|scope| {
+                let takers = [(); 4].map(|()| scope.spawn(take));
+                takers.into_iter().flat_map(|taker| taker.join().unwrap()).collect()
+            });
+            taken.sort_unstable();
+            assert_eq!(taken, (0..BUCKET).collect::<Vec<_>>());
+            assert_eq!(bucket.take(BUCKET), None);
+            bucket.used.store(0, Ordering::SeqCst);
+        }
     }
 }

@@ -50,6 +50,7 @@ pub struct Machine {
     tlbs: Mutex<Vec<Tlb>>,
     flushes: AtomicU64,
     console: Mutex<Vec<u8>>,
+    between: Option<fn()>,
 }
 
 impl Machine {
@@ -67,6 +68,7 @@ impl Machine {
             tlbs: Mutex::new((0..cpus).map(|_| Tlb::default()).collect()),
             flushes: AtomicU64::new(0),
             console: Mutex::new(Vec::new()),
+            between: None,
         };
         machine.table.add_free(Mfn(0), frames as u64);
         (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
@@ -76,6 +78,19 @@ impl Machine {
     /// Limits what domains may do with a device's frames.
     pub fn keep_device(&mut self, start: Mfn, count: u64, access: DeviceAccess) {
         self.table.keep_device(start, count, access).unwrap();
+    }
+
+    /// From now on several threads play, of which one runs at a time. `between` lets others run; it
+    /// is called before each access to a frame's words or bytes, before each lock is taken, and
+    /// while waiting.
+    pub fn interleave(&mut self, between: fn()) {
+        self.between = Some(between);
+    }
+
+    fn between(&self) {
+        if let Some(between) = self.between {
+            between();
+        }
     }
 
     /// From now on the calling thread is this CPU.
@@ -144,10 +159,12 @@ impl Platform for Machine {
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
+        self.between();
         self.frame(mfn).words()
     }
 
     fn bytes(&self, mfn: Mfn) -> &Bytes {
+        self.between();
         self.frame(mfn).bytes()
     }
 
@@ -211,8 +228,13 @@ impl Platform for Machine {
         CpuId::new(u8::try_from(self.current.load(Ordering::Relaxed)).unwrap()).unwrap()
     }
 
+    fn about_to_lock(&self) {
+        self.between();
+    }
+
     fn spin_wait(&self) {
-        panic!("a single thread waits for itself");
+        assert!(self.between.is_some(), "a single thread waits for itself");
+        self.between();
     }
 
     fn flush_local(&self, flush: Flush) {
