@@ -1,5 +1,6 @@
 //! All cases, one file per area.
 
+mod block;
 mod callback;
 mod console;
 mod cpu;
@@ -124,6 +125,8 @@ const AREAS: &[&[Case]] = &[
     event_delivery::CASES,
     poll::CASES,
     poll::TIMERS,
+    block::CASES,
+    block::TIMERS,
 ];
 
 /// All cases, in the order of their numbers.

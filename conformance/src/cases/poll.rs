@@ -80,10 +80,13 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("poll/closed_port", "A closed port is waited for like others.", |t| {
-        ports(t, |_| {
-            for port in [0, 1, 40] {
-                equal_at("port", port.into(), poll(&[port], PAST), 0)?;
+    case("poll/closed_port", "A port that is closed is refused, pending or not: -EINVAL.", |t| {
+        ports(t, |words| {
+            for pending in [false, true] {
+                for port in [0, 1, 40] {
+                    words.set_pending(port, pending);
+                    equal_at("port", port.into(), poll(&[port], PAST), EINVAL)?;
+                }
             }
             Ok(())
         })
@@ -124,7 +127,7 @@ pub(crate) const CASES: &[Case] = &[
     case("poll/timeout", "A poll ends at its time, not before.", |t| {
         ports(t, |words| {
             let port = unbound(NOBODY)?;
-            for list in [&[][..], &[port], &[port, 0], &[port; 128]] {
+            for list in [&[][..], &[port], &[port, port], &[port; 128]] {
                 until(words, list, 3 * MS)?;
             }
             Ok(())
@@ -176,10 +179,13 @@ pub(crate) const CASES: &[Case] = &[
             equal("state", words.state(second).bits(), 3)
         })
     }),
-    case("poll/closed_pending", "A closed port's pending bit ends no poll.", |t| {
-        ports(t, |words| {
-            words.set_pending(40, true);
-            until(words, &[40], 2 * MS)
+    case("poll/negative", "A time with bit 63 set has passed.", |t| {
+        ports(t, |_| {
+            let port = unbound(NOBODY)?;
+            for time in [1 << 63, u64::MAX] {
+                equal_at("time", time, poll(&[port], time), 0)?;
+            }
+            Ok(())
         })
     }),
     case("poll/mask_kept", "A poll leaves the mask of upcalls as it is.", |t| {
@@ -278,7 +284,7 @@ pub(crate) const TIMERS: &[Case] = &[
         upcalled(t, |s, words| {
             periodic(false)?;
             let (port, other) = (virq(TIMER)?, unbound(NOBODY)?);
-            let due = timer(words, 3 * MS)?;
+            let due = timer(words, 30 * MS)?;
             let after = s.quiet(SET_CALL, registers(s, other, due + LONG, 0))?;
             s.set_mask(1);
             equal("answer", after.rax, 0)?;
