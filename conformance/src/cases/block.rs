@@ -196,18 +196,22 @@ pub(crate) const TIMERS: &[Case] = &[
             equal("state", words.state(port).bits(), 5)
         })
     }),
-    case("event_timer/masked_vcpu", "While upcalls are masked the port becomes pending alone.", |t| {
-        timed(t, |s, words, port| {
-            let due = timer(words, 2 * MS)?;
-            while !words.pending(port) && words.now() < due + 1000 * MS {}
-            behind(words, due)?;
-            equal("state", words.state(port).bits(), State::number(0).raised().bits())?;
-            equal("upcalls", count(), 0)?;
-            s.quiet(SET_CALL, block(s, YIELD, 1))?;
-            s.set_mask(1);
-            equal("rip", one()?.frame[2], SET_CALL.address() + 5)
-        })
-    }),
+    case(
+        "event_timer/masked_vcpu",
+        "While upcalls are masked the port becomes pending alone.",
+        |t| {
+            timed(t, |s, words, port| {
+                let due = timer(words, 2 * MS)?;
+                while !words.pending(port) && words.now() < due + 1000 * MS {}
+                behind(words, due)?;
+                equal("state", words.state(port).bits(), State::number(0).raised().bits())?;
+                equal("upcalls", count(), 0)?;
+                s.quiet(SET_CALL, block(s, YIELD, 1))?;
+                s.set_mask(1);
+                equal("rip", one()?.frame[2], SET_CALL.address() + 5)
+            })
+        },
+    ),
     case("event_timer/states", "The timer raises its port as a send does: all states.", |t| {
         timed(t, |_, words, port| {
             for bits in 0..16 {

@@ -1,10 +1,10 @@
 //! Binding ports to ports, to virtual and physical interrupts, and to vCPUs.
 
 use super::event_calls::{
-    BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ, CLOSE, EEXIST, ENOENT, EOPNOTSUPP, ESRCH,
-    EXPAND_ARRAY, GLOBAL, INTERDOMAIN, IPI, NO_DOMAINS, NO_PORTS, NO_VCPUS, NOBODY, PER_VCPU, SELF,
-    SEND, SET_PRIORITY, State, TIMER, UNBOUND, UNMASK, UNTOUCHED, about, each_kind, event, ipi, is, only_vcpu, pair, ports,
-    status, unbound, virq, word,
+    BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ, CLOSE, EEXIST, ENOENT, EOPNOTSUPP,
+    ESRCH, EXPAND_ARRAY, GLOBAL, INTERDOMAIN, IPI, NO_DOMAINS, NO_PORTS, NO_VCPUS, NOBODY,
+    PER_VCPU, SELF, SEND, SET_PRIORITY, State, TIMER, UNBOUND, UNMASK, UNTOUCHED, about, each_kind,
+    event, ipi, is, only_vcpu, pair, ports, status, unbound, virq, word,
 };
 use crate::call::{EINVAL, ENOSYS};
 use crate::case::{Case, Outcome, case, equal, equal_at};
@@ -295,15 +295,19 @@ pub(crate) const VCPUS: &[Case] = &[
             only_vcpu(words, 1)
         })
     }),
-    case("event_vcpu/fixed", "Ports of a vCPU's own cannot move, not to it itself: -EINVAL.", |t| {
-        ports(t, |_| {
-            for port in OF_VCPUS {
-                let port = virq(port)?;
-                equal_at("port", port.into(), event(BIND_VCPU, &[port, 0]), EINVAL)?;
-            }
-            equal("ipi", event(BIND_VCPU, &[ipi()?, 0]), EINVAL)
-        })
-    }),
+    case(
+        "event_vcpu/fixed",
+        "Ports of a vCPU's own cannot move, not to it itself: -EINVAL.",
+        |t| {
+            ports(t, |_| {
+                for port in OF_VCPUS {
+                    let port = virq(port)?;
+                    equal_at("port", port.into(), event(BIND_VCPU, &[port, 0]), EINVAL)?;
+                }
+                equal("ipi", event(BIND_VCPU, &[ipi()?, 0]), EINVAL)
+            })
+        },
+    ),
     case("event_vcpu/global", "Each of the domain's interrupts can move.", |t| {
         ports(t, |_| {
             for number in of_domain() {

@@ -2,19 +2,19 @@
 
 use super::callback::called;
 use super::event_calls::{
-    BIND_INTERDOMAIN, CLOSE, EVENT_CHANNEL_OP, IPI, SELF, SEND, State, UNMASK, Words, about, event, ipi,
-    is, pair, ports, unbound, word,
+    BIND_INTERDOMAIN, CLOSE, EVENT_CHANNEL_OP, IPI, SELF, SEND, State, UNMASK, Words, about, event,
+    ipi, is, pair, ports, unbound, word,
 };
 use super::trap_stage::{END, KERNEL_CS, Stage, USER_CS, kernel_stack, user_stack};
 use crate::call::MULTICALL;
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
+use crate::raw::Registers;
 use crate::raw::event_upcall::{
     self as upcalls, CALL_OPEN_CALL, SET_CALL, SET_CALL_CALL, Upcall, arm, count, upcall,
 };
 use crate::raw::memory::{arena_address, put};
 use crate::raw::pages_calls::put_words;
 use crate::raw::trap_snippets::{NOTHING, RAISE_CPUID};
-use crate::raw::Registers;
 
 /// The values of the upcall mask: open, and some of those that mask.
 const MASKS: [u64; 4] = [0, 1, 2, 0xff];
@@ -79,7 +79,8 @@ pub(crate) const CASES: &[Case] = &[
         upcalled(t, |s, _| {
             let port = ipi()?;
             call(s, SEND, &[port], State::number(0), 0)?;
-            let Upcall { at, frame: [rcx, r11, rip, cs, rflags, rsp, ss], bytes, selector } = one()?;
+            let Upcall { at, frame: [rcx, r11, rip, cs, rflags, rsp, ss], bytes, selector } =
+                one()?;
             let behind = SET_CALL.address() + 5;
             equal("rip", rip, behind)?;
             equal("rcx", rcx, behind)?;
@@ -119,23 +120,31 @@ pub(crate) const CASES: &[Case] = &[
             equal("all but rcx, r11 the same", after == before, true)
         })
     }),
-    case("event_delivery/error", "An upcall that waits comes behind a call that fails, too.", |t| {
-        upcalled(t, |s, _| {
-            let registers = registers(s, SEND, &[4096], State::number(8), 0);
-            let after = s.quiet(SET_CALL, registers)?;
-            equal("rax", after.rax, crate::call::EINVAL.cast_unsigned())?;
-            equal("rip", one()?.frame[2], SET_CALL.address() + 5)
-        })
-    }),
-    case("event_delivery/open", "Opened behind the send, the upcall comes with the next call.", |t| {
-        upcalled(t, |s, words| {
-            let port = ipi()?;
-            let registers = registers(s, SEND, &[port], State::number(0), 1);
-            words.set_upcall(false);
-            s.quiet(CALL_OPEN_CALL, registers)?;
-            equal("rip", one()?.frame[2], CALL_OPEN_CALL.address() + 18)
-        })
-    }),
+    case(
+        "event_delivery/error",
+        "An upcall that waits comes behind a call that fails, too.",
+        |t| {
+            upcalled(t, |s, _| {
+                let registers = registers(s, SEND, &[4096], State::number(8), 0);
+                let after = s.quiet(SET_CALL, registers)?;
+                equal("rax", after.rax, crate::call::EINVAL.cast_unsigned())?;
+                equal("rip", one()?.frame[2], SET_CALL.address() + 5)
+            })
+        },
+    ),
+    case(
+        "event_delivery/open",
+        "Opened behind the send, the upcall comes with the next call.",
+        |t| {
+            upcalled(t, |s, words| {
+                let port = ipi()?;
+                let registers = registers(s, SEND, &[port], State::number(0), 1);
+                words.set_upcall(false);
+                s.quiet(CALL_OPEN_CALL, registers)?;
+                equal("rip", one()?.frame[2], CALL_OPEN_CALL.address() + 18)
+            })
+        },
+    ),
     case("event_delivery/twice", "A port that stays pending is not raised again.", |t| {
         upcalled(t, |s, words| {
             let port = ipi()?;
@@ -171,21 +180,25 @@ pub(crate) const CASES: &[Case] = &[
             equal("pending", words.pending(second), true)
         })
     }),
-    case("event_delivery/kept", "A handler that leaves it pending is called behind its iret.", |t| {
-        upcalled(t, |s, _| {
-            let port = ipi()?;
-            arm(s.info(), 2, false);
-            call(s, SEND, &[port], State::number(0), 0)?;
-            equal("upcalls", count(), 3)?;
-            for number in 0..3 {
-                let Upcall { at, frame, .. } = upcall(number);
-                equal("rip", frame[2], SET_CALL.address() + 5)?;
-                equal("rflags", frame[4], 0x202)?;
-                equal("frame", at, user_stack() - 256 - 56)?;
-            }
-            Ok(())
-        })
-    }),
+    case(
+        "event_delivery/kept",
+        "A handler that leaves it pending is called behind its iret.",
+        |t| {
+            upcalled(t, |s, _| {
+                let port = ipi()?;
+                arm(s.info(), 2, false);
+                call(s, SEND, &[port], State::number(0), 0)?;
+                equal("upcalls", count(), 3)?;
+                for number in 0..3 {
+                    let Upcall { at, frame, .. } = upcall(number);
+                    equal("rip", frame[2], SET_CALL.address() + 5)?;
+                    equal("rflags", frame[4], 0x202)?;
+                    equal("frame", at, user_stack() - 256 - 56)?;
+                }
+                Ok(())
+            })
+        },
+    ),
     case("event_delivery/nested", "A handler that opens itself is called behind its call.", |t| {
         upcalled(t, |s, _| {
             let port = ipi()?;
@@ -221,16 +234,20 @@ pub(crate) const CASES: &[Case] = &[
             equal("state", words.state(port).bits(), 5)
         })
     }),
-    case("event_delivery/bound_later", "What was sent before the port was bound is not lost.", |t| {
-        upcalled(t, |s, words| {
-            let first = unbound(SELF)?;
-            equal("send", about(SEND, first), 0)?;
-            equal("state", words.state(first).bits(), 0)?;
-            call(s, BIND_INTERDOMAIN, &[SELF, first], State::number(0), 0)?;
-            one()?;
-            equal("pending", words.pending(word(2)), true)
-        })
-    }),
+    case(
+        "event_delivery/bound_later",
+        "What was sent before the port was bound is not lost.",
+        |t| {
+            upcalled(t, |s, words| {
+                let first = unbound(SELF)?;
+                equal("send", about(SEND, first), 0)?;
+                equal("state", words.state(first).bits(), 0)?;
+                call(s, BIND_INTERDOMAIN, &[SELF, first], State::number(0), 0)?;
+                one()?;
+                equal("pending", words.pending(word(2)), true)
+            })
+        },
+    ),
     case("event_delivery/closed_pending", "An upcall comes though its port was closed.", |t| {
         upcalled(t, |s, words| {
             let port = ipi()?;
@@ -241,27 +258,31 @@ pub(crate) const CASES: &[Case] = &[
             equal("selector", words.selector(), 1)
         })
     }),
-    case("event_delivery/multicall", "A multicall's upcall comes before or behind the rest.", |t| {
-        upcalled(t, |s, words| {
-            let ports = [ipi()?, ipi()?, ipi()?];
-            for (place, port) in ports.into_iter().enumerate() {
-                let (at, argument) = (place * 64, 512 + place * 8);
-                let pointer = arena_address() + argument as u64;
-                put_words(at, &[EVENT_CHANNEL_OP, 1, SEND, pointer, 0, 0, 0, 0]);
-                put_words(argument, &[port.into()]);
-            }
-            let mut registers = registers(s, 0, &[], State::number(0), 0);
-            (registers.rax, registers.rdi, registers.rsi) = (MULTICALL, arena_address(), 3);
-            let after = s.quiet(SET_CALL, registers)?;
-            equal("rax", after.rax, 0)?;
-            let rip = one()?.frame[2].wrapping_sub(SET_CALL.address());
-            holds("rip", rip, "at the call or behind it", matches!(rip, 3 | 5))?;
-            for port in ports {
-                equal_at("pending", port.into(), words.pending(port), true)?;
-            }
-            Ok(())
-        })
-    }),
+    case(
+        "event_delivery/multicall",
+        "A multicall's upcall comes before or behind the rest.",
+        |t| {
+            upcalled(t, |s, words| {
+                let ports = [ipi()?, ipi()?, ipi()?];
+                for (place, port) in ports.into_iter().enumerate() {
+                    let (at, argument) = (place * 64, 512 + place * 8);
+                    let pointer = arena_address() + argument as u64;
+                    put_words(at, &[EVENT_CHANNEL_OP, 1, SEND, pointer, 0, 0, 0, 0]);
+                    put_words(argument, &[port.into()]);
+                }
+                let mut registers = registers(s, 0, &[], State::number(0), 0);
+                (registers.rax, registers.rdi, registers.rsi) = (MULTICALL, arena_address(), 3);
+                let after = s.quiet(SET_CALL, registers)?;
+                equal("rax", after.rax, 0)?;
+                let rip = one()?.frame[2].wrapping_sub(SET_CALL.address());
+                holds("rip", rip, "at the call or behind it", matches!(rip, 3 | 5))?;
+                for port in ports {
+                    equal_at("pending", port.into(), words.pending(port), true)?;
+                }
+                Ok(())
+            })
+        },
+    ),
     case("event_delivery/user", "User mode is interrupted, and goes on behind the upcall.", |t| {
         upcalled(t, |s, _| {
             let mut registers = Registers::new();
@@ -293,10 +314,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// As [`called`] and [`ports`], with the handler that returns.
-pub(super) fn upcalled(
-    t: &Test<'_>,
-    does: impl FnOnce(&Stage, Words) -> Outcome,
-) -> Outcome {
+pub(super) fn upcalled(t: &Test<'_>, does: impl FnOnce(&Stage, Words) -> Outcome) -> Outcome {
     called(t, |s| {
         equal("event", s.callback(0, 0, upcalls::handler()), 0)?;
         arm(s.info(), 0, false);

@@ -75,15 +75,19 @@ pub(crate) const CALLS: &[Case] = &[
             Ok(())
         })
     }),
-    case("event_calls/unknown", "Commands from 15 on answer -ENOSYS, whatever the pointer.", |_| {
-        for command in [15, 16, 63, 255, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
-            for pointer in [0x1000, arena_address()] {
-                let answer = hypercall(EVENT_CHANNEL_OP, &[command, pointer]);
-                equal_at("answer of", command, answer, ENOSYS)?;
+    case(
+        "event_calls/unknown",
+        "Commands from 15 on answer -ENOSYS, whatever the pointer.",
+        |_| {
+            for command in [15, 16, 63, 255, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+                for pointer in [0x1000, arena_address()] {
+                    let answer = hypercall(EVENT_CHANNEL_OP, &[command, pointer]);
+                    equal_at("answer of", command, answer, ENOSYS)?;
+                }
             }
-        }
-        Ok(())
-    }),
+            Ok(())
+        },
+    ),
     case("event_calls/command_cut", "The command has 32 bits.", |t| {
         ports(t, |_| {
             for upper in [1 << 32, 1 << 63, 0xffff_ffff_0000_0000] {
@@ -322,4 +326,3 @@ fn reuse() -> Outcome {
     }
     equal("bind_ipi", event(BIND_IPI, &[0]), ENOSPC)
 }
-

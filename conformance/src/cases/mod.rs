@@ -2,6 +2,7 @@
 
 mod block;
 mod callback;
+mod compat;
 mod console;
 mod cpu;
 mod cpuid;
@@ -57,6 +58,7 @@ mod traps;
 mod truncation;
 mod unknown;
 mod version;
+mod watchdog;
 
 use crate::case::Case;
 
@@ -127,6 +129,9 @@ const AREAS: &[&[Case]] = &[
     poll::TIMERS,
     block::CASES,
     block::TIMERS,
+    watchdog::CASES,
+    watchdog::ENDS,
+    compat::CASES,
 ];
 
 /// All cases, in the order of their numbers.
