@@ -236,6 +236,29 @@ pub(crate) const TIMERS: &[Case] = &[
             equal("state", words.state(port).bits(), 0)
         })
     }),
+    case("event_timer/lost", "What the timer raised without a port is not kept for one.", |t| {
+        timed(t, |_, words, port| {
+            equal("close", about(CLOSE, port), 0)?;
+            let other = unbound(NOBODY)?;
+            let due = timer(words, MS)?;
+            equal("poll", super::poll::poll(&[other], due + 2 * MS), 0)?;
+            let port = virq(TIMER)?;
+            equal("poll", super::poll::poll(&[other], due + 4 * MS), 0)?;
+            equal("state", words.state(port).bits(), 0)
+        })
+    }),
+    case("event_timer/rebound", "The timer raises the port that it is bound to when due.", |t| {
+        timed(t, |_, words, port| {
+            let due = timer(words, 100 * MS)?;
+            equal("close", about(CLOSE, port), 0)?;
+            equal("another", ipi()?, port)?;
+            let rebound = virq(TIMER)?;
+            equal("poll", super::poll::poll(&[rebound], due + 5000 * MS), 0)?;
+            behind(words, due)?;
+            equal("pending", words.pending(rebound), true)?;
+            equal("pending before", words.pending(port), false)
+        })
+    }),
     case("event_timer/periodic", "Every vCPU begins with a periodic timer, of some 100 Hz.", |t| {
         upcalled(t, |_, words| {
             let port = virq(TIMER)?;

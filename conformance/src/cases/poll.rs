@@ -1,7 +1,8 @@
 //! `sched_op` poll: waiting for some ports, masked or not, or for a time.
 
 use super::event_calls::{
-    CLOSE, NO_PORTS, NOBODY, SEND, State, TIMER, Words, about, ipi, pair, ports, unbound, virq,
+    BIND_IPI, CLOSE, NO_PORTS, NOBODY, SEND, State, TIMER, Words, about, event, ipi, pair, ports,
+    unbound, virq, word,
 };
 use super::event_delivery::{one, upcalled};
 use super::trap_stage::{KERNEL_CS, Stage, user_stack};
@@ -169,6 +170,14 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    case("poll/other_vcpu", "It does so if it is another vCPU's port.", |t| {
+        ports(t, |_| {
+            equal("bind_ipi", event(BIND_IPI, &[2]), 0)?;
+            let port = word(1);
+            equal("send", about(SEND, port), 0)?;
+            equal("poll", poll(&[port], 0), 0)
+        })
+    }),
     case("poll/sent", "What was sent before ends the poll at once.", |t| {
         ports(t, |words| {
             let (first, second) = pair()?;
@@ -284,7 +293,7 @@ pub(crate) const TIMERS: &[Case] = &[
         upcalled(t, |s, words| {
             periodic(false)?;
             let (port, other) = (virq(TIMER)?, unbound(NOBODY)?);
-            let due = timer(words, 30 * MS)?;
+            let due = timer(words, 100 * MS)?;
             let after = s.quiet(SET_CALL, registers(s, other, due + LONG, 0))?;
             s.set_mask(1);
             equal("answer", after.rax, 0)?;
