@@ -5,9 +5,10 @@ use super::event_calls::{
     BIND_INTERDOMAIN, CLOSE, EVENT_CHANNEL_OP, IPI, SELF, SEND, State, UNMASK, Words, about, event,
     ipi, is, pair, ports, unbound, word,
 };
-use super::trap_stage::{END, KERNEL_CS, Stage, USER_CS, kernel_stack, user_stack};
+use super::trap_stage::{Context, END, KERNEL_CS, Stage, USER_CS, kernel_stack, stage, user_stack};
 use crate::call::MULTICALL;
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at, holds};
 use crate::raw::Registers;
 use crate::raw::event_upcall::{
     self as upcalls, CALL_OPEN_CALL, SET_CALL, SET_CALL_CALL, Upcall, arm, count, upcall,
@@ -295,6 +296,26 @@ pub(crate) const CASES: &[Case] = &[
             equal("cs", frame[3], USER_CS)?;
             equal("rsp", frame[5], user_stack() - 256)?;
             equal("frame", at, kernel_stack() - 56)
+        })
+    }),
+    case("event_delivery/iret", "What was sent while masked comes with an iret that opens.", |t| {
+        upcalled(t, |s, words| {
+            let port = ipi()?;
+            equal("send", about(SEND, port), 0)?;
+            let mut registers = Registers::new();
+            s.try_iret(Context::to(NOTHING, KERNEL_CS, 2), &mut registers);
+            equal("upcalls while masked", count(), 0)?;
+            s.try_iret(Context::to(NOTHING, KERNEL_CS, 0x202), &mut registers);
+            s.set_mask(1);
+            equal("rip", one()?.frame[2], NOTHING.address())?;
+            equal("state", words.state(port).bits(), 5)
+        })
+    }),
+    ends_guest("event_delivery/no_callback", "An upcall without a callback ends the guest.", |t| {
+        stage(t, |s| {
+            let port = ipi()?;
+            let mut registers = registers(s, SEND, &[port], State::number(0), 0);
+            t.crash_at(SET_CALL, &mut registers, SET_CALL.address() + 5)
         })
     }),
     case("event_delivery/user_waiting", "User mode's start is behind what waits for it.", |t| {

@@ -3,8 +3,8 @@
 use super::event_calls::{
     ALLOC_UNBOUND, BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ, CLOSE, CLOSED,
     ENOSPC, ESRCH, EVENT_CHANNEL_OP, GLOBAL, INTERDOMAIN, IPI, NO_DOMAINS, NO_PORTS, NOBODY,
-    PER_VCPU, RESET, SELF, SEND, STATUS, UNBOUND, UNMASK, UNTOUCHED, VIRQ, about, each_kind, event,
-    ipi, is, pair, ports, status, unbound, virq, word,
+    PER_VCPU, RESET, SELF, SEND, STATUS, State, UNBOUND, UNMASK, UNTOUCHED, VIRQ, about, each_kind,
+    event, ipi, is, pair, ports, status, unbound, virq, word,
 };
 use crate::call::{EFAULT, EINVAL, ENOSYS, hypercall};
 use crate::case::{Case, Outcome, case, equal, equal_at};
@@ -194,10 +194,35 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     case("event_ports/limit", "There are 4095 ports, then -ENOSPC, from each call.", |t| {
-        ports(t, |_| filled(true))
+        ports(t, |_| filled(full))
     }),
     case("event_ports/limit_reuse", "With all in use, one that is closed is the next.", |t| {
-        ports(t, |_| filled(false))
+        ports(t, |_| filled(reuse))
+    }),
+    case("event_ports/limit_last", "The last port is raised like the first.", |t| {
+        ports(t, |words| {
+            filled(|| {
+                equal("close", about(CLOSE, LIMIT), 0)?;
+                equal("port", ipi()?, LIMIT)?;
+                words.set_masked(LIMIT, true);
+                equal("send", about(SEND, LIMIT), 0)?;
+                equal("state", words.state(LIMIT).bits(), 3)?;
+                equal("unmask", about(UNMASK, LIMIT), 0)?;
+                equal("state", words.state(LIMIT).bits(), State::number(3).unmasked().bits())?;
+                equal("selector", words.selector(), 1 << 63)
+            })
+        })
+    }),
+    case("event_ports/limit_reset", "Reset closes 4095 ports, too.", |t| {
+        ports(t, |_| {
+            filled(|| {
+                equal("reset", event(RESET, &[SELF]), 0)?;
+                for port in [1, 64, 65, 2048, LIMIT] {
+                    is(port, CLOSED)?;
+                }
+                equal("port", ipi()?, 1)
+            })
+        })
     }),
     case("event_ports/status_closed", "A port not in use is closed, of vCPU 0.", |t| {
         ports(t, |_| {
@@ -294,15 +319,15 @@ pub(crate) const CASES: &[Case] = &[
     }),
 ];
 
-/// Takes all ports, looks at what happens then, and closes all.
-fn filled(refuse: bool) -> Outcome {
-    let taken = (1..=LIMIT).find(|&port| !unbound(SELF).is_ok_and(|made| made == port));
-    let outcome = match taken {
+/// Takes all ports, does something, and closes all.
+fn filled(does: impl FnOnce() -> Outcome) -> Outcome {
+    let refused = (1..=LIMIT).find(|&port| !unbound(SELF).is_ok_and(|made| made == port));
+    let outcome = match refused {
         Some(port) => equal("the port that could not be had", port, 0),
-        None if refuse => full(),
-        None => reuse(),
+        None => does(),
     };
     for port in 1..=LIMIT {
+        // Those that were closed already are refused.
         let _ = about(CLOSE, port);
     }
     outcome

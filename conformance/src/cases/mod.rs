@@ -1,6 +1,8 @@
 //! All cases, one file per area.
 
+mod block;
 mod callback;
+mod compat;
 mod console;
 mod cpu;
 mod cpuid;
@@ -57,6 +59,7 @@ mod truncation;
 mod unknown;
 mod vcpu_run;
 mod version;
+mod watchdog;
 
 use crate::case::Case;
 
@@ -126,6 +129,11 @@ const AREAS: &[&[Case]] = &[
     poll::CASES,
     poll::TIMERS,
     vcpu_run::CASES,
+    block::CASES,
+    block::TIMERS,
+    watchdog::CASES,
+    watchdog::ENDS,
+    compat::CASES,
 ];
 
 /// All cases, in the order of their numbers.

@@ -1,7 +1,8 @@
 //! `sched_op` poll: waiting for some ports, masked or not, or for a time.
 
 use super::event_calls::{
-    CLOSE, NO_PORTS, NOBODY, SEND, State, TIMER, Words, about, ipi, pair, ports, unbound, virq,
+    BIND_IPI, CLOSE, NO_PORTS, NOBODY, SEND, State, TIMER, Words, about, event, ipi, pair, ports,
+    unbound, virq, word,
 };
 use super::event_delivery::{one, upcalled};
 use super::trap_stage::{KERNEL_CS, Stage, user_stack};
@@ -80,10 +81,13 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("poll/closed_port", "A closed port is waited for like others.", |t| {
-        ports(t, |_| {
-            for port in [0, 1, 40] {
-                equal_at("port", port.into(), poll(&[port], PAST), 0)?;
+    case("poll/closed_port", "A port that is closed is refused, pending or not: -EINVAL.", |t| {
+        ports(t, |words| {
+            for pending in [false, true] {
+                for port in [0, 1, 40] {
+                    words.set_pending(port, pending);
+                    equal_at("port", port.into(), poll(&[port], PAST), EINVAL)?;
+                }
             }
             Ok(())
         })
@@ -124,7 +128,7 @@ pub(crate) const CASES: &[Case] = &[
     case("poll/timeout", "A poll ends at its time, not before.", |t| {
         ports(t, |words| {
             let port = unbound(NOBODY)?;
-            for list in [&[][..], &[port], &[port, 0], &[port; 128]] {
+            for list in [&[][..], &[port], &[port, port], &[port; 128]] {
                 until(words, list, 3 * MS)?;
             }
             Ok(())
@@ -166,6 +170,14 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    case("poll/other_vcpu", "It does so if it is another vCPU's port.", |t| {
+        ports(t, |_| {
+            equal("bind_ipi", event(BIND_IPI, &[2]), 0)?;
+            let port = word(1);
+            equal("send", about(SEND, port), 0)?;
+            equal("poll", poll(&[port], 0), 0)
+        })
+    }),
     case("poll/sent", "What was sent before ends the poll at once.", |t| {
         ports(t, |words| {
             let (first, second) = pair()?;
@@ -176,10 +188,13 @@ pub(crate) const CASES: &[Case] = &[
             equal("state", words.state(second).bits(), 3)
         })
     }),
-    case("poll/closed_pending", "A closed port's pending bit ends no poll.", |t| {
-        ports(t, |words| {
-            words.set_pending(40, true);
-            until(words, &[40], 2 * MS)
+    case("poll/negative", "A time with bit 63 set has passed.", |t| {
+        ports(t, |_| {
+            let port = unbound(NOBODY)?;
+            for time in [1 << 63, u64::MAX] {
+                equal_at("time", time, poll(&[port], time), 0)?;
+            }
+            Ok(())
         })
     }),
     case("poll/mask_kept", "A poll leaves the mask of upcalls as it is.", |t| {
@@ -278,7 +293,7 @@ pub(crate) const TIMERS: &[Case] = &[
         upcalled(t, |s, words| {
             periodic(false)?;
             let (port, other) = (virq(TIMER)?, unbound(NOBODY)?);
-            let due = timer(words, 3 * MS)?;
+            let due = timer(words, 100 * MS)?;
             let after = s.quiet(SET_CALL, registers(s, other, due + LONG, 0))?;
             s.set_mask(1);
             equal("answer", after.rax, 0)?;
