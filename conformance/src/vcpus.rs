@@ -8,7 +8,7 @@ use crate::case::{Outcome, Test, Verdict, equal, equal_at};
 use crate::raw::ap_snippets::SYSCALL;
 use crate::raw::memory::arena_address;
 use crate::raw::pages_calls::put_words;
-use crate::raw::{ApCode, Registers, ap};
+use crate::raw::{ApCode, Registers, ap, snippets};
 use crate::tables::{frame_of, top};
 
 pub(crate) const INITIALISE: u64 = 0;
@@ -124,6 +124,19 @@ pub(crate) fn initialise(t: &Test<'_>, vcpu: u64, changes: &[(usize, u64)]) -> i
     vcpu_op(INITIALISE, vcpu, arena_address())
 }
 
+/// Lets others run that many times.
+pub(crate) fn yields(times: u64) {
+    for _ in 0..times {
+        hypercall(SCHED_OP, &[0]);
+    }
+}
+
+/// Ends in order, as the last step of a case that needs a boot of its own.
+pub(crate) fn power_off(t: &Test<'_>) -> Outcome {
+    put_words(0, &[0]);
+    t.end("poweroff", snippets::SYSCALL, &mut registers(SCHED_OP, &[2, arena_address()]))
+}
+
 /// A vCPU beside the first that has started and is down.
 #[derive(Clone, Copy)]
 pub(crate) struct Ap(u64);
@@ -164,7 +177,7 @@ impl Ap {
     }
 
     /// Lets others run until the vCPU is down.
-    fn wait(self) -> Outcome {
+    pub(crate) fn wait(self) -> Outcome {
         for _ in 0..500_000 {
             if vcpu_op(IS_UP, self.0, 0) == 0 {
                 return Ok(());

@@ -35,6 +35,7 @@ mod registers;
 mod sched;
 mod segments;
 mod shared;
+mod timer;
 mod trap_control;
 mod trap_edge;
 mod trap_frame;
@@ -49,7 +50,9 @@ mod trap_table;
 mod traps;
 mod truncation;
 mod unknown;
+mod vcpu_entry;
 mod vcpu_run;
+mod vcpu_start;
 mod version;
 
 use crate::case::Case;
@@ -108,6 +111,10 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    timer::CASES,
+    vcpu_start::CONTEXTS,
+    vcpu_start::CASES,
+    vcpu_entry::CASES,
     vcpu_run::CASES,
 ];
 
