@@ -1,6 +1,7 @@
 //! All cases, one file per area.
 
 mod callback;
+mod clock;
 mod console;
 mod cpu;
 mod cpuid;
@@ -32,6 +33,7 @@ mod pin_types;
 mod preserve;
 mod ptwr;
 mod registers;
+mod runstate;
 mod sched;
 mod segments;
 mod shared;
@@ -111,7 +113,9 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    clock::CASES,
     timer::CASES,
+    runstate::CASES,
     vcpu_start::CONTEXTS,
     vcpu_start::CASES,
     vcpu_entry::CASES,

@@ -9,9 +9,8 @@ use crate::clock::{
 use crate::tables::{M2P, mapped_end};
 use crate::vcpus::{ENOENT, VCPUS, shared_page, vcpu_op, vcpu_op_of};
 
-/// The flag that refuses times that are past.
+/// The flag that asks to refuse times that are past.
 const FUTURE: u64 = 1;
-const ETIME: i64 = -62;
 
 pub(crate) const CASES: &[Case] = &[
     case("timer/once", "A timer fires not before its time.", |t| {
@@ -72,41 +71,16 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("timer/future_past", "With the flag, a time that is past is refused: ETIME.", |t| {
+    case("timer/flags", "Flags are ignored, the one that asks to refuse the past too.", |t| {
         with_timer(t, |c| {
-            for time in [0, 1, c.now() - 1] {
-                equal_at("answer for", time, singleshot(time, FUTURE), ETIME)?;
-                equal_at("fired at", time, c.take(c.port), false)?;
-            }
-            Ok(())
-        })
-    }),
-    case("timer/future_negative", "With the flag, one with the highest bit set is not.", |t| {
-        with_timer(t, |c| {
-            for time in [1 << 63, u64::MAX] {
-                equal_at("answer for", time, singleshot(time, FUTURE), 0)?;
-                equal_at("fired at", time, c.take(c.port), true)?;
-            }
-            Ok(())
-        })
-    }),
-    case("timer/future_keeps", "A refused time leaves the timer as it was.", |t| {
-        with_timer(t, |c| {
-            let time = c.now() + 5 * MS;
-            equal("answer", singleshot(time, 0), 0)?;
-            equal("refused", singleshot(1, FUTURE), ETIME)?;
-            fires_at(c, time)
-        })
-    }),
-    case("timer/flags", "With the flag, a time to come fires; other flags are ignored.", |t| {
-        with_timer(t, |c| {
-            for flags in [FUTURE, 2, 0xffff_fffe, 1 << 32, 1 << 32 | FUTURE] {
+            for flags in [FUTURE, 2, 0xffff_ffff, 1 << 32, u64::MAX] {
                 let time = c.now() + 2 * MS;
                 equal_at("answer for", flags, singleshot(time, flags), 0)?;
                 fires_at(c, time)?;
-                let past = if flags & FUTURE == 0 { 0 } else { ETIME };
-                equal_at("past for", flags, singleshot(1, flags), past)?;
-                c.take(c.port);
+                for past in [0, c.now() - MS, u64::MAX] {
+                    equal_at("past for", flags, singleshot(past, flags), 0)?;
+                    equal_at("fired for", flags, c.take(c.port), true)?;
+                }
             }
             Ok(())
         })
@@ -148,7 +122,7 @@ pub(crate) const CASES: &[Case] = &[
         equal("beyond", vcpu_op(STOP_SINGLESHOT, VCPUS, 0), ENOENT)
     }),
     case("timer/pointer", "A time that cannot be read: EFAULT.", |t| {
-        for pointer in [0, 0x1000, M2P, 1 << 47, mapped_end(t.boot) - 12, u64::MAX - 7] {
+        for pointer in [0, 0x1000, M2P, 1 << 47, mapped_end(t.boot) - 4, u64::MAX - 3] {
             equal_at("answer for", pointer, vcpu_op(SET_SINGLESHOT, 0, pointer), EFAULT)?;
             equal_at("period at", pointer, vcpu_op(SET_PERIODIC, 0, pointer), EFAULT)?;
         }
@@ -256,24 +230,42 @@ pub(crate) const CASES: &[Case] = &[
     case("timer/period", "Ticks are at least a period apart.", |t| {
         with_timer(t, |c| {
             equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[2 * MS]), 0)?;
-            let mut last = c.fired_by(c.now() + 1000 * MS).unwrap_or(0);
+            let begin = c.now();
             for tick in 0..10 {
-                let now = c.fired_by(c.now() + 1000 * MS).unwrap_or(0);
-                // Seen late once, the next one may seem nearer.
-                holds("distance", now.wrapping_sub(last), "over 1 ms", now > last + MS)?;
-                last = now;
-                equal_at("tick", tick, now != 0, true)?;
+                equal_at("tick", tick, c.fired_by(c.now() + 2000 * MS).is_some(), true)?;
             }
-            Ok(())
+            let lasted = c.now() - begin;
+            holds("10 ticks", lasted, "at least 9 periods", lasted >= 9 * 2 * MS)
         })
     }),
-    case("timer/period_first", "The first tick comes at once, or a period behind the last.", |t| {
+    case("timer/period_soon", "Ticks of a vCPU that runs come in time.", |t| {
         with_timer(t, |c| {
-            let before = c.now();
-            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[50 * MS]), 0)?;
-            let fired = c.fired_by(c.now() + 1000 * MS).unwrap_or(0);
-            pv_guest_sdk::println!("first {}", fired - before);
-            Ok(())
+            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[2 * MS]), 0)?;
+            // As for the other timer, the best of many counts.
+            let mut best = u64::MAX;
+            for _ in 0..20 {
+                let begin = c.fired_by(c.now() + 2000 * MS).unwrap_or(0);
+                let end = c.fired_by(c.now() + 2000 * MS).unwrap_or(u64::MAX);
+                best = best.min(end - begin);
+            }
+            holds("distance", best, "below 3 ms", best < 3 * MS)
+        })
+    }),
+    case("timer/period_from_last", "A new period counts from the last tick.", |t| {
+        with_timer(t, |c| {
+            let begin = c.now();
+            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[2 * MS]), 0)?;
+            c.fired_by(begin + 2000 * MS);
+            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[40 * MS]), 0)?;
+            c.take(c.port);
+            fires_at(c, begin + 40 * MS)
+        })
+    }),
+    case("timer/period_at_once", "If the last tick is longer ago, one comes at once.", |t| {
+        with_timer(t, |c| {
+            silent(c, 30)?;
+            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[10 * MS]), 0)?;
+            equal("ticked", c.take(c.port), true)
         })
     }),
     case("timer/period_least", "Periods below 1 ms: EINVAL; 1 ms is taken.", |t| {
@@ -320,9 +312,9 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("timer/period_asleep", "Ticks do not wake a vCPU that sleeps; one comes with it.", |t| {
         with_timer(t, |c| {
-            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[5 * MS]), 0)?;
+            equal("answer", vcpu_op_of(SET_PERIODIC, 0, &[200 * MS]), 0)?;
             c.fired_by(c.now() + 1000 * MS);
-            let until = c.now() + 50 * MS;
+            let until = c.now() + 500 * MS;
             equal("poll", c.poll(until), 0)?;
             let now = c.now();
             holds("woken", now, "not before the poll's time", now >= until)?;

@@ -25,10 +25,13 @@ snippets! {
     SYSCALL = "syscall";
     UD2 = "ud2";
     X87 = "fld1";
+    RDTSC = "rdtsc";
     IN_80 = "in al, 0x80";
     /// A system call from user mode, 2 bytes on.
     USER_CALL = "syscall";
     NULL_SELECTORS = "xor eax, eax", "mov ds, eax", "mov es, eax", "mov fs, eax", "mov gs, eax";
+    /// Unmasks events and sleeps until one comes.
+    BLOCK = "mov eax, 29", "mov edi, 1", "syscall";
     /// Counts where rbx points, and yields, until the word behind is not 0.
     COUNT = "2:", "inc qword ptr [rbx]", "mov eax, 29", "xor edi, edi", "syscall",
         "cmp qword ptr [rbx + 8], 0", "je 2b";
