@@ -88,6 +88,17 @@ pub(crate) fn bind_timer(vcpu: u64) -> Result<u64, Verdict> {
     Ok(peek(arena_address() + 8) & 0xffff_ffff)
 }
 
+/// Binds a port by which others interrupt a vCPU.
+pub(crate) fn bind_ipi(vcpu: u64) -> Result<u64, Verdict> {
+    equal("bind_ipi", event_op(7, &[vcpu]), 0)?;
+    Ok(peek(arena_address()) >> 32)
+}
+
+/// Sends an event by a port.
+pub(crate) fn send(port: u64) -> Outcome {
+    equal("send", event_op(4, &[port]), 0)
+}
+
 /// Closes a port.
 pub(crate) fn close(port: u64) -> Outcome {
     equal("close", event_op(3, &[port]), 0)

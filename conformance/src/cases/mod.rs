@@ -53,6 +53,7 @@ mod traps;
 mod truncation;
 mod unknown;
 mod vcpu_entry;
+mod vcpu_info;
 mod vcpu_run;
 mod vcpu_start;
 mod version;
@@ -119,6 +120,7 @@ const AREAS: &[&[Case]] = &[
     vcpu_start::CONTEXTS,
     vcpu_start::CASES,
     vcpu_entry::CASES,
+    vcpu_info::CASES,
     vcpu_run::CASES,
 ];
 

@@ -2,12 +2,12 @@
 
 use crate::call::{EFAULT, VM_ASSIST, hypercall};
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
-use crate::clock::{Clock, MS, clock};
-use crate::raw::ap_snippets::{BLOCK, COUNT};
+use crate::clock::{Clock, MS, bind_ipi, clock, close, send};
+use crate::raw::Registers;
+use crate::raw::ap_snippets::BLOCK;
 use crate::raw::memory::{arena_address, fill_arena, peek, poke};
-use crate::raw::{Registers, ap};
 use crate::tables::{M2P, mapped_end};
-use crate::vcpus::{Ap, DOWN, ENOENT, UP, VCPUS, info_of, vcpu_op, vcpu_op_of, worker, yields};
+use crate::vcpus::{DOWN, ENOENT, UP, VCPUS, info_of, vcpu_op, vcpu_op_of, worker, yields};
 
 const GET: u64 = 4;
 const REGISTER: u64 = 5;
@@ -106,7 +106,7 @@ pub(crate) const CASES: &[Case] = &[
         holds("until", offline, "now", offline <= now + MS && now < offline + 1000 * MS)
     }),
     case("runstate/down", "A vCPU that was taken down is offline since then.", |t| {
-        let ap = spinning(t)?;
+        let ap = worker(t)?.spin()?;
         let begin = clock(t)?.now();
         vcpu_op(DOWN, ap.number(), 0);
         yields(10);
@@ -114,7 +114,7 @@ pub(crate) const CASES: &[Case] = &[
         clock(t)?.poll(clock(t)?.now() + 5 * MS);
         let second = Runstate::get(ap.number())?;
         vcpu_op(UP, ap.number(), 0);
-        stop(ap)?;
+        ap.stop()?;
         equal("state", first.state, OFFLINE as u64)?;
         holds("since", first.since, "not before", first.since + MS / 10 >= begin)?;
         equal("since", second.since, first.since)?;
@@ -123,28 +123,38 @@ pub(crate) const CASES: &[Case] = &[
     }),
     // On a machine of several CPUs it would be running.
     case("runstate/runnable", "A vCPU that waits for the machine's one CPU is runnable.", |t| {
-        let ap = spinning(t)?;
+        let ap = worker(t)?.spin()?;
         let first = Runstate::get(ap.number())?;
         let end = clock(t)?.now() + 3 * MS;
         while clock(t)?.now() < end {}
         let second = Runstate::get(ap.number())?;
-        stop(ap)?;
+        ap.stop()?;
         equal("state", first.state, RUNNABLE as u64)?;
         equal("offline", second.spent(&first, OFFLINE), 0)?;
         equal("blocked", second.spent(&first, BLOCKED), 0)
     }),
-    case("runstate/blocked_other", "Another vCPU that blocks is blocked.", |t| {
+    case("runstate/blocked_other", "Another vCPU that blocks is blocked, taken down too.", |t| {
         let ap = worker(t)?;
+        let port = bind_ipi(ap.number())?;
         ap.start(BLOCK, &Registers::new())?;
         yields(100);
         let first = Runstate::get(ap.number())?;
         clock(t)?.poll(clock(t)?.now() + 5 * MS);
         let second = Runstate::get(ap.number())?;
         vcpu_op(DOWN, ap.number(), 0);
-        pv_guest_sdk::println!("{first:?} {second:?}");
         let third = Runstate::get(ap.number())?;
-        pv_guest_sdk::println!("{third:?}");
-        Ok(())
+        vcpu_op(UP, ap.number(), 0);
+        let fourth = Runstate::get(ap.number())?;
+        send(port)?;
+        ap.finish()?;
+        close(port)?;
+        ap.forget_events(t)?;
+        equal("state", first.state, BLOCKED as u64)?;
+        equal("since", second.since, first.since)?;
+        let blocked = second.spent(&first, BLOCKED);
+        holds("blocked", blocked, "5 ms and more", blocked >= 5 * MS)?;
+        equal("state when down", third.state, BLOCKED as u64)?;
+        equal("state when up again", fourth.state, BLOCKED as u64)
     }),
     case("runstate/extent", "48 bytes are written, the padding as 0.", |_| {
         fill_arena(0x5a);
@@ -168,7 +178,6 @@ pub(crate) const CASES: &[Case] = &[
                 let there = Runstate::at(area);
                 let now = Runstate::get_to(vcpu, area + 100)?;
                 equal_at("since", vcpu, there.since, now.since)?;
-                pv_guest_sdk::println!("{vcpu} {there:?} {now:?}");
                 equal("before", peek(area - 8), 0x5a5a_5a5a_5a5a_5a5a)?;
                 equal("behind", peek(area + 48), 0x5a5a_5a5a_5a5a_5a5a)
             })?;
@@ -207,25 +216,27 @@ pub(crate) const CASES: &[Case] = &[
         let ap = worker(t)?;
         registered(t, ap.number(), |_, area| {
             equal("down", peek(area), OFFLINE as u64)?;
-            let ap = spinning(t)?;
+            let ap = worker(t)?.spin()?;
             let spinning = Runstate::at(area);
-            stop(ap)?;
+            ap.stop()?;
             let down = Runstate::at(area);
-            pv_guest_sdk::println!("{spinning:?} {down:?}");
-            Ok(())
+            // With a CPU of its own it would be running.
+            equal("spinning", spinning.state, RUNNABLE as u64)?;
+            equal("down again", down.state, OFFLINE as u64)?;
+            holds("since", down.since, "later", down.since > spinning.since)
         })
     }),
     case("runstate/area_flag", "With the assist, the mark of an update is gone behind it.", |t| {
         equal("enable", hypercall(VM_ASSIST, &[0, 5]), 0)?;
         let ap = worker(t)?;
         let outcome = registered(t, ap.number(), |_, area| {
-            let ap = spinning(t)?;
+            let ap = worker(t)?.spin()?;
             let mut marked = false;
             for _ in 0..100 {
                 yields(1);
                 marked |= peek(area + 8) >> 63 == 1;
             }
-            stop(ap)?;
+            ap.stop()?;
             equal("marked", marked, false)
         });
         let own = registered(t, 0, |c, area| {
@@ -289,26 +300,6 @@ impl Runstate {
         equal("get_runstate_info", vcpu_op(GET, vcpu, address), 0)?;
         Ok(Self::at(address))
     }
-}
-
-/// vCPU 1, which counts and yields.
-fn spinning(t: &Test<'_>) -> Result<Ap, Verdict> {
-    let ap = worker(t)?;
-    poke(ap::page(), 0);
-    poke(ap::page() + 8, 0);
-    let mut registers = Registers::new();
-    registers.rbx = ap::page();
-    ap.start(COUNT, &registers)?;
-    while peek(ap::page()) < 3 {
-        yields(1);
-    }
-    Ok(ap)
-}
-
-/// Ends that.
-fn stop(ap: Ap) -> Outcome {
-    poke(ap::page() + 8, 1);
-    ap.finish().map(|_| ())
 }
 
 /// Runs `body` while a vCPU's area is an address, in memory filled with 5a.

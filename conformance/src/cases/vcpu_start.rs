@@ -2,7 +2,7 @@
 
 use crate::call::{EFAULT, EINVAL, ENOSYS, VCPU_OP};
 use crate::case::{Case, Outcome, Test, case, ends_guest, equal, equal_at};
-use crate::raw::ap_snippets::{COUNT, DOWN_ONCE, NOTHING};
+use crate::raw::ap_snippets::{DOWN_ONCE, NOTHING};
 use crate::raw::memory::{arena_address, peek, poke};
 use crate::raw::pages_calls::{FLUSH_LOCAL, mmuext};
 use crate::raw::pages_scratch::{duplicate, free_frame, hypervisor_frame, with};
@@ -105,10 +105,9 @@ pub(crate) const CASES: &[Case] = &[
     case("vcpu_start/twice", "A second context for a vCPU, up or down: EEXIST.", |t| {
         let ap = worker(t)?;
         equal("down", initialise(t, ap.number(), &[]), EEXIST)?;
-        ap.start(COUNT, &counter())?;
+        ap.spin()?;
         let answer = initialise(t, ap.number(), &[]);
-        stop();
-        ap.finish()?;
+        ap.stop()?;
         equal("up", answer, EEXIST)
     }),
     case(
@@ -173,11 +172,10 @@ pub(crate) const CASES: &[Case] = &[
     case("vcpu_start/up_twice", "Up of a vCPU that is up: 0, of itself too.", |t| {
         equal("itself", vcpu_op(UP, 0, M2P), 0)?;
         let ap = worker(t)?;
-        ap.start(COUNT, &counter())?;
+        ap.spin()?;
         let answer = vcpu_op(UP, ap.number(), 0);
         let is_up = vcpu_op(IS_UP, ap.number(), 0);
-        stop();
-        ap.finish()?;
+        ap.stop()?;
         equal("answer", answer, 0)?;
         equal("is up", is_up, 1)
     }),
@@ -186,10 +184,8 @@ pub(crate) const CASES: &[Case] = &[
         "A vCPU taken down by another stops, and goes on when up.",
         |t| {
             let ap = worker(t)?;
-            ap.start(COUNT, &counter())?;
-            while peek(ap::page()) < 10 {
-                yields(1);
-            }
+            ap.spin()?;
+            ap.counts_to(10)?;
             equal("down", vcpu_op(DOWN, ap.number(), M2P), 0)?;
             let is_up = vcpu_op(IS_UP, ap.number(), 0);
             // On another CPU it may run for a moment more.
@@ -198,11 +194,8 @@ pub(crate) const CASES: &[Case] = &[
             yields(100);
             let after = peek(ap::page());
             equal("up", vcpu_op(UP, ap.number(), 0), 0)?;
-            while peek(ap::page()) < after + 10 {
-                yields(1);
-            }
-            stop();
-            ap.finish()?;
+            ap.counts_to(after + 10)?;
+            ap.stop()?;
             equal("is up", is_up, 0)?;
             equal("counted", after, before)
         },
@@ -291,17 +284,4 @@ pub(crate) const CASES: &[Case] = &[
 fn refused(t: &Test<'_>, changes: &[(usize, u64)], answer: i64) -> Outcome {
     equal("answer", initialise(t, NEVER, changes), answer)?;
     equal("up", vcpu_op(UP, NEVER, 0), EINVAL)
-}
-
-/// Registers for the snippet that counts until the word behind the counter is set.
-fn counter() -> Registers {
-    poke(ap::page(), 0);
-    poke(ap::page() + 8, 0);
-    let mut registers = Registers::new();
-    registers.rbx = ap::page();
-    registers
-}
-
-fn stop() {
-    poke(ap::page() + 8, 1);
 }
