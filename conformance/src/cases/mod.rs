@@ -14,6 +14,7 @@ mod ext_flush;
 mod fpu;
 mod gdt;
 mod info;
+mod ipi;
 mod iret;
 mod layout;
 mod ldt;
@@ -121,6 +122,7 @@ const AREAS: &[&[Case]] = &[
     vcpu_start::CASES,
     vcpu_entry::CASES,
     vcpu_info::CASES,
+    ipi::CASES,
     vcpu_run::CASES,
 ];
 
