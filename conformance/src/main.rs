@@ -10,6 +10,7 @@
 mod call;
 mod case;
 mod cases;
+mod clock;
 mod raw;
 mod select;
 mod tables;

@@ -5,10 +5,10 @@ use pv_guest_sdk::raw::shared::shared_info;
 
 use crate::call::{SCHED_OP, VCPU_OP, hypercall, registers};
 use crate::case::{Outcome, Test, Verdict, equal, equal_at};
-use crate::raw::ap_snippets::SYSCALL;
-use crate::raw::memory::arena_address;
+use crate::raw::ap_snippets::{COUNT, SYSCALL};
+use crate::raw::memory::{arena_address, peek, poke, poke_byte};
 use crate::raw::pages_calls::put_words;
-use crate::raw::{ApCode, Registers, ap};
+use crate::raw::{ApCode, Registers, ap, snippets};
 use crate::tables::{frame_of, top};
 
 pub(crate) const INITIALISE: u64 = 0;
@@ -124,6 +124,19 @@ pub(crate) fn initialise(t: &Test<'_>, vcpu: u64, changes: &[(usize, u64)]) -> i
     vcpu_op(INITIALISE, vcpu, arena_address())
 }
 
+/// Lets others run that many times.
+pub(crate) fn yields(times: u64) {
+    for _ in 0..times {
+        hypercall(SCHED_OP, &[0]);
+    }
+}
+
+/// Ends in order, as the last step of a case that needs a boot of its own.
+pub(crate) fn power_off(t: &Test<'_>) -> Outcome {
+    put_words(0, &[0]);
+    t.end("poweroff", snippets::SYSCALL, &mut registers(SCHED_OP, &[2, arena_address()]))
+}
+
 /// A vCPU beside the first that has started and is down.
 #[derive(Clone, Copy)]
 pub(crate) struct Ap(u64);
@@ -164,7 +177,7 @@ impl Ap {
     }
 
     /// Lets others run until the vCPU is down.
-    fn wait(self) -> Outcome {
+    pub(crate) fn wait(self) -> Outcome {
         for _ in 0..500_000 {
             if vcpu_op(IS_UP, self.0, 0) == 0 {
                 return Ok(());
@@ -191,6 +204,43 @@ impl Ap {
     pub(crate) fn run(self, code: ApCode, registers: &Registers) -> Result<Registers, Verdict> {
         self.start(code, registers)?;
         self.finish()
+    }
+
+    /// Lets the vCPU count and yield, in a word of its page, until [`Ap::stop`].
+    pub(crate) fn spin(self) -> Result<Self, Verdict> {
+        poke(ap::page(), 0);
+        poke(ap::page() + 8, 0);
+        let mut registers = Registers::new();
+        registers.rbx = ap::page();
+        self.start(COUNT, &registers)?;
+        self.counts_to(3)?;
+        Ok(self)
+    }
+
+    /// Lets the vCPU run until it has counted that far.
+    pub(crate) fn counts_to(self, number: u64) -> Outcome {
+        for _ in 0..500_000 {
+            if peek(ap::page()) >= number {
+                return Ok(());
+            }
+            yields(1);
+        }
+        equal_at("vCPU", self.0, "does not run", "runs")
+    }
+
+    /// Ends what [`Ap::spin`] began.
+    pub(crate) fn stop(self) -> Outcome {
+        poke(ap::page() + 8, 1);
+        self.finish().map(|_| ())
+    }
+
+    /// Makes the vCPU's part of the shared page as it was before any event: masked, none waiting.
+    pub(crate) fn forget_events(self, t: &Test<'_>) -> Outcome {
+        let info = info_of(t, self.0)?;
+        poke_byte(info + 1, 1);
+        poke(info + 8, 0);
+        poke_byte(info, 0);
+        Ok(())
     }
 
     /// Runs a hypercall on the vCPU; the answer.

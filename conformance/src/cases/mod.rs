@@ -3,6 +3,7 @@
 mod block;
 mod callback;
 mod compat;
+mod clock;
 mod console;
 mod cpu;
 mod cpuid;
@@ -20,6 +21,7 @@ mod ext_flush;
 mod fpu;
 mod gdt;
 mod info;
+mod ipi;
 mod iret;
 mod layout;
 mod ldt;
@@ -40,9 +42,11 @@ mod poll;
 mod preserve;
 mod ptwr;
 mod registers;
+mod runstate;
 mod sched;
 mod segments;
 mod shared;
+mod timer;
 mod trap_control;
 mod trap_edge;
 mod trap_frame;
@@ -57,7 +61,10 @@ mod trap_table;
 mod traps;
 mod truncation;
 mod unknown;
+mod vcpu_entry;
+mod vcpu_info;
 mod vcpu_run;
+mod vcpu_start;
 mod version;
 mod watchdog;
 
@@ -128,6 +135,14 @@ const AREAS: &[&[Case]] = &[
     event_delivery::CASES,
     poll::CASES,
     poll::TIMERS,
+    clock::CASES,
+    timer::CASES,
+    runstate::CASES,
+    vcpu_start::CONTEXTS,
+    vcpu_start::CASES,
+    vcpu_entry::CASES,
+    vcpu_info::CASES,
+    ipi::CASES,
     vcpu_run::CASES,
     block::CASES,
     block::TIMERS,

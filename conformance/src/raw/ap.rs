@@ -170,8 +170,7 @@ global_asm!(
     ".pushsection .pages.ap, \"aw\", @nobits",
     ".balign 4096",
     ".globl __ap_pages",
-    "__ap_pages: .skip 4096",
-    ".skip 4096",
+    "__ap_pages: .skip 3 * 4096",
     "__ap_stack_end:",
     ".popsection",
     mailbox = const 8 * MAILBOX,
@@ -289,13 +288,12 @@ pub(crate) fn handler(number: u64) -> u64 {
     (__ap_handlers as *const ()).expose_provenance() as u64 + 16 * number
 }
 
-/// The end of the stack that snippets and traps have. Below it lie two pages that no Rust object
-/// lives in; the lower one is for cases.
+/// The end of the page that is the stack of snippets and traps.
 pub(crate) fn stack_end() -> u64 {
-    page() + 8192
+    page() + 3 * 4096
 }
 
-/// The address of a page for cases.
+/// The address of two pages for cases.
 pub(crate) fn page() -> u64 {
     (&raw const __ap_pages).expose_provenance() as u64
 }

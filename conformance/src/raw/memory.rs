@@ -71,6 +71,17 @@ pub(crate) fn poke_byte(address: u64, value: u8) {
     }
 }
 
+/// The processor's time-stamp counter.
+pub(crate) fn tsc() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: reads a counter; a hypervisor that does not allow it ends the guest.
+    unsafe {
+        core::arch::asm!("rdtsc", out("rax") low, out("rdx") high,
+            options(nomem, nostack, preserves_flags));
+    }
+    high << 32 | low
+}
+
 /// Fills the arena with one byte.
 pub(crate) fn fill_arena(byte: u8) {
     for cell in arena() {

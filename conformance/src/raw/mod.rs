@@ -27,4 +27,4 @@ pub(crate) mod trap_stage;
 
 pub(crate) use ap::{ApCode, ApState};
 pub(crate) use entry::{EntryState, entry_state, guard_page, image_end};
-pub(crate) use probe::{Code, Registers, run};
+pub(crate) use probe::{Code, FxArea, Registers, run};
