@@ -12,6 +12,12 @@ mod ext_base;
 mod ext_flush;
 mod fpu;
 mod gdt;
+mod grant_batch;
+mod grant_copy;
+mod grant_map;
+mod grant_replace;
+mod grant_table;
+mod grant_unmap;
 mod info;
 mod iret;
 mod layout;
@@ -107,6 +113,13 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    grant_table::CASES,
+    grant_map::ENTRIES,
+    grant_map::CASES,
+    grant_unmap::CASES,
+    grant_replace::CASES,
+    grant_copy::CASES,
+    grant_batch::CASES,
 ];
 
 /// All cases, in the order of their numbers.

@@ -11,6 +11,7 @@ mod entry;
 pub(crate) mod memory;
 pub(crate) mod pages_calls;
 pub(crate) mod pages_direct;
+pub(crate) mod pages_grants;
 pub(crate) mod pages_reservation;
 pub(crate) mod pages_scratch;
 pub(crate) mod pages_segments;

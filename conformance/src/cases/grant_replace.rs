@@ -1,0 +1,1 @@
+use crate::case::Case; pub(crate) const CASES: &[Case] = &[];
