@@ -1,90 +1,17 @@
-//! `map_grant_ref`: which entries allow what, what is mapped, what is refused.
+//! `map_grant_ref`: what is mapped, what is refused, and what an entry in use stands for.
 
 use crate::call::{EINVAL, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
 use crate::raw::memory::arena_address;
-use crate::raw::pages_calls::{IO, NOBODY, SELF, SET_GDT, XEN, pin, put_words, unpin, update_va};
+use crate::raw::pages_calls::{IO, NOBODY, SELF, SET_GDT, XEN, pin, put_words, unpin};
 use crate::raw::pages_grants::{
-    APPLICATION, BAD_DOMAIN, BAD_PAGE, BAD_REF, BY_ENTRY, DEVICE, GENERAL, HOST, NO_REF, OKAY,
-    ONLY_READ, OWN, PERMIT, READ_ONLY, READING, REF, Table, UNSET, WRITING, Wish, map, map_refused,
-    mapped, query_size, setup_table, unmap, unmapped, unmapped_device, with_table,
+    APPLICATION, BAD_DOMAIN, BAD_PAGE, BAD_REF, BY_ENTRY, DEVICE, End, GENERAL, HOST, NO_REF, OKAY,
+    ONLY_READ, OWN, PERMIT, READ_ONLY, READING, REF, Table, WRITING, Wish, copy, map, map_refused,
+    mapped, query_size, unmap, unmapped, unmapped_device, with_table,
 };
+use crate::raw::pages_reservation::{DECREASE, owned, reserve, with_spare};
 use crate::raw::pages_scratch::{LOADED, PAGES, Page, free_frame, hypervisor_frame};
-use crate::tables::{M2P, walk};
-
-/// A row: the name, an entry's flags, a mapping's, the status, the entry's flags while it is mapped
-/// (or after it was refused) and behind that, the clause.
-macro_rules! entries {
-    ($($name:literal, $flags:expr, $how:expr, $status:expr, $during:expr, $after:expr,
-        $clause:literal;)+) => {
-        &[$(case(concat!("grant_map/", $name), $clause, |t| {
-            entry(t, $flags, $how, $status, ($during, $after))
-        })),+]
-    };
-}
-
-pub(crate) const ENTRIES: &[Case] = entries! {
-    "empty", 0, HOST, GENERAL, 0, 0, "An empty entry can't be mapped: status -1.";
-    "empty_read_only", 0, HOST | ONLY_READ, GENERAL, 0, 0,
-        "An empty entry can't be mapped read-only.";
-    "for_transfer", 2, HOST, GENERAL, 2, 2, "An entry that accepts a page can't be mapped.";
-    "transitive", 3, HOST | ONLY_READ, GENERAL, 3, 3, "A grant of a grant can't be mapped.";
-    "part", 0x101, HOST | ONLY_READ, GENERAL, 0x101, 0x101,
-        "A grant of part of a page can't be mapped.";
-    "writable", PERMIT, HOST, OKAY, 0x19, 1, "A page is mapped writable: reading and writing.";
-    "writable_read_only", PERMIT, HOST | ONLY_READ, OKAY, 9, 1,
-        "A page is mapped read-only: reading alone.";
-    "read_only", PERMIT | READ_ONLY, HOST, GENERAL, 5, 5,
-        "An entry for reading can't be mapped writable: status -1.";
-    "read_only_read_only", PERMIT | READ_ONLY, HOST | ONLY_READ, OKAY, 0xd, 5,
-        "An entry for reading can be mapped read-only.";
-    "device", PERMIT, DEVICE, OKAY, 0x19, 1, "A page is mapped for devices without an address.";
-    "device_read_only", PERMIT, DEVICE | ONLY_READ, OKAY, 9, 1,
-        "A page is mapped for devices to read.";
-    "device_refused", PERMIT | READ_ONLY, DEVICE, GENERAL, 5, 5,
-        "An entry for reading can't be mapped for devices to write.";
-    "both", PERMIT, DEVICE | HOST, OKAY, 0x19, 1, "A page is mapped for devices and processor.";
-    "both_read_only", PERMIT | READ_ONLY, DEVICE | HOST | ONLY_READ, OKAY, 0xd, 5,
-        "A page is mapped for devices and processor to read.";
-    "neither", PERMIT, 0, BAD_REF, 1, 1, "Mapped for nobody: status -3.";
-    "neither_other_flags", PERMIT, !3, BAD_REF, 1, 1, "All flags but for whom: status -3.";
-    "memory_type", 0xe1, HOST, OKAY, 0xf9, 0xe1, "Bits of a memory type don't matter.";
-    "other_bits", 0xfe01, HOST, OKAY, 0xfe19, 0xfe01, "Bits without a meaning stay.";
-    "reading_before", PERMIT | READING, HOST | ONLY_READ, OKAY, 9, 1,
-        "The reading bit set by the guest is cleared when the mapping goes.";
-    "writing_before", PERMIT | WRITING, HOST | ONLY_READ, OKAY, 0x19, 0x11,
-        "The writing bit set by the guest stays when a read-only mapping goes.";
-    "writing_before_refused", PERMIT | READ_ONLY | WRITING, HOST, GENERAL, 0x15, 0x15,
-        "A refused mapping leaves the bits that the guest set.";
-    "unknown_flags", PERMIT, HOST | 0xffe0, OKAY, 0x19, 1, "Flags without a meaning are taken.";
-};
-
-fn entry(t: &Test<'_>, flags: u16, how: u32, status: i64, states: (u16, u16)) -> Outcome {
-    with_table(t, |table, [a, w, ..]| {
-        table.set(REF, flags, OWN, a.mfn);
-        let before = w.mapping(t);
-        let seen = map(Wish::new(w.va, how))?;
-        let during = table.flags(REF);
-        let (host, device) = (how & HOST != 0, how & DEVICE != 0);
-        if seen.status == OKAY {
-            let address = if host { w.va } else { 0 };
-            let bus = if device { a.ma() } else { 0 };
-            equal("status of unmap", unmap(address, bus, seen.handle)?, OKAY)?;
-        }
-        let after = table.flags(REF);
-        table.set(REF, 0, 0, 0);
-        equal("status", seen.status, status)?;
-        equal("entry", during, states.0.into())?;
-        equal("entry behind it", after, states.1.into())?;
-        if status == OKAY {
-            equal("bus address", seen.bus, a.ma())?;
-            return equal("page-table entry", w.mapping(t), if host { 0 } else { before });
-        }
-        equal("bus address", seen.bus, UNSET)?;
-        equal("handle", seen.handle, UNSET >> 32)?;
-        equal("page-table entry", w.mapping(t), before)
-    })
-}
+use crate::tables::{M2P, frame_of, page_of, walk};
 
 /// Flags of an entry for a kernel's page: present, user, accessed, dirty, never executed.
 const KERNEL: u64 = 0x8010_0000_0000_0065;
@@ -272,8 +199,7 @@ pub(crate) const CASES: &[Case] = &[
         with_table(t, |table, [a, w, ..]| {
             table.permit(REF, 0, a);
             a.protect()?;
-            for (how, answer) in
-                [(HOST, EINVAL), (DEVICE, EINVAL), (HOST | 4, 0), (DEVICE | 4, 0)]
+            for (how, answer) in [(HOST, EINVAL), (DEVICE, EINVAL), (HOST | 4, 0), (DEVICE | 4, 0)]
             {
                 let handle = mapped(Wish::new(w.va, how))?;
                 let seen = pin(1, a.mfn);
@@ -398,12 +324,35 @@ pub(crate) const CASES: &[Case] = &[
             a.unpin()
         })
     }),
-    case("grant_map/mapped_itself", "The table's frame can be mapped by its owner as well.", |t| {
-        with_table(t, |_, [a, ..]| {
-            let frame = setup_table(SELF, 1)?;
-            equal("answer", update_va(a.va, frame << 12 | (LOADED & !2), 2), 0)
-        })
-    }),
+    case(
+        "grant_map/given_back",
+        "A mapped page can be given back; it goes with its mapping.",
+        |t| {
+            with_table(t, |table, [a, ..]| {
+                with_spare(t, |[pfn, ..]| {
+                    let (mfn, before) = (frame_of(t.boot, pfn), owned());
+                    table.set(REF, PERMIT, OWN, mfn);
+                    let handle = mapped(Wish::new(0, DEVICE))?;
+                    equal("given back", reserve(DECREASE, &[mfn]), 1)?;
+                    let (page, between) = (page_of(mfn), owned());
+                    let more = map(Wish::new(0, DEVICE | ONLY_READ))?;
+                    if more.status == OKAY {
+                        equal("unmap", unmap(0, mfn << 12, more.handle)?, OKAY)?;
+                    }
+                    let copied = copy(End::entry(REF), End::frame(a.mfn), 8)?;
+                    equal("unmap", unmap(0, mfn << 12, handle)?, OKAY)?;
+                    let refused = map(Wish::new(0, DEVICE))?.status;
+                    equal("number meanwhile", page, pfn)?;
+                    equal("number behind it", page_of(mfn), u64::MAX)?;
+                    equal("more mappings", more.status, OKAY)?;
+                    equal("copies", copied, OKAY)?;
+                    equal("pages meanwhile", between, before)?;
+                    equal("pages behind it", owned(), before - 1)?;
+                    equal("mapping behind it", refused, BAD_PAGE)
+                })
+            })
+        },
+    ),
 ];
 
 /// Checks that a mapping of a page of the guest's is refused for its address, and is as before.

@@ -1,7 +1,7 @@
 //! The grant table itself: its frames, size and version; and the small operations.
 
 use crate::call::{EFAULT, EINVAL, ENOSYS, EPERM, GRANT_TABLE_OP, hypercall};
-use crate::case::{Case, Outcome, Test, case, equal, equal_at, holds};
+use crate::case::{Case, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, get};
 use crate::raw::pages_calls::{
     ESRCH, IO, NOBODY, SELF, SET_GDT, XEN, pin, put_words, update_va, word_at,
@@ -9,7 +9,8 @@ use crate::raw::pages_calls::{
 use crate::raw::pages_grants::{
     AGAIN, BAD_ADDRESS, BAD_DOMAIN, BAD_PAGE, BAD_REF, CACHE_FLUSH, DEVICE, GENERAL, NO_REF, OKAY,
     ONLY_READ, OWN, QUERY_SIZE, REF, SETUP_TABLE, TRANSFER, UNSET, Wish, both, both_at, grant_op,
-    mapped, query_size, setup_at, setup_table, status_at, swap, unmapped_device, with_table,
+    mapped, put_at, query_size, setup_at, setup_table, status_at, swap, unmapped_device,
+    with_table,
 };
 use crate::raw::pages_scratch::{LOADED, free_frame, hypervisor_frame, with};
 use crate::tables::{M2P, page_of};
@@ -84,7 +85,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("grant_table/setup_read_only", "A status that can't be written: EFAULT.", |t| {
         with(t, |[a, ..]| {
-            (a.set(0, SELF | 1 << 32), a.set(1, UNSET), a.set(2, arena_address() + 64));
+            put_at(a.va, 0, &[SELF | 1 << 32, UNSET, arena_address() + 64]);
             a.protect()?;
             put_words(64, &[UNSET]);
             let answer = hypercall(GRANT_TABLE_OP, &[SETUP_TABLE, a.va, 1]);

@@ -14,6 +14,7 @@ mod fpu;
 mod gdt;
 mod grant_batch;
 mod grant_copy;
+mod grant_entry;
 mod grant_map;
 mod grant_replace;
 mod grant_table;
@@ -114,10 +115,12 @@ const AREAS: &[&[Case]] = &[
     memory_exchange::CASES,
     memory_query::CASES,
     grant_table::CASES,
-    grant_map::ENTRIES,
+    grant_entry::CASES,
     grant_map::CASES,
+    grant_unmap::CHANGED,
     grant_unmap::CASES,
     grant_replace::CASES,
+    grant_copy::ENTRIES,
     grant_copy::CASES,
     grant_batch::CASES,
 ];

@@ -23,6 +23,7 @@ pub(crate) const BAD_DOMAIN: i64 = -2;
 pub(crate) const BAD_REF: i64 = -3;
 pub(crate) const BAD_HANDLE: i64 = -4;
 pub(crate) const BAD_ADDRESS: i64 = -5;
+pub(crate) const BAD_BUS: i64 = -6;
 pub(crate) const DENIED: i64 = -8;
 pub(crate) const BAD_PAGE: i64 = -9;
 pub(crate) const BAD_COPY: i64 = -10;
@@ -282,11 +283,6 @@ pub(crate) fn put_at(address: u64, index: u64, words: &[u64]) {
     for (word, &value) in (0..).step_by(8).zip(words) {
         poke(at + word, value);
     }
-}
-
-/// Checks that a page's words are as expected, by what each should be.
-pub(crate) fn words_are(page: Page, expected: impl Fn(u64) -> u64) -> Outcome {
-    (0..512).try_for_each(|word| equal_at("word", word, page.get(word), expected(word)))
 }
 
 /// Checks that two numbers at once are as expected, such as an answer and a status.
