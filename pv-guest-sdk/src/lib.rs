@@ -20,7 +20,7 @@
 //!
 //! Where to read next: [`boot`] for what a guest is told at its start, [`console`] for output,
 //! [`error`] for what a refused hypercall says, [`paging`] for memory and page tables, [`trap`] for
-//! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`raw`] for
+//! exceptions, `user` for user mode, [`descriptor`] for segments, [`grant`] for pages that domains share, `heap` for `alloc`, [`raw`] for
 //! what is behind all of it. The guests `tour` and `usermode` show most of it at work.
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
@@ -37,6 +37,7 @@ pub mod descriptor;
 pub mod entry;
 pub mod error;
 pub mod frames;
+pub mod grant;
 #[cfg(target_os = "none")]
 pub mod heap;
 pub mod line;

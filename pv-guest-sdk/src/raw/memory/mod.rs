@@ -20,8 +20,8 @@ mod space;
 pub(super) mod tables;
 
 pub use frame::Frame;
-pub(super) use kernel::map_heap;
 pub use kernel::{Mapping, Memory};
+pub(super) use kernel::{hook, map_heap};
 pub(super) use layout::pointer;
 pub use pinned::Table;
 pub use space::Space;

@@ -6,6 +6,7 @@
 use super::gate::Request;
 
 mod console;
+mod grant;
 #[cfg(target_os = "none")]
 mod mapping;
 mod memory;
@@ -17,6 +18,9 @@ mod trap;
 mod version;
 
 pub use console::{console_read, console_write};
+pub use grant::grant_copy;
+#[cfg(target_os = "none")]
+pub(super) use grant::{map_grant, setup_table, unmap_grant};
 #[cfg(target_os = "none")]
 pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
