@@ -2,21 +2,16 @@
 
 use core::marker::PhantomData;
 
-use hypercall_abi::call::Hypercall;
-use hypercall_abi::errno::Errno;
 use hypercall_abi::grant::{self as abi, COPY_DEST_GREF, COPY_SOURCE_GREF, CopyPtr, GrantCopy};
 
-use super::{Peer, Refusal};
+use super::{Peer, Refusal, site};
 use crate::error::{HypercallError, Site, perform};
+#[cfg(target_os = "none")]
+use crate::paging::{Frame, MemoryError};
 use crate::raw::gate::Gate;
 use crate::raw::request::grant_copy;
 
-static COPY: Site = Site::operation(
-    Hypercall::GrantTableOp,
-    abi::OPS,
-    abi::COPY,
-    &[(Errno::ENOSYS, "this hypervisor has no grants")],
-);
+static COPY: Site = site(abi::COPY);
 
 /// No status: what a copy has before it is answered.
 const UNANSWERED: i16 = 1;
@@ -34,7 +29,7 @@ const fn granted(peer: Peer, offset: u16) -> CopyPtr {
 }
 
 #[cfg(target_os = "none")]
-fn own(frame: &crate::paging::Frame, offset: u16) -> Result<CopyPtr, crate::paging::MemoryError> {
+fn own(frame: &Frame, offset: u16) -> Result<CopyPtr, MemoryError> {
     let page = crate::raw::grant::machine(frame)?.0;
     Ok(CopyPtr { page, domid: hypercall_abi::types::DomId::SELF, offset, pad: 0 })
 }
@@ -49,12 +44,9 @@ impl<'a> Source<'a> {
     /// A page of this guest's, from `offset` on. Unit: bytes.
     ///
     /// # Errors
-    /// [`crate::paging::MemoryError::NotStarted`].
+    /// [`MemoryError::NotStarted`].
     #[cfg(target_os = "none")]
-    pub fn frame(
-        frame: &'a crate::paging::Frame,
-        offset: u16,
-    ) -> Result<Self, crate::paging::MemoryError> {
+    pub fn frame(frame: &'a Frame, offset: u16) -> Result<Self, MemoryError> {
         Ok(Self(own(frame, offset)?, 0, PhantomData))
     }
 }
@@ -69,12 +61,9 @@ impl<'a> Destination<'a> {
     /// A page of this guest's, from `offset` on. Unit: bytes.
     ///
     /// # Errors
-    /// [`crate::paging::MemoryError::NotStarted`].
+    /// [`MemoryError::NotStarted`].
     #[cfg(target_os = "none")]
-    pub fn frame(
-        frame: &'a mut crate::paging::Frame,
-        offset: u16,
-    ) -> Result<Self, crate::paging::MemoryError> {
+    pub fn frame(frame: &'a mut Frame, offset: u16) -> Result<Self, MemoryError> {
         Ok(Self(own(frame, offset)?, 0, PhantomData))
     }
 }

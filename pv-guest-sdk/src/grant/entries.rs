@@ -65,19 +65,17 @@ impl<'a> Entries<'a> {
 
     /// Ends a grant and frees its entry, unless the peer uses the page: then nothing changes.
     pub(crate) fn revoke(&self, reference: GrantRef) -> bool {
-        let (Some(entry), Some(note)) =
-            (self.at(self.shared, reference), self.at(self.notes, reference))
-        else {
-            return false;
-        };
+        let Some(entry) = self.at(self.shared, reference) else { return false };
         // The hypervisor sets the bits of use in the same word, so it is used or gone, not both.
         let unused = |entry| if in_use(entry) { None } else { Some(0) };
         if entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, unused).is_err() {
             return false;
         }
         let mut free = self.free.lock();
-        note.store(*free, Ordering::Relaxed);
-        *free = reference.0.into();
+        if let Some(note) = self.at(self.notes, reference) {
+            note.store(*free, Ordering::Relaxed);
+            *free = reference.0.into();
+        }
         true
     }
 

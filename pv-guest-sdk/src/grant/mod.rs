@@ -26,10 +26,22 @@ pub use copy::{Destination, PageCopy, Source, copy};
 #[cfg(target_os = "none")]
 pub(crate) use entries::Entries;
 pub use error::{GrantError, Refusal};
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+use hypercall_abi::grant::OPS;
 use hypercall_abi::types::{DomId, GrantRef};
 
+use crate::error::Site;
 #[cfg(target_os = "none")]
 pub use crate::raw::grant::{Grant, Grants, Mapping};
+
+/// Why the call itself is refused.
+const CAUSES: &[(Errno, &str)] = &[(Errno::ENOSYS, "this hypervisor has no grants")];
+
+/// The place of one of the call's operations.
+pub(crate) const fn site(operation: u32) -> Site {
+    Site::operation(Hypercall::GrantTableOp, OPS, operation, CAUSES)
+}
 
 /// A page that a domain grants: its number, and the entry of its table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,17 +6,15 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hypercall_abi::call::Hypercall;
-use hypercall_abi::errno::Errno;
 use hypercall_abi::grant::{self as abi, MapFlags, MapGrantRef, SetupTable, UnmapGrantRef};
 use hypercall_abi::types::{DomId, GrantHandle, GrantRef, Mfn, PAGE_SIZE};
 use spin::Once;
 
 use super::gate::Machine;
 use super::memory::{Frame, hook, pointer, tables};
-use super::request::{map_grant, setup_table, unmap_grant};
+use super::request::{grant_operation, writable};
 use crate::error::{Site, perform};
-use crate::grant::{Entries, GrantError, Peer, Refusal};
+use crate::grant::{Entries, GrantError, Peer, Refusal, site};
 use crate::paging::{Access, Entry, MemoryError, Mode, Page};
 
 /// Where the table is mapped.
@@ -31,20 +29,9 @@ type Words = [AtomicU32; PAGE_SIZE / 4];
 static NOTES: [AtomicU64; MOST * PER_FRAME] = [const { AtomicU64::new(0) }; _];
 static TABLE: Once<Entries<'static>> = Once::new();
 
-macro_rules! site {
-    ($name:ident, $operation:ident) => {
-        static $name: Site = Site::operation(
-            Hypercall::GrantTableOp,
-            abi::OPS,
-            abi::$operation,
-            &[(Errno::ENOSYS, "this hypervisor has no grants")],
-        );
-    };
-}
-
-site!(SETUP, SETUP_TABLE);
-site!(MAP, MAP_GRANT_REF);
-site!(UNMAP, UNMAP_GRANT_REF);
+static SETUP: Site = site(abi::SETUP_TABLE);
+static MAP: Site = site(abi::MAP_GRANT_REF);
+static UNMAP: Site = site(abi::UNMAP_GRANT_REF);
 
 /// The machine frame behind a page.
 pub(crate) fn machine(frame: &Frame) -> Result<Mfn, MemoryError> {
@@ -57,18 +44,13 @@ pub struct Grants(&'static Entries<'static>);
 
 impl Grants {
     /// Sets the table up with `frames` frames, 1 to 4, each of which has 512 entries; the first
-    /// eight are reserved. Memory must have been started.
+    /// eight are reserved. Memory must have been started. Again, it is the table as it was made.
     ///
     /// # Errors
-    /// [`GrantError::Started`] the second time or for another number, [`GrantError::Refused`] if
-    /// the hypervisor gives no such table, [`GrantError::Memory`] if it cannot be mapped.
+    /// [`GrantError::Frames`] for another number, [`GrantError::Refused`] if the hypervisor gives
+    /// no such table, [`GrantError::Memory`] if it cannot be mapped.
     pub fn start(frames: usize) -> Result<Self, GrantError> {
-        let mut fresh = false;
-        let entries = TABLE.try_call_once(|| {
-            fresh = true;
-            map_table(frames)
-        })?;
-        if fresh { Ok(Self(entries)) } else { Err(GrantError::Started) }
+        Ok(Self(TABLE.try_call_once(|| map_table(frames))?))
     }
 
     /// Lets a domain use a page, to read or to write as well.
@@ -114,7 +96,7 @@ impl Grants {
         };
         hook(page, |_| {
             // SAFETY: nothing is mapped there.
-            perform(&Machine, &MAP, &unsafe { map_grant(&mut map) })?;
+            perform(&Machine, &MAP, &unsafe { grant_operation(abi::MAP_GRANT_REF, &mut map) })?;
             Refusal::check("map_grant_ref", map.status)?;
             Ok(Mapping { page, handle: Some(map.handle), writable })
         })
@@ -123,9 +105,17 @@ impl Grants {
 
 fn map_table(frames: usize) -> Result<Entries<'static>, GrantError> {
     let mut list = [0; MOST];
-    let list = list.get_mut(..frames).filter(|list| !list.is_empty()).ok_or(GrantError::Started)?;
-    let mut setup = SetupTable { status: abi::GENERAL_ERROR, ..SetupTable::default() };
-    perform(&Machine, &SETUP, &setup_table(&mut setup, list))?;
+    let list = list.get_mut(..frames).filter(|list| !list.is_empty());
+    let list = list.ok_or(GrantError::Frames(frames))?;
+    let mut setup = SetupTable {
+        dom: DomId::SELF,
+        nr_frames: u32::try_from(frames).unwrap_or(u32::MAX),
+        status: abi::GENERAL_ERROR,
+        frame_list: writable(list),
+        ..SetupTable::default()
+    };
+    // SAFETY: `list`, of `nr_frames` words, is borrowed for longer than this.
+    perform(&Machine, &SETUP, &unsafe { grant_operation(abi::SETUP_TABLE, &mut setup) })?;
     Refusal::check("setup_table", setup.status)?;
     for (address, &frame) in (BASE..).step_by(PAGE_SIZE).zip(&*list) {
         let page = Page::at(address).ok_or(MemoryError::Address(address))?;
@@ -249,7 +239,7 @@ impl Mapping {
             ..UnmapGrantRef::default()
         };
         // SAFETY: this value's own mapping, which nobody borrows.
-        perform(&Machine, &UNMAP, &unsafe { unmap_grant(&mut unmap) })?;
+        perform(&Machine, &UNMAP, &unsafe { grant_operation(abi::UNMAP_GRANT_REF, &mut unmap) })?;
         Ok(Refusal::check("unmap_grant_ref", unmap.status)?)
     }
 }

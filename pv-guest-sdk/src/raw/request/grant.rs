@@ -2,12 +2,6 @@
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::grant::COPY;
-#[cfg(target_os = "none")]
-use hypercall_abi::grant::{
-    MAP_GRANT_REF, MapGrantRef, SETUP_TABLE, SetupTable, UNMAP_GRANT_REF, UnmapGrantRef,
-};
-#[cfg(target_os = "none")]
-use hypercall_abi::types::DomId;
 
 use super::{Request, writable};
 use crate::grant::PageCopy;
@@ -22,50 +16,19 @@ pub fn grant_copy<'a>(copies: &'a mut [PageCopy<'_>]) -> Request<'a> {
     unsafe { Request::new(Hypercall::GrantTableOp, args) }
 }
 
-/// Asks for the frames of this guest's table, which gets as long as `list`.
-#[cfg(target_os = "none")]
-#[must_use]
-pub(in crate::raw) fn setup_table<'a>(
-    setup: &'a mut SetupTable,
-    list: &'a mut [u64],
-) -> Request<'a> {
-    setup.dom = DomId::SELF;
-    setup.nr_frames = u32::try_from(list.len()).unwrap_or(u32::MAX);
-    setup.frame_list = writable(list);
-    // SAFETY: the hypervisor writes a status to `setup` and `nr_frames` words to `list`.
-    unsafe { one(SETUP_TABLE, setup) }
-}
-
-/// Maps a granted page.
+/// Makes one operation, which answers in its argument.
 ///
 /// # Safety
-/// Nothing may live at the address, or in the entry, that it names.
+/// Nothing may live at the address, or in the entry, that it maps; no reference may lead to what it
+/// unmaps; a list of frames that it names must be borrowed for as long.
 #[cfg(target_os = "none")]
 #[must_use]
-pub(in crate::raw) unsafe fn map_grant(map: &mut MapGrantRef) -> Request<'_> {
-    // SAFETY: writes answers to `map`; the rest by this function's contract.
-    unsafe { one(MAP_GRANT_REF, map) }
-}
-
-/// Unmaps a granted page.
-///
-/// # Safety
-/// No reference may lead to what is mapped there.
-#[cfg(target_os = "none")]
-#[must_use]
-pub(in crate::raw) unsafe fn unmap_grant(unmap: &mut UnmapGrantRef) -> Request<'_> {
-    // SAFETY: writes a status to `unmap`; the rest by this function's contract.
-    unsafe { one(UNMAP_GRANT_REF, unmap) }
-}
-
-/// One operation with its argument.
-///
-/// # Safety
-/// As of [`Request::new`], but for writing to `argument`, which takes any bytes.
-#[cfg(target_os = "none")]
-unsafe fn one<T: zerocopy::FromBytes>(operation: u32, argument: &mut T) -> Request<'_> {
+pub(in crate::raw) unsafe fn grant_operation<T: zerocopy::FromBytes>(
+    operation: u32,
+    argument: &mut T,
+) -> Request<'_> {
     let args = [operation.into(), writable(argument), 1, 0, 0, 0];
-    // SAFETY: by this function's contract.
+    // SAFETY: answers go to `argument`, which takes any bytes; the rest by this function's contract.
     unsafe { Request::new(Hypercall::GrantTableOp, args) }
 }
 

@@ -20,7 +20,7 @@ mod version;
 pub use console::{console_read, console_write};
 pub use grant::grant_copy;
 #[cfg(target_os = "none")]
-pub(super) use grant::{map_grant, setup_table, unmap_grant};
+pub(super) use grant::grant_operation;
 #[cfg(target_os = "none")]
 pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
@@ -42,6 +42,6 @@ fn readable<T: ?Sized>(value: &T) -> u64 {
 }
 
 /// The address the hypervisor gets for memory it may write while the borrow lasts.
-fn writable<T: ?Sized>(value: &mut T) -> u64 {
+pub(super) fn writable<T: ?Sized>(value: &mut T) -> u64 {
     core::ptr::from_mut(value).cast::<u8>().expose_provenance() as u64
 }
