@@ -51,7 +51,7 @@ mod tests {
             let first = core::ptr::with_exposed_provenance_mut::<GrantCopy>(first);
             for index in 0..usize::try_from(count).unwrap() * usize::from(self.0) {
                 // SAFETY: the request borrows so many structures from there on, mutably.
-                let it = unsafe { &mut *first.add(index) };
+                let it = unsafe { &mut *first.wrapping_add(index) };
                 assert_eq!((it.source.page, it.source.domid, it.flags), (9, DomId(3), 3));
                 it.status = -it.len.cast_signed();
             }
