@@ -16,6 +16,7 @@ pub(crate) const MEMORY_OP: u64 = 12;
 pub(crate) const UPDATE_VA_MAPPING: u64 = 14;
 pub(crate) const XEN_VERSION: u64 = 17;
 pub(crate) const CONSOLE_IO: u64 = 18;
+pub(crate) const GRANT_TABLE_OP: u64 = 20;
 pub(crate) const MMUEXT_OP: u64 = 26;
 pub(crate) const SCHED_OP: u64 = 29;
 

@@ -20,6 +20,13 @@ mod ext_base;
 mod ext_flush;
 mod fpu;
 mod gdt;
+mod grant_batch;
+mod grant_copy;
+mod grant_entry;
+mod grant_map;
+mod grant_replace;
+mod grant_table;
+mod grant_unmap;
 mod info;
 mod ipi;
 mod iret;
@@ -149,6 +156,15 @@ const AREAS: &[&[Case]] = &[
     watchdog::CASES,
     watchdog::ENDS,
     compat::CASES,
+    grant_table::CASES,
+    grant_entry::CASES,
+    grant_map::CASES,
+    grant_unmap::CHANGED,
+    grant_unmap::CASES,
+    grant_replace::CASES,
+    grant_copy::ENTRIES,
+    grant_copy::CASES,
+    grant_batch::CASES,
 ];
 
 /// All cases, in the order of their numbers.

@@ -14,6 +14,7 @@ pub(crate) mod event_upcall;
 pub(crate) mod memory;
 pub(crate) mod pages_calls;
 pub(crate) mod pages_direct;
+pub(crate) mod pages_grants;
 pub(crate) mod pages_reservation;
 pub(crate) mod pages_scratch;
 pub(crate) mod pages_segments;

@@ -17,6 +17,8 @@ mod entry;
 pub mod fpu;
 pub mod gate;
 #[cfg(target_os = "none")]
+pub(crate) mod grant;
+#[cfg(target_os = "none")]
 mod guard;
 #[cfg(target_os = "none")]
 pub(crate) mod heap;

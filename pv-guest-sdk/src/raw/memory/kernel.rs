@@ -63,21 +63,32 @@ impl Memory {
         if !page.is_free() {
             return Err(MemoryError::Reserved(page));
         }
-        let layout = layout()?;
-        let machine = layout.machine(frame.number())?;
-        let _changing = KERNEL.lock();
-        let slot = Tables::at(layout.root).ensure(page)?;
-        if slot.read().is_present() {
-            return Err(MemoryError::Taken(page));
-        }
-        // SAFETY: nothing was mapped there, and the frame is given up to the mapping: no reference
-        // to it is left.
-        unsafe { slot.write(Entry::page(machine, access, Mode::Kernel))? };
+        let machine = layout()?.machine(frame.number())?;
+        let slot = hook(page, |slot| {
+            // SAFETY: nothing was mapped there, and the frame is given up to the mapping: no
+            // reference to it is left.
+            unsafe { slot.write(Entry::page(machine, access, Mode::Kernel))? };
+            Ok::<_, MemoryError>(slot)
+        })?;
         Ok(Mapping { page, frame: Some(frame), slot })
     }
 }
 
 /// Maps frames for the heap or a stack at `end` and behind, for ever: `wanted` bytes, or less if memory is
+/// Lets `map` map something at a page of the kernel's address space where nothing is mapped.
+pub(in crate::raw) fn hook<T, E: From<MemoryError>>(
+    page: Page,
+    map: impl FnOnce(Slot) -> Result<T, E>,
+) -> Result<T, E> {
+    let _changing = KERNEL.lock();
+    let slot = Tables::at(layout()?.root).ensure(page)?;
+    if slot.read().is_present() {
+        return Err(MemoryError::Taken(page).into());
+    }
+    map(slot)
+}
+
+/// Maps frames for the heap at `end` and behind, for ever: `wanted` bytes, or less if memory is
 /// used up. Returns how many bytes there are, not none.
 pub(in crate::raw) fn map_kept(end: u64, wanted: usize) -> Result<usize, MemoryError> {
     let tables = Tables::at(layout()?.root);

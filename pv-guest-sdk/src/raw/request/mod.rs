@@ -7,6 +7,7 @@ use super::gate::Request;
 
 mod console;
 mod event;
+mod grant;
 #[cfg(target_os = "none")]
 mod mapping;
 mod memory;
@@ -20,6 +21,9 @@ mod version;
 
 pub use console::{console_read, console_write};
 pub(crate) use event::event_channel;
+pub use grant::grant_copy;
+#[cfg(target_os = "none")]
+pub(super) use grant::grant_operation;
 #[cfg(target_os = "none")]
 pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
 pub use memory::{MemoryMapBuffer, machine_memory_map};
@@ -44,6 +48,6 @@ fn readable<T: ?Sized>(value: &T) -> u64 {
 }
 
 /// The address the hypervisor gets for memory it may write while the borrow lasts.
-fn writable<T: ?Sized>(value: &mut T) -> u64 {
+pub(super) fn writable<T: ?Sized>(value: &mut T) -> u64 {
     core::ptr::from_mut(value).cast::<u8>().expose_provenance() as u64
 }
