@@ -7,7 +7,6 @@ use super::event_calls::{
 };
 use super::trap_stage::{Context, END, KERNEL_CS, Stage, USER_CS, kernel_stack, stage, user_stack};
 use crate::call::MULTICALL;
-use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
 use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at, holds};
 use crate::raw::Registers;
 use crate::raw::event_upcall::{

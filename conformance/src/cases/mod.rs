@@ -2,8 +2,8 @@
 
 mod block;
 mod callback;
-mod compat;
 mod clock;
+mod compat;
 mod console;
 mod cpu;
 mod cpuid;

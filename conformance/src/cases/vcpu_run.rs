@@ -23,12 +23,11 @@ const DATA: u64 = 0x00cf_f300_0000_ffff;
 /// Where in vCPU 1's page arguments of its calls lie.
 const ARGUMENTS: u64 = 1024;
 
-pub(crate) const CASES: &[Case] =
-    &[case("vcpu_run/call", "Another vCPU makes hypercalls as the first does.", |t| {
+pub(crate) const CASES: &[Case] = &[
+    case("vcpu_run/call", "Another vCPU makes hypercalls as the first does.", |t| {
         let ap = worker(t)?;
         equal("answer", ap.call(XEN_VERSION, &[0])?, 0x4_0011)?;
         equal("answer", ap.call(XEN_VERSION, &[7])?, 4096)
-    })];
     }),
     case("vcpu_run/yield", "yield lets another vCPU run that wants to.", |t| {
         let ap = worker(t)?.spin()?;

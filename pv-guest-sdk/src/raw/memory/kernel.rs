@@ -74,7 +74,6 @@ impl Memory {
     }
 }
 
-/// Maps frames for the heap or a stack at `end` and behind, for ever: `wanted` bytes, or less if memory is
 /// Lets `map` map something at a page of the kernel's address space where nothing is mapped.
 pub(in crate::raw) fn hook<T, E: From<MemoryError>>(
     page: Page,
@@ -88,7 +87,7 @@ pub(in crate::raw) fn hook<T, E: From<MemoryError>>(
     map(slot)
 }
 
-/// Maps frames for the heap at `end` and behind, for ever: `wanted` bytes, or less if memory is
+/// Maps frames for the heap or a stack at `end` and behind, for ever: `wanted` bytes, or less if memory is
 /// used up. Returns how many bytes there are, not none.
 pub(in crate::raw) fn map_kept(end: u64, wanted: usize) -> Result<usize, MemoryError> {
     let tables = Tables::at(layout()?.root);

@@ -20,12 +20,9 @@ mod space;
 pub(super) mod tables;
 
 pub use frame::Frame;
-pub(super) use kernel::map_kept;
 pub use kernel::{Mapping, Memory};
+pub(super) use kernel::{hook, map_kept};
 pub(super) use layout::{pointer, root};
-pub use kernel::{Mapping, Memory};
-pub(super) use kernel::{hook, map_heap};
-pub(super) use layout::pointer;
 pub use pinned::Table;
 pub use space::Space;
 pub use tables::Walk;
