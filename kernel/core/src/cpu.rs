@@ -55,6 +55,18 @@ impl CpuSet {
         Self(self.0 & !Self::one(cpu).0)
     }
 
+    /// The CPUs that are in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The CPUs that are in one of the sets.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `cpu` is in the set.
     #[must_use]
     pub const fn contains(self, cpu: CpuId) -> bool {
@@ -69,6 +81,11 @@ impl CpuSet {
 
     /// The CPUs of the set in ascending order.
     pub fn iter(self) -> impl Iterator<Item = CpuId> {
-        (0..Self::CAPACITY).filter_map(CpuId::new).filter(move |&cpu| self.contains(cpu))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let first = u8::try_from(left.trailing_zeros()).ok().and_then(CpuId::new)?;
+            left &= left.wrapping_sub(1);
+            Some(first)
+        })
     }
 }

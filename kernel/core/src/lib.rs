@@ -48,6 +48,7 @@ pub mod options;
 pub mod platform;
 pub mod ports;
 pub mod regs;
+pub mod sched;
 pub mod system;
 pub mod table_fault;
 pub mod trap;
