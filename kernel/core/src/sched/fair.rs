@@ -16,13 +16,14 @@ const ONE: u64 = 1 << 16;
 /// A millisecond at the default weight.
 const MILLISECOND: u64 = 256_000_000;
 
-/// How far before the others of a CPU a unit can be that comes back from waiting.
+/// How far before the others of a CPU a unit can be that comes back from waiting, or that yields.
 pub(super) const CREDIT: u64 = 2 * MILLISECOND;
 /// How far behind a woken unit the running one must be to make way.
 pub(super) const PREEMPT: u64 = MILLISECOND / 20;
 /// How far behind a unit must be for a busy CPU to take it from another one.
-pub(super) const IMBALANCE: u64 = 6 * MILLISECOND;
-/// How far from the others of its new CPU a unit can be that was taken so.
+pub(super) const IMBALANCE: u64 = 4 * MILLISECOND;
+/// How far before the others a unit can be for other reasons: it was taken so, or its domain had no
+/// time. Beyond, it is forgotten.
 pub(super) const FAR: u64 = 50 * MILLISECOND;
 
 /// A unit runs at least this long before a woken one takes its place. Unit: nanoseconds.
@@ -56,8 +57,9 @@ pub(super) fn time_to(distance: i64, weight: u32) -> u64 {
 /// How long a unit of this weight runs while others wait: the lighter, the shorter, so that those of
 /// one CPU take about equal steps in virtual time. Unit: nanoseconds.
 pub(super) fn slice(weight: u32) -> u64 {
-    let per_weight = SLICE / DEFAULT_WEIGHT as u64;
-    per_weight.wrapping_mul(u64::from(weight)).clamp(SHORT_SLICE, SLICE)
+    (SLICE >> DEFAULT_WEIGHT.trailing_zeros())
+        .wrapping_mul(u64::from(weight))
+        .clamp(SHORT_SLICE, SLICE)
 }
 
 /// How much later `a` is than `b`.
@@ -73,4 +75,9 @@ pub(super) const fn max(a: u64, b: u64) -> u64 {
 /// The earlier of both.
 pub(super) const fn min(a: u64, b: u64) -> u64 {
     if later(a, b) < 0 { a } else { b }
+}
+
+/// Whether `time` is so far before `base` that a unit that is woken with it is preferred.
+pub(super) const fn is_behind(time: u64, base: u64) -> bool {
+    later(base.wrapping_sub(PREEMPT), time) >= 0
 }

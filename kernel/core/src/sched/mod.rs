@@ -21,14 +21,10 @@
 //! interrupts that a [`Poke`] asks for.
 
 mod fair;
-#[cfg(test)]
-mod interleavings;
 mod queue;
 mod runstate;
 mod scheduler;
 mod share;
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -104,5 +100,5 @@ pub enum Choice<T> {
 #[inline]
 fn point() {
     #[cfg(test)]
-    interleavings::point();
+    tests::interleavings::point();
 }

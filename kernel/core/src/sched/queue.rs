@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::vcpu::RUNNING;
 
 use super::unit::Presence;
-use super::{Unit, fair, point};
-use crate::cpu::CpuId;
+use super::{Scheduling, Unit, fair, point};
+use crate::cpu::{CpuId, CpuSet};
 use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
 
@@ -35,6 +35,8 @@ struct Inner<T> {
     until: u64,
     /// When it compares itself with others again.
     balance: u64,
+    /// Whether it is doing so.
+    pulling: bool,
 }
 
 /// What is known of the unit that a CPU runs. Kept here, not in the unit's record, to be at hand for
@@ -83,7 +85,13 @@ pub(super) struct Scan {
 
 impl<T: Unit> CpuQueue<T> {
     pub(super) const fn new(cpu: CpuId) -> Self {
-        let inner = Inner { units: heapless::Vec::new(), running: None, until: NEVER, balance: 0 };
+        let inner = Inner {
+            units: heapless::Vec::new(),
+            running: None,
+            until: NEVER,
+            balance: 0,
+            pulling: false,
+        };
         Self { cpu, base: AtomicU64::new(0), load: AtomicU32::new(0), inner: Lock::new(inner) }
     }
 
@@ -102,12 +110,15 @@ impl<T: Unit> CpuQueue<T> {
         self.base.load(Ordering::Relaxed)
     }
 
-    pub(super) fn lock(&self, platform: &impl Platform) -> Locked<'_, T> {
+    /// Takes the lock, at this time.
+    pub(super) fn lock<'a, P: Platform>(&'a self, platform: &'a P, now: u64) -> Locked<'a, P, T> {
         point();
         #[cfg(test)]
-        let turn = super::interleavings::turn(self.cpu);
+        let turn = super::tests::interleavings::turn(self.cpu);
         Locked {
             queue: self,
+            platform,
+            now,
             inner: self.inner.lock(platform),
             #[cfg(test)]
             _turn: turn,
@@ -115,15 +126,17 @@ impl<T: Unit> CpuQueue<T> {
     }
 }
 
-/// A queue whose lock is held.
-pub(super) struct Locked<'a, T> {
+/// A queue whose lock is held, and the time.
+pub(super) struct Locked<'a, P, T> {
     queue: &'a CpuQueue<T>,
+    pub(super) platform: &'a P,
+    pub(super) now: u64,
     inner: Guard<'a, Inner<T>>,
     #[cfg(test)]
-    _turn: Option<super::interleavings::Turn>,
+    _turn: Option<super::tests::interleavings::Turn>,
 }
 
-impl<T: Unit> Locked<'_, T> {
+impl<P: Platform, T: Unit> Locked<'_, P, T> {
     pub(super) fn cpu(&self) -> CpuId {
         self.queue.cpu
     }
@@ -134,6 +147,25 @@ impl<T: Unit> Locked<'_, T> {
 
     pub(super) fn running(&self) -> Option<Running> {
         self.inner.running
+    }
+
+    /// The CPU is about to look at the queues of others, without this lock.
+    pub(super) fn set_pulling(&mut self, pulling: bool) {
+        self.inner.pulling = pulling;
+    }
+
+    /// Where units may run that the CPU might not come to after `unit` was put into its queue, or not
+    /// at once. If the CPU runs something, others know of those that were there before.
+    pub(super) fn wanted_on(&self, unit: &T) -> CpuSet {
+        let busy = self.inner.running.is_some() || self.inner.pulling;
+        if busy || unit.share().time_left(self.platform, self.now).is_err() {
+            unit.scheduling().affinity()
+        } else if self.inner.units.len() > 1 {
+            let all = self.inner.units.iter().map(|unit| unit.scheduling().affinity());
+            all.fold(CpuSet::EMPTY, CpuSet::or)
+        } else {
+            CpuSet::EMPTY
+        }
     }
 
     /// Sets when the CPU asks again.
@@ -151,27 +183,29 @@ impl<T: Unit> Locked<'_, T> {
     }
 
     /// Whether it is time to compare this CPU with others.
-    pub(super) fn balance_due(&mut self, now: u64) -> bool {
-        let due = now >= self.inner.balance;
+    pub(super) fn balance_due(&mut self) -> bool {
+        let due = self.now >= self.inner.balance;
         if due {
-            self.inner.balance = now.saturating_add(fair::BALANCE);
+            self.inner.balance = self.now.saturating_add(fair::BALANCE);
         }
         due
     }
 
-    /// Charges the unit that runs for its time until `now`.
-    pub(super) fn charge(&mut self, platform: &impl Platform, current: Option<&T>, now: u64) {
+    /// Charges the unit that runs for its time until now.
+    pub(super) fn charge(&mut self, current: Option<&T>) {
+        let now = self.now;
         let Some(running) = &mut self.inner.running else { return };
         let ran = now.saturating_sub(running.charged);
         running.time = running.time_at(now);
         running.charged = running.charged.max(now);
         if let Some(current) = current {
-            current.share().spend(platform, ran);
+            current.share().spend(self.platform, ran);
         }
     }
 
     /// Gives the unit that runs a new slice.
-    pub(super) fn renew(&mut self, current: &T, now: u64) {
+    pub(super) fn renew(&mut self, current: &T) {
+        let now = self.now;
         if let Some(running) = &mut self.inner.running {
             running.since = now;
             running.weight = current.share().weight();
@@ -180,19 +214,22 @@ impl<T: Unit> Locked<'_, T> {
     }
 
     /// The unit that ran, and has been charged, does so no longer. It keeps its place.
-    pub(super) fn stop(&mut self, current: &T, now: u64) {
+    pub(super) fn stop(&mut self, current: &T) {
         if let Some(running) = self.inner.running.take() {
             let record = current.scheduling();
             record.set_time(running.time);
-            record.runstate.enter(record.reasons().runstate(), now);
+            record.runstate.enter(record.reasons().runstate(), self.now);
         }
     }
 
-    /// Looks at all that wait.
-    pub(super) fn scan(&self, platform: &impl Platform, now: u64) -> Scan {
+    /// Looks at all that wait and fit.
+    pub(super) fn scan(&self, fits: impl Fn(&Scheduling) -> bool) -> Scan {
         let mut scan = Scan::default();
         for (index, unit) in self.inner.units.iter().enumerate() {
-            if let Err(refill) = unit.share().time_left(platform, now) {
+            if !fits(unit.scheduling()) {
+                continue;
+            }
+            if let Err(refill) = unit.share().time_left(self.platform, self.now) {
                 scan.refill = Some(scan.refill.map_or(refill, |other| other.min(refill)));
                 continue;
             }
@@ -213,16 +250,28 @@ impl<T: Unit> Locked<'_, T> {
     }
 
     /// Puts a unit into the queue that is off, or has just run, here. One that yielded goes behind
-    /// all others, which it keeps no advantage from: its virtual time stays what it is.
-    pub(super) fn enter(&mut self, unit: &T, now: u64) {
+    /// all others.
+    pub(super) fn enter(&mut self, unit: &T) {
         let record = unit.scheduling();
         if let (Some(running), true) = (self.running(), self.inner.units.is_empty()) {
-            self.raise_base(running.time_at(now));
+            self.raise_base(running.time_at(self.now));
         }
-        let time = fair::max(record.time(), self.base().wrapping_sub(fair::CREDIT));
+        let yielded = record.end_yield();
+        let credit = if yielded || record.woken() { fair::CREDIT } else { fair::FAR };
+        let time = fair::max(record.time(), self.base().wrapping_sub(credit));
         record.set_time(time);
-        let last = if record.end_yield() { self.last(now) } else { time };
-        record.set_position(fair::max(time, last));
+        record.set_position(if yielded {
+            // Its virtual time stays what it is, so it has no advantage from going last.
+            self.all().reduce(fair::max).map_or(time, |last| fair::max(time, last.wrapping_add(1)))
+        } else if record.woken() && fair::is_behind(time, self.base()) {
+            // It has had less than its share. One that has been taken from another CPU, and has more
+            // to catch up, is not behind because it waited, and must not make this one wait long.
+            self.all()
+                .reduce(fair::min)
+                .map_or(time, |first| fair::min(time, first.wrapping_sub(fair::PREEMPT)))
+        } else {
+            time
+        });
         if self.inner.units.push(unit.clone()).is_err() {
             // More vCPUs than there may be: this one waits until something else happens to it.
             log::error!("the queue of cpu {} is full, a vcpu does not run", self.cpu().number());
@@ -232,11 +281,10 @@ impl<T: Unit> Locked<'_, T> {
         self.publish_load();
     }
 
-    /// Behind all that run or wait here.
-    fn last(&self, now: u64) -> u64 {
-        let running = self.running().map(|running| running.time_at(now));
-        let waiting = self.inner.units.iter().map(|unit| unit.scheduling().position());
-        running.into_iter().chain(waiting).reduce(fair::max).map_or(0, |last| last.wrapping_add(1))
+    /// Where all are that run or wait here.
+    fn all(&self) -> impl Iterator<Item = u64> {
+        let running = self.running().map(|running| running.time_at(self.now));
+        running.into_iter().chain(self.inner.units.iter().map(|unit| unit.scheduling().position()))
     }
 
     /// Takes a unit out of the queue; it is off.
@@ -249,24 +297,24 @@ impl<T: Unit> Locked<'_, T> {
     }
 
     /// Takes the unit with this index, of a scan just made, to run it on a CPU, this or another one.
-    pub(super) fn take(&mut self, index: usize, cpu: CpuId, now: u64) -> Option<T> {
+    pub(super) fn take(&mut self, index: usize, cpu: CpuId) -> Option<T> {
         if index >= self.inner.units.len() {
             return None;
         }
         let unit = self.inner.units.swap_remove(index);
         self.publish_load();
         unit.scheduling().set_woken(false);
-        unit.scheduling().runstate.enter(RUNNING, now);
+        unit.scheduling().runstate.enter(RUNNING, self.now);
         unit.scheduling().set_place(Presence::Running, cpu);
         Some(unit)
     }
 
     /// The CPU runs a unit from now on that was taken for it.
-    pub(super) fn start(&mut self, unit: &T, now: u64) {
-        let time = fair::max(unit.scheduling().time(), self.base().wrapping_sub(fair::CREDIT));
+    pub(super) fn start(&mut self, unit: &T) {
+        let time = fair::max(unit.scheduling().time(), self.base().wrapping_sub(fair::FAR));
         self.inner.running = Some(Running {
-            since: now,
-            charged: now,
+            since: self.now,
+            charged: self.now,
             time,
             inverse: unit.share().inverse(),
             weight: unit.share().weight(),
@@ -274,32 +322,25 @@ impl<T: Unit> Locked<'_, T> {
     }
 
     /// Gives another CPU the first unit that may run there, and, with a `limit`, is before it.
-    pub(super) fn give(
-        &mut self,
-        platform: &impl Platform,
-        to: &CpuQueue<T>,
-        limit: Option<u64>,
-        now: u64,
-    ) -> Option<T> {
-        let fits = |unit: &T| {
-            let record = unit.scheduling();
+    ///
+    /// # Errors
+    ///
+    /// If there is none, when there may be one because its domain has time again.
+    pub(super) fn give(&mut self, to: &CpuQueue<T>, limit: Option<u64>) -> Result<T, Option<u64>> {
+        let scan = self.scan(|record| {
             record.affinity().contains(to.cpu)
                 && limit.is_none_or(|limit| fair::later(limit, record.position()) > 0)
-                && unit.share().time_left(platform, now).is_ok()
-        };
-        let candidates = self.inner.units.iter().enumerate().filter(|(_, unit)| fits(unit));
-        let (index, unit) = candidates.reduce(|first, other| {
-            let later =
-                fair::later(first.1.scheduling().position(), other.1.scheduling().position());
-            if later > 0 { other } else { first }
-        })?;
+        });
+        let (index, _) = scan.best.ok_or(scan.refill)?;
+        let base = self.base();
+        let unit = self.take(index, to.cpu).ok_or(None)?;
         let time = unit.scheduling().time();
         unit.scheduling().set_time(match limit {
-            // Levelling out: it is behind, and shall make up for that, within limits.
-            Some(_) => fair::max(time, to.base().wrapping_sub(fair::FAR)),
-            None => rebased(time, self.base(), to.base()),
+            // Levelling out: it is behind, and shall make up for that.
+            Some(_) => time,
+            None => rebased(time, base, to.base()),
         });
-        self.take(index, to.cpu, now)
+        Ok(unit)
     }
 
     fn publish_load(&self) {

@@ -15,6 +15,7 @@ use crate::platform::{NoMemory, Platform};
 pub struct NoSuchCpu;
 
 /// The scheduler of all CPUs.
+#[derive(Debug)]
 pub struct Scheduler<P: Platform, T: Unit> {
     queues: [spin::Once<P::Arc<CpuQueue<T>>>; CpuSet::CAPACITY as usize],
     online: Flags,
@@ -46,7 +47,8 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         }
     }
 
-    /// A CPU joins, idle. The boot CPU must be the first, before there are units.
+    /// A CPU joins, idle, and can be poked from now on; before it first sleeps it must choose. The
+    /// boot CPU must be the first, before there are units.
     ///
     /// # Errors
     ///
@@ -55,6 +57,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         if let Some(slot) = self.queues.get(usize::from(cpu.number())) {
             slot.try_call_once(|| platform.arc(CpuQueue::new(cpu)))?;
             self.online.set(cpu);
+            self.idle.set(cpu);
         }
         Ok(())
     }
@@ -100,7 +103,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     pub fn runstate(&self, platform: &P, unit: &T) -> RunstateInfo {
         loop {
             let place = unit.scheduling().place();
-            let _queue = self.queue(place.cpu).map(|queue| queue.lock(platform));
+            let _queue = self.queue(place.cpu).map(|queue| queue.lock(platform, 0));
             if unit.scheduling().place().cpu == place.cpu {
                 return unit.scheduling().runstate.info();
             }
@@ -111,33 +114,37 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     /// is to stay, the CPU must save the registers of `current`, if any, and put it back.
     pub fn choose(&self, platform: &P, cpu: CpuId, now: u64, current: Option<&T>) -> Choice<T> {
         let Some(here) = self.queue(cpu) else { return Choice::Idle { until: None } };
-        let mut queue = here.lock(platform);
-        queue.charge(platform, current, now);
-        let (mut scan, mut turn) = self.turn(&mut queue, platform, now, current);
-        if let Some(limit) = self.compare(&mut queue, &turn, now)
+        let mut queue = here.lock(platform, now);
+        queue.charge(current);
+        let (mut scan, mut turn) = Self::turn(&mut queue, current);
+        if let Some(limit) = self.compare(&mut queue, &scan, &turn)
             && self.others(cpu, limit).next().is_some()
         {
+            queue.set_pulling(true);
             drop(queue);
             let pulled = self.pull(platform, here, limit, now);
-            queue = here.lock(platform);
-            if let Some(next) = pulled {
-                return self.switch(&mut queue, platform, now, current, next);
-            }
-            (scan, turn) = self.turn(&mut queue, platform, now, current);
+            queue = here.lock(platform, now);
+            queue.set_pulling(false);
+            let elsewhere = match pulled {
+                Ok(next) => return self.switch(&mut queue, current, next),
+                Err(refill) => refill,
+            };
+            (scan, turn) = Self::turn(&mut queue, current);
+            scan.refill = earlier(scan.refill, elsewhere);
         }
         match turn {
             Turn::Stay(until) => {
-                let until = self.arm(&mut queue, until.min(scan.refill.unwrap_or(NEVER)), now);
+                let until = self.arm(&mut queue, until.min(scan.refill.unwrap_or(NEVER)));
                 if let Some(current) = current {
                     current.scheduling().end_yield();
                 }
                 Choice::Stay { until }
             }
-            Turn::Next(index, _) => match queue.take(index, cpu, now) {
-                Some(next) => self.switch(&mut queue, platform, now, current, next),
-                None => self.rest(&mut queue, scan, now, current),
+            Turn::Next(index, _) => match queue.take(index, cpu) {
+                Some(next) => self.switch(&mut queue, current, next),
+                None => self.rest(&mut queue, scan, current),
             },
-            Turn::Nothing => self.rest(&mut queue, scan, now, current),
+            Turn::Nothing => self.rest(&mut queue, scan, current),
         }
     }
 
@@ -145,9 +152,9 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     /// been saved. Only from now on another CPU may run it.
     pub fn put_back(&self, platform: &P, cpu: CpuId, now: u64, unit: &T) -> Poke {
         let Some(here) = self.queue(cpu) else { return Poke::NONE };
-        let queue = here.lock(platform);
+        let queue = here.lock(platform, now);
         unit.scheduling().set_place(Presence::Off, cpu);
-        self.settle_off(queue, unit, now, true).unwrap_or_else(|| self.settle(platform, unit, now))
+        self.settle_off(queue, unit, true).unwrap_or_else(|| self.settle(platform, unit, now))
     }
 
     // --- Bringing a unit's place into agreement ---
@@ -160,7 +167,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         loop {
             let place = record.place();
             let Some(queue) = self.queue(place.cpu) else { return Poke::NONE };
-            let mut queue = queue.lock(platform);
+            let mut queue = queue.lock(platform, now);
             if record.place() != place {
                 continue;
             }
@@ -168,11 +175,13 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
             match place.presence {
                 Presence::Running if fits => return Poke::NONE,
                 Presence::Running => return Poke::one(place.cpu),
-                Presence::Queued if fits => return self.helper(unit, place.cpu),
+                Presence::Queued if fits => {
+                    return self.helpers(record.affinity(), place.cpu);
+                }
                 Presence::Queued => queue.leave(unit),
                 Presence::Off => {}
             }
-            if let Some(poke) = self.settle_off(queue, unit, now, may_move) {
+            if let Some(poke) = self.settle_off(queue, unit, may_move) {
                 return poke;
             }
             may_move = false;
@@ -181,19 +190,14 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
 
     /// The same for a unit that is off and names the CPU of `queue`. `None`: it now names another CPU,
     /// and is to be settled there.
-    fn settle_off(
-        &self,
-        mut queue: Locked<'_, T>,
-        unit: &T,
-        now: u64,
-        may_move: bool,
-    ) -> Option<Poke> {
+    fn settle_off(&self, mut queue: Locked<'_, P, T>, unit: &T, may_move: bool) -> Option<Poke> {
         let record = unit.scheduling();
         let cpu = queue.cpu();
         let reasons = record.reasons();
         let woken = record.runstate.state() != RUNNABLE;
-        record.runstate.enter(reasons.runstate(), now);
+        record.runstate.enter(reasons.runstate(), queue.now);
         if !reasons.is_empty() {
+            record.end_yield();
             return Some(Poke::NONE);
         }
         let target = self.target(unit, cpu, may_move);
@@ -206,23 +210,23 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
             return None;
         }
         record.set_woken(woken || record.woken());
-        queue.enter(unit, now);
-        let poke = if queue.asks_after(Self::asked_for(&queue, unit, now)) {
+        queue.enter(unit);
+        let poke = if queue.asks_after(Self::asked_for(&queue, unit)) {
             Poke::one(cpu)
         } else {
             Poke::NONE
         };
         self.idle.clear(cpu);
         self.untimed.clear(cpu);
-        Some(poke.and(self.helper(unit, cpu)))
+        Some(poke.and(self.helpers(queue.wanted_on(unit), cpu)))
     }
 
     /// When a CPU must look at a unit that has just been put into its queue.
-    fn asked_for(queue: &Locked<'_, T>, unit: &T, now: u64) -> u64 {
+    fn asked_for(queue: &Locked<'_, P, T>, unit: &T) -> u64 {
         let Some(running) = queue.running() else { return 0 };
         let record = unit.scheduling();
         if record.woken() {
-            running.makes_way(record.position(), now).min(running.slice_end())
+            running.makes_way(record.position(), queue.now).min(running.slice_end())
         } else {
             running.slice_end()
         }
@@ -240,25 +244,22 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         idle.iter().next().or_else(|| allowed.iter().min_by_key(load)).unwrap_or(cpu)
     }
 
-    /// A CPU that could take a unit that waits for `cpu`, and might not come to see it by itself.
-    fn helper(&self, unit: &T, cpu: CpuId) -> Poke {
-        let others = unit.scheduling().affinity().without(cpu);
+    /// Those of `cpus` that could take a unit that waits for `cpu`, but do not come to see it by
+    /// themselves: the idle ones, or one that is not but has no timer.
+    fn helpers(&self, cpus: CpuSet, cpu: CpuId) -> Poke {
+        let others = cpus.without(cpu);
         let idle = self.idle.get().and(others);
-        let helpers = if idle.is_empty() { self.untimed.get().and(others) } else { idle };
-        helpers.iter().next().map_or(Poke::NONE, Poke::one)
+        if !idle.is_empty() {
+            return Poke(idle);
+        }
+        self.untimed.get().and(others).iter().next().map_or(Poke::NONE, Poke::one)
     }
 
     // --- Choosing ---
 
     /// What a CPU would do on its own.
-    fn turn(
-        &self,
-        queue: &mut Locked<'_, T>,
-        platform: &P,
-        now: u64,
-        current: Option<&T>,
-    ) -> (Scan, Turn) {
-        let scan = queue.scan(platform, now);
+    fn turn(queue: &mut Locked<'_, P, T>, current: Option<&T>) -> (Scan, Turn) {
+        let scan = queue.scan(|_| true);
         let running = queue.running();
         let first = scan.best.map(|(_, position)| position);
         let times = running.map(|running| running.time).into_iter().chain(first);
@@ -267,25 +268,25 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         }
         let limit = current
             .filter(|current| current.scheduling().may_run_on(queue.cpu()))
-            .map(|current| (current, current.share().time_left(platform, now)));
+            .map(|current| (current, current.share().time_left(queue.platform, queue.now)));
         let (Some(running), Some((current, Ok(limit)))) = (running, limit) else {
             return (scan, scan.best.map_or(Turn::Nothing, |(at, first)| Turn::Next(at, first)));
         };
         let limit = limit.unwrap_or(NEVER);
         let Some((at, first)) = scan.best else {
-            queue.renew(current, now);
+            queue.renew(current);
             return (scan, Turn::Stay(limit));
         };
-        let over = now >= running.slice_end();
-        let makes_way = scan.woken.map_or(NEVER, |woken| running.makes_way(woken, now));
+        let over = queue.now >= running.slice_end();
+        let makes_way = scan.woken.map_or(NEVER, |woken| running.makes_way(woken, queue.now));
         let turn = if current.scheduling().yields()
-            || makes_way <= now
+            || makes_way <= queue.now
             || (over && fair::later(running.time, first) > 0)
         {
             Turn::Next(at, first)
         } else if over {
-            queue.renew(current, now);
-            let end = now.saturating_add(fair::slice(current.share().weight()));
+            queue.renew(current);
+            let end = queue.now.saturating_add(fair::slice(current.share().weight()));
             Turn::Stay(end.min(makes_way).min(limit))
         } else {
             Turn::Stay(running.slice_end().min(makes_way).min(limit))
@@ -297,7 +298,12 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     /// to be taken, or none if all will do. Then this CPU is already known to be idle, so that who
     /// queues something after the look tells it.
     #[expect(clippy::option_option, reason = "the inner one is what the others understand")]
-    fn compare(&self, queue: &mut Locked<'_, T>, turn: &Turn, now: u64) -> Option<Option<u64>> {
+    fn compare(
+        &self,
+        queue: &mut Locked<'_, P, T>,
+        scan: &Scan,
+        turn: &Turn,
+    ) -> Option<Option<u64>> {
         let time = match turn {
             Turn::Nothing => {
                 self.idle.set(queue.cpu());
@@ -306,7 +312,10 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
             Turn::Next(_, first) => *first,
             Turn::Stay(_) => queue.running()?.time,
         };
-        queue.balance_due(now).then(|| Some(time.wrapping_sub(fair::IMBALANCE)))
+        // One that was woken comes first, and would not if there were one that is further behind. An
+        // idle CPU takes what was queued for it: other idle ones have not been told of that.
+        let due = scan.woken.is_none() && queue.running().is_some() && queue.balance_due();
+        due.then(|| Some(time.wrapping_sub(fair::IMBALANCE)))
     }
 
     /// The queues of other CPUs in which something waits that may be before the limit.
@@ -318,50 +327,52 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     }
 
     /// Takes a unit of another CPU to run it here, from the longest queue if that has one.
-    fn pull(&self, platform: &P, here: &CpuQueue<T>, limit: Option<u64>, now: u64) -> Option<T> {
+    ///
+    /// # Errors
+    ///
+    /// If there is none, when there may be one because its domain has time again.
+    fn pull(
+        &self,
+        platform: &P,
+        here: &CpuQueue<T>,
+        limit: Option<u64>,
+        now: u64,
+    ) -> Result<T, Option<u64>> {
         let cpu = here.cpu();
         let busiest = self.others(cpu, limit).max_by_key(|queue| queue.load());
-        busiest
-            .into_iter()
-            .chain(self.others(cpu, limit))
-            .find_map(|queue| queue.lock(platform).give(platform, here, limit, now))
+        let mut refill = None;
+        for queue in busiest.into_iter().chain(self.others(cpu, limit)) {
+            match queue.lock(platform, now).give(here, limit) {
+                Ok(unit) => return Ok(unit),
+                Err(at) => refill = earlier(refill, at),
+            }
+        }
+        Err(refill)
     }
 
     /// The CPU runs `next` instead of what it ran.
-    fn switch(
-        &self,
-        queue: &mut Locked<'_, T>,
-        platform: &P,
-        now: u64,
-        current: Option<&T>,
-        next: T,
-    ) -> Choice<T> {
+    fn switch(&self, queue: &mut Locked<'_, P, T>, current: Option<&T>, next: T) -> Choice<T> {
         self.idle.clear(queue.cpu());
         if let Some(current) = current {
-            queue.stop(current, now);
+            queue.stop(current);
         }
-        queue.start(&next, now);
-        let scan = queue.scan(platform, now);
-        let limit = next.share().time_left(platform, now).ok().flatten().unwrap_or(NEVER);
+        queue.start(&next);
+        let scan = queue.scan(|_| true);
+        let limit =
+            next.share().time_left(queue.platform, queue.now).ok().flatten().unwrap_or(NEVER);
         let competes = scan.best.is_some()
             || current.is_some_and(|current| current.scheduling().reasons().is_empty());
         let slice = fair::slice(next.share().weight());
         let wait = if scan.woken.is_some() { fair::RATE_LIMIT } else { slice };
-        let end = if competes { now.saturating_add(wait) } else { NEVER };
-        let until = self.arm(queue, end.min(limit).min(scan.refill.unwrap_or(NEVER)), now);
+        let end = if competes { queue.now.saturating_add(wait) } else { NEVER };
+        let until = self.arm(queue, end.min(limit).min(scan.refill.unwrap_or(NEVER)));
         Choice::Switch { next, until }
     }
 
     /// The CPU stops what it ran, and has nothing to run.
-    fn rest(
-        &self,
-        queue: &mut Locked<'_, T>,
-        scan: Scan,
-        now: u64,
-        current: Option<&T>,
-    ) -> Choice<T> {
+    fn rest(&self, queue: &mut Locked<'_, P, T>, scan: Scan, current: Option<&T>) -> Choice<T> {
         if let Some(current) = current {
-            queue.stop(current, now);
+            queue.stop(current);
         }
         self.idle.set(queue.cpu());
         self.untimed.clear(queue.cpu());
@@ -371,13 +382,13 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
 
     /// Sets when a CPU that runs something asks again. If it has no reason to, others can give it one:
     /// it says so before it looks at them, and who queues something looks after that.
-    fn arm(&self, queue: &mut Locked<'_, T>, mut until: u64, now: u64) -> Option<u64> {
+    fn arm(&self, queue: &mut Locked<'_, P, T>, mut until: u64) -> Option<u64> {
         let cpu = queue.cpu();
         self.idle.clear(cpu);
         if until == NEVER {
             self.untimed.set(cpu);
             if self.others(cpu, None).next().is_some() {
-                until = now.saturating_add(fair::BALANCE);
+                until = queue.now.saturating_add(fair::BALANCE);
             }
         }
         if until != NEVER {
@@ -396,6 +407,11 @@ impl<P: Platform, T: Unit> Default for Scheduler<P, T> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The earlier of two times that may not be set.
+fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.into_iter().chain(b).min()
 }
 
 /// One bit for each CPU.

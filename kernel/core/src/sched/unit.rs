@@ -100,8 +100,9 @@ impl Scheduling {
         CpuSet::from_bits(self.affinity.load(Ordering::SeqCst))
     }
 
-    /// Whether a CPU runs it or has its registers still to save. Once a unit has a reason not to run
-    /// and this is false, it stays false until the reason is gone.
+    /// Whether a CPU runs it or has its registers still to save. Once
+    /// [`super::Scheduler::hold`] has returned and this is false, it stays false until the reason is
+    /// gone.
     #[must_use]
     pub fn is_on_cpu(&self) -> bool {
         self.place().presence == Presence::Running
