@@ -29,25 +29,32 @@ impl<P: Platform> Context<'_, P> {
             let clock = self.system.clock.for_vcpu(self.system.platform.tsc());
             self.vcpu.info(&self.system.platform).set_clock(&clock);
         }
-        let areas = &self.vcpu.areas;
-        let (runstate, time) =
-            (areas.runstate.load(Ordering::Relaxed), areas.time.load(Ordering::Relaxed));
-        if runstate == 0 && time == 0 {
-            return;
+        let time = self.vcpu.areas.time.load(Ordering::Relaxed);
+        if time != 0 {
+            let info = self.system.clock.for_vcpu(self.system.platform.tsc());
+            self.vcpu.info(&self.system.platform).set_clock(&info);
+            // An area that is not there is not written.
+            self.in_kernel_space(|platform| drop(guest_memory::write(platform, time, &info)));
         }
+        self.write_runstate();
+    }
+
+    /// Writes the vCPU's runstate to where the guest wants it, if it wants it.
+    pub(crate) fn write_runstate(&self) {
+        let address = self.vcpu.areas.runstate.load(Ordering::Relaxed);
+        if address != 0 {
+            self.in_kernel_space(|_| self.write_runstate_at(address));
+        }
+    }
+
+    /// Does something with the guest's kernel tables loaded.
+    fn in_kernel_space(&self, does: impl FnOnce(&P)) {
         let platform = &self.system.platform;
         let in_kernel = self.vcpu.in_kernel_mode();
         if !in_kernel {
             self.vcpu.roots.enter_kernel(platform);
         }
-        if runstate != 0 {
-            self.write_runstate(runstate);
-        }
-        if time != 0 {
-            let info = self.system.clock.for_vcpu(platform.tsc());
-            // An area that is not there is not written.
-            let _ = guest_memory::write(platform, time, &info);
-        }
+        does(platform);
         if !in_kernel {
             // It was in user mode, so it has tables for it.
             let _ = self.vcpu.roots.enter_user(platform);
@@ -56,7 +63,7 @@ impl<P: Platform> Context<'_, P> {
 
     /// Writes the runstate to a guest address; with the assist for it, in a way that shows a reader
     /// on another CPU that it is being written.
-    fn write_runstate(&self, address: u64) {
+    fn write_runstate_at(&self, address: u64) {
         let platform = &self.system.platform;
         let mut info: RunstateInfo = self.system.runstate(&self.target());
         if !self.has_assist(TYPE_RUNSTATE_UPDATE_FLAG) {

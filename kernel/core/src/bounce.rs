@@ -131,17 +131,16 @@ impl<P: Platform> Context<'_, P> {
     }
 
     /// The vCPU has been switched in, and a data selector could not be loaded: enters the guest's
-    /// handler for that. Its frame has all four selectors above R11, as they were to be, and CS as
-    /// it is.
+    /// handler for that. Its frame has all four selectors above R11, as they were to be.
     pub(crate) fn failsafe(&mut self) {
         let platform = &self.system.platform;
         let handler = self.vcpu.state.lock(platform).failsafe;
         let Selectors { ds, es, fs, gs } = self.vcpu.saved.lock(platform).selectors;
         let [ds, es, fs, gs] = [ds, es, fs, gs].map(u64::from);
+        let from_kernel = self.vcpu.in_kernel_mode();
         let stack = self.kernel_stack();
         let mask = self.vcpu.info(platform).mask();
-        let [_, rcx, r11, rip, _, flags, rsp, ss] = self.frame(false, mask, None);
-        let cs = self.regs.cs & 0xffff | u64::from(mask).wrapping_shl(32);
+        let [_, rcx, r11, rip, cs, flags, rsp, ss] = self.frame(from_kernel, mask, None);
         let frame = [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss];
         let entered = match handler.is_set() {
             true => self.enter(handler, stack, &frame),

@@ -76,6 +76,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::SetTimerOp => calls::sched::set_timer_op(self, args),
             Hypercall::EventChannelOp => calls::event::event_channel_op(self, args),
             Hypercall::EventChannelOpCompat => calls::event::event_channel_op_compat(self, args),
+            Hypercall::SchedOpCompat => calls::sched::sched_op_compat(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),
             _ => Err(Errno::ENOSYS),
         }

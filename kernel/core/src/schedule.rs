@@ -48,32 +48,62 @@ impl<P: Platform> System<P> {
         let platform = &self.platform;
         let (cpu, now) = (platform.cpu(), self.now());
         self.serve_timers(now);
-        let (next, idled) = match self.scheduler.choose(platform, cpu, now, Some(&here.running)) {
+        match self.scheduler.choose(platform, cpu, now, Some(&here.running)) {
             Choice::Stay { until } => {
                 here.cpu.arm(self, until);
                 return self.context(here, regs).goes_on();
             }
             Choice::Switch { next, until } => {
-                self.leave(cpu, here, regs, now);
+                self.save(here, regs);
+                self.leave_for(cpu, &here.running, &next);
+                self.put_back(cpu, &here.running);
                 here.cpu.arm(self, until);
-                (next, false)
+                here.running = next;
+                let loaded = here.running.load(platform, cpu, regs);
+                self.settle(here, regs, loaded);
             }
             Choice::Idle { .. } => {
-                self.leave(cpu, here, regs, now);
+                self.save(here, regs);
                 roots::unload(platform);
                 here.running.domain.memory.dirty().leave(cpu);
-                (self.idle(cpu), true)
+                self.put_back(cpu, &here.running);
+                let next = self.idle(cpu);
+                next.load_address_space(platform);
+                let same = next.is(&here.running) && next.vcpu.last_ran_on(cpu);
+                here.running = next;
+                let loaded = if same {
+                    // Its registers are still here.
+                    platform.load_window(here.running.vcpu.window);
+                    true
+                } else {
+                    here.running.load(platform, cpu, regs)
+                };
+                self.settle(here, regs, loaded);
             }
-        };
-        let previous = core::mem::replace(&mut here.running, next);
-        let loaded = self.enter(cpu, &previous, here, regs, idled);
-        self.settle(here, regs, loaded);
+        }
     }
 
-    /// Keeps the registers of the vCPU that this CPU ran; others may run it from now on.
-    fn leave(&self, cpu: CpuId, here: &Here<P>, regs: &GuestRegs, now: u64) {
+    /// Keeps the registers of the vCPU that this CPU ran, and tells the guest what it does now.
+    fn save(&self, here: &Here<P>, regs: &mut GuestRegs) {
         here.running.save(&self.platform, regs);
-        let poke = self.scheduler.put_back(&self.platform, cpu, now, &here.running);
+        self.context(here, regs).write_runstate();
+    }
+
+    /// Makes the next vCPU's address space this CPU's instead of the last one's, unless it is the
+    /// same and nobody can have changed it elsewhere meanwhile.
+    fn leave_for(&self, cpu: CpuId, last: &DomainVcpu<P>, next: &DomainVcpu<P>) {
+        let same_domain = next.domain.id == last.domain.id;
+        if !(same_domain && next.vcpu.last_ran_on(cpu) && next.root() == last.root()) {
+            next.load_address_space(&self.platform);
+        }
+        if !same_domain {
+            last.domain.memory.dirty().leave(cpu);
+        }
+    }
+
+    /// Others may run the vCPU from now on, or end its domain: nothing of it is in use here any more.
+    fn put_back(&self, cpu: CpuId, last: &DomainVcpu<P>) {
+        let poke = self.scheduler.put_back(&self.platform, cpu, self.now(), last);
         self.apply(poke);
     }
 
@@ -97,37 +127,6 @@ impl<P: Platform> System<P> {
                 None => self.platform.wait_for_interrupt(),
             }
         }
-    }
-
-    /// Gives this CPU to `here.running`, after `previous`. False if a selector could not be loaded.
-    fn enter(
-        &self,
-        cpu: CpuId,
-        previous: &DomainVcpu<P>,
-        here: &Here<P>,
-        regs: &mut GuestRegs,
-        idled: bool,
-    ) -> bool {
-        let platform = &self.platform;
-        let next = &here.running;
-        if next.is(previous) && next.vcpu.last_ran_on(cpu) {
-            // Its registers are still here.
-            if idled {
-                next.load_address_space(platform);
-                platform.load_window(next.vcpu.window);
-            }
-            return true;
-        }
-        let same_domain = next.domain.id == previous.domain.id;
-        // A vCPU that ran elsewhere may have left something here that was changed meanwhile.
-        let same_space = !idled && same_domain && next.vcpu.last_ran_on(cpu);
-        if !(same_space && next.root() == previous.root()) {
-            next.load_address_space(platform);
-        }
-        if !idled && !same_domain {
-            previous.domain.memory.dirty().leave(cpu);
-        }
-        next.load(platform, cpu, regs)
     }
 
     /// A reason to wait is gone: the vCPU runs when its turn comes.

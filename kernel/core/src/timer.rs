@@ -25,15 +25,23 @@ const FIRST_PERIOD: u64 = 10_000_000;
 /// vCPUs there can be in the system, all domains together.
 pub const MAX_VCPUS: usize = 1024;
 
+/// A time as guests give it, which is signed: one before all time has passed.
+#[must_use]
+pub const fn instant(time: u64) -> u64 {
+    if time.cast_signed() < 0 { 0 } else { time }
+}
+
 /// When what of a vCPU is due. Unit: nanoseconds of system time.
 #[derive(Debug)]
 pub struct Deadlines {
     /// The one-shot timer.
     pub once: u64,
     /// The periodic timer.
-    pub next: u64,
+    next: u64,
     /// Its period; 0: it is off.
-    pub period: u64,
+    period: u64,
+    /// When it ticked last.
+    last: u64,
     /// The end of a poll.
     pub poll: u64,
     /// The domain's watchdogs, which the first vCPU keeps.
@@ -49,10 +57,23 @@ impl Deadlines {
             once: NEVER,
             next: NEVER,
             period: FIRST_PERIOD,
+            last: 0,
             poll: NEVER,
             watchdogs: [NEVER; 2],
             home: None,
         }
+    }
+
+    /// Sets the periodic timer, from its last tick on; 0 stops it.
+    pub(crate) fn set_period(&mut self, period: u64) {
+        self.period = period;
+        self.next = if period == 0 { NEVER } else { self.last.saturating_add(period) };
+    }
+
+    /// The periodic timer ticks.
+    fn tick(&mut self, now: u64) {
+        self.last = now;
+        self.set_period(self.period);
     }
 
     fn earliest(&self) -> u64 {
@@ -173,16 +194,8 @@ impl<P: Platform> System<P> {
             return;
         }
         let now = self.now();
-        let mut is_on = false;
-        self.set_timers(target, |timers| {
-            is_on = timers.period != 0;
-            if is_on {
-                timers.next = now.saturating_add(timers.period);
-            }
-        });
-        if is_on {
-            self.send_virq(&target.domain, &target.vcpu, virq::TIMER);
-        }
+        self.set_timers(target, |timers| timers.set_period(timers.period));
+        self.serve_timers(now);
     }
 
     /// Serves all timers of this CPU's list that are due.
@@ -207,10 +220,7 @@ impl<P: Platform> System<P> {
             deadlines.next = NEVER;
             target.vcpu.periodic_rests.store(true, Ordering::Relaxed);
         } else if next {
-            // Periods that were missed are not made up for.
-            let missed = now.saturating_sub(deadlines.next).checked_div(deadlines.period);
-            let step = missed.unwrap_or(0).saturating_add(1).saturating_mul(deadlines.period);
-            deadlines.next = deadlines.next.saturating_add(step.max(1));
+            deadlines.tick(now);
         }
         if poll {
             deadlines.poll = NEVER;

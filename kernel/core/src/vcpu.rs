@@ -314,6 +314,8 @@ pub struct VcpuInfoPage<'a, P: Platform> {
 
 /// The last place of a page where a `vcpu_info` fits.
 pub(crate) const LAST_INFO_OFFSET: u64 = PAGE_SIZE as u64 - size_of::<VcpuInfo>() as u64;
+/// What a `vcpu_info` is aligned to.
+pub(crate) const INFO_ALIGNMENT: u64 = align_of::<VcpuInfo>() as u64;
 /// Offsets in `vcpu_info`. ABI: `struct vcpu_info`.
 const UPCALL_PENDING: usize = 0;
 const UPCALL_MASK: usize = 1;

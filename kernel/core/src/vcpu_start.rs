@@ -13,7 +13,7 @@ use crate::debug::DebugRegisters;
 use crate::descriptors::GdtFrames;
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::emulate::control::{CR4_DE, CR4_TSD};
-use crate::guest_memory::{self, is_canonical};
+use crate::guest_memory::{self, GuestRange, is_canonical};
 use crate::mm::{Budget, Ldt, Stop};
 use crate::platform::Platform;
 use crate::regs::GuestRegs;
@@ -104,10 +104,10 @@ fn check(context: &VcpuGuestContext) -> Result<(), Errno> {
         context.gs_base_user,
     ];
     let handlers = context.trap_ctxt.iter().map(|row| row.address);
-    let ldt = context.ldt_ents == 0
-        || is_canonical(context.ldt_base)
-            && context.ldt_base.is_multiple_of(4096)
-            && context.ldt_ents <= LDT_ENTRIES;
+    let ldt = context.ldt_base.is_multiple_of(4096)
+        && GuestRange::new(context.ldt_base, 1).is_ok()
+        && is_canonical(context.ldt_base)
+        && context.ldt_ents <= LDT_ENTRIES;
     let gdt = context.gdt_ents <= u64::from(FIRST_RESERVED_GDT_ENTRY);
     let user = has(context, GuestContextFlags::IN_KERNEL) || root(context.ctrlreg[1]).0 != 0;
     if addresses.into_iter().chain(handlers).all(is_canonical) && ldt && gdt && user {
@@ -172,7 +172,7 @@ fn general(regs: &CpuUserRegs) -> GuestRegs {
         entry_vector: 0,
         rip: regs.rip,
         cs: u64::from(regs.cs | 3),
-        rflags: regs.rflags & !(rflags::IOPL | rflags::VM | rflags::NT) | rflags::IF | 1 << 1,
+        rflags: regs.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF | 1 << 1,
         rsp: regs.rsp,
         ss: u64::from(regs.ss | 3),
     }

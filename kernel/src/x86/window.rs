@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::types::Mfn;
 use kernel_core::platform::{NoMemory, Table};
+use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lgdt;
 use x86_64::instructions::tlb;
@@ -29,8 +30,13 @@ const LDT_RIGHTS: u64 = 0x82 << 40;
 
 /// Present, writable, accessed, dirty, no execution.
 const WRITABLE: u64 = 1 << 63 | 0x63;
+/// Present, accessed, no execution.
+const READABLE: u64 = 1 << 63 | 0x21;
 /// Present, writable, accessed: a table.
 const TABLE: u64 = 0x23;
+
+/// A frame of zeros.
+static EMPTY: Once<Mfn> = Once::new();
 
 /// Linear address of a window, or of one of its pages.
 pub(super) const fn address(window: u32, page: u64) -> u64 {
@@ -43,7 +49,22 @@ pub(super) const fn address(window: u32, page: u64) -> u64 {
 ///
 /// [`NoMemory`] when there is no frame for them.
 pub(super) fn make(window: u32) -> Result<(), NoMemory> {
-    l1_table(address(window, 0)).map(drop)
+    let table = l1_table(address(window, 0))?;
+    if EMPTY.get().is_none() {
+        let frame = guest::alloc_kernel_frame().ok_or(NoMemory)?;
+        EMPTY.call_once(|| frame);
+    }
+    for page in 0..RESERVED_PAGE {
+        table[index(address(window, u64::from(page)), 0)].store(nothing(page), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// The entry of a page that the guest has not given. What may be its GDT has null descriptors, which
+/// `lar` and the like find without a fault; what may be its LDT is not there.
+fn nothing(page: u8) -> u64 {
+    let frame = if page < RESERVED_PAGE { EMPTY.get() } else { None };
+    frame.map_or(0, |frame| physical(*frame) | READABLE)
 }
 
 /// Makes a window this CPU's GDT.
@@ -60,7 +81,7 @@ pub(super) fn load(window: u32) {
 pub(super) fn set_page(window: u32, page: u8, frame: Option<Mfn>) {
     let at = address(window, u64::from(page));
     if let Ok(table) = l1_table(at) {
-        let entry = frame.map_or(0, |frame| (frame.0 * PAGE) | WRITABLE);
+        let entry = frame.map_or_else(|| nothing(page), |frame| physical(frame) | WRITABLE);
         table[index(at, 0)].store(entry, Ordering::Relaxed);
         tlb::flush(VirtAddr::new(at));
     }

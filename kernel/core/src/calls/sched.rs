@@ -15,7 +15,7 @@ use crate::guest_memory;
 use crate::platform::Platform;
 use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu};
-use crate::timer::{Deadlines, NEVER};
+use crate::timer::{Deadlines, NEVER, instant};
 
 /// Ports that can be polled at once.
 const MOST_PORTS: usize = 128;
@@ -60,6 +60,25 @@ pub fn sched_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64;
     }
 }
 
+/// The call's older form: yield, block, and shutdown with the reason as the argument.
+///
+/// # Errors
+///
+/// `ENOSYS`: any other command.
+pub fn sched_op_compat<P: Platform>(
+    cx: &mut Context<'_, P>,
+    [cmd, argument, ..]: [u64; 6],
+) -> Answer {
+    match low_u32(cmd) {
+        sched::YIELD | sched::BLOCK => sched_op(cx, [cmd, 0, 0, 0, 0, 0]),
+        sched::SHUTDOWN => {
+            cx.shut_down(low_u32(argument));
+            DONE
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
 /// Unmasks events and waits until one is pending, or an NMI; it is delivered on the way out.
 fn block<P: Platform>(cx: &Context<'_, P>) {
     let info = cx.vcpu.info(&cx.system.platform);
@@ -97,7 +116,7 @@ fn poll<P: Platform>(cx: &Context<'_, P>, asked: &SchedPoll) -> Answer {
         Ok(Ready::Waits(only)) => {
             cx.vcpu.poll.begin(only);
             if asked.timeout != 0 {
-                cx.system.set_timers(&cx.target(), |timers| timers.poll = asked.timeout);
+                cx.system.set_timers(&cx.target(), |timers| timers.poll = instant(asked.timeout));
             }
             cx.here.call_attention();
             DONE
@@ -127,8 +146,10 @@ fn is_ready<P: Platform>(cx: &Context<'_, P>, list: u64, count: usize) -> Result
     for number in 0..count {
         let at = (number as u64).wrapping_mul(size_of::<Port>() as u64);
         let port: Port = guest_memory::read(platform, list.wrapping_add(at))?;
-        let pending = cx.domain.is_pending(platform, port).ok_or(Errno::EINVAL)?;
-        if pending && cx.system.is_open(cx.domain, port) {
+        if !cx.system.is_open(cx.domain, port) {
+            return Err(Errno::EINVAL);
+        }
+        if cx.domain.is_pending(platform, port) == Some(true) {
             return Ok(Ready::Now);
         }
         only = (count == 1).then_some(port);

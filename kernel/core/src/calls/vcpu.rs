@@ -5,21 +5,23 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{Mfn, VcpuId};
 use hypercall_abi::vcpu::{
-    self, RegisterRunstateArea, RegisterTimeArea, RegisterVcpuInfo, SINGLESHOT_FUTURE,
-    SetPeriodicTimer, SetSingleshotTimer,
+    self, GetPhysid, RegisterRunstateArea, RegisterTimeArea, RegisterVcpuInfo, SetPeriodicTimer,
+    SetSingleshotTimer,
 };
 
+use crate::cpu::CpuId;
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::guest_memory;
 use crate::platform::Platform;
 use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu};
-use crate::timer::NEVER;
+use crate::timer::{NEVER, instant};
+use crate::vcpu::{INFO_ALIGNMENT, LAST_INFO_OFFSET};
 
 /// The shortest period of a timer. Unit: nanoseconds.
 const SHORTEST_PERIOD: u64 = 1_000_000;
 /// The longest period of a timer. Unit: nanoseconds.
-const LONGEST_PERIOD: u64 = i64::MAX.cast_unsigned() >> 2;
+const LONGEST_PERIOD: u64 = (1 << 62) - 1;
 
 /// `vcpu_op(cmd, vcpu, argument)`.
 ///
@@ -59,18 +61,12 @@ pub fn vcpu_op<P: Platform>(
             if !(SHORTEST_PERIOD..=LONGEST_PERIOD).contains(&period_ns) {
                 return Err(Errno::EINVAL);
             }
-            let next = cx.system.now().saturating_add(period_ns);
-            cx.system.set_timers(&target, |timers| {
-                timers.period = period_ns;
-                timers.next = next;
-            });
+            cx.system.set_timers(&target, |timers| timers.set_period(period_ns));
+            cx.system.serve_timers(cx.system.now());
             DONE
         }
         vcpu::STOP_PERIODIC_TIMER => {
-            cx.system.set_timers(&target, |timers| {
-                timers.period = 0;
-                timers.next = NEVER;
-            });
+            cx.system.set_timers(&target, |timers| timers.set_period(0));
             DONE
         }
         vcpu::SET_SINGLESHOT_TIMER | vcpu::STOP_SINGLESHOT_TIMER if !target.vcpu_is(cx) => {
@@ -84,6 +80,12 @@ pub fn vcpu_op<P: Platform>(
         vcpu::REGISTER_VCPU_INFO => {
             register_info(cx, &target, guest_memory::read(platform, argument)?)
         }
+        vcpu::GET_PHYSID => {
+            let phys_id = cx.physical_id(vcpu.id).ok_or(Errno::EINVAL)?;
+            guest_memory::write(platform, argument, &GetPhysid { phys_id })?;
+            DONE
+        }
+        vcpu::SEND_NMI if argument != 0 => Err(Errno::EINVAL),
         vcpu::SEND_NMI => {
             cx.system.send_nmi(&target);
             DONE
@@ -105,15 +107,13 @@ fn down<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
 
 /// Sets the calling vCPU's one-shot timer.
 ///
+/// Flags mean nothing: measured on Xen 4.17.
+///
 /// # Errors
 ///
-/// `ETIME`: the time has passed, and the guest wants to know.
+/// None.
 fn set_singleshot<P: Platform>(cx: &Context<'_, P>, asked: SetSingleshotTimer) -> Answer {
-    let future = asked.flags & SINGLESHOT_FUTURE != 0;
-    if future && asked.timeout_abs_ns < cx.system.now() {
-        return Err(Errno::ETIME);
-    }
-    cx.set_own_timers(|timers| timers.once = asked.timeout_abs_ns);
+    cx.set_own_timers(|timers| timers.once = instant(asked.timeout_abs_ns));
     DONE
 }
 
@@ -148,7 +148,9 @@ fn register_time<P: Platform>(
     }
     target.vcpu.areas.time.store(addr, Ordering::Relaxed);
     if addr != 0 {
-        let _ = guest_memory::write(platform, addr, &cx.system.clock.for_vcpu(platform.tsc()));
+        let clock = cx.system.clock.for_vcpu(platform.tsc());
+        target.vcpu.info(platform).set_clock(&clock);
+        let _ = guest_memory::write(platform, addr, &clock);
     }
     DONE
 }
@@ -158,8 +160,9 @@ fn register_time<P: Platform>(
 ///
 /// # Errors
 ///
-/// `EINVAL`: it would leave the page, is moved already, is another vCPU's that is up, or the frame is
-/// not the domain's or is in use as a table.
+/// - `ENXIO`: it would leave the page, or is not aligned.
+/// - `EINVAL`: it is moved already, is another vCPU's that is up, or the frame is not the domain's or
+///   is in use as a table.
 fn register_info<P: Platform>(
     cx: &Context<'_, P>,
     target: &DomainVcpu<P>,
@@ -168,7 +171,10 @@ fn register_info<P: Platform>(
     let offset = u64::from(asked.offset);
     let vcpu = &target.vcpu;
     let other = !target.vcpu_is(cx) && !vcpu.scheduling.reasons().contains(Reasons::DOWN);
-    if offset > crate::vcpu::LAST_INFO_OFFSET || vcpu.info_is_moved() || other {
+    if offset > LAST_INFO_OFFSET || !offset.is_multiple_of(INFO_ALIGNMENT) {
+        return Err(Errno::ENXIO);
+    }
+    if vcpu.info_is_moved() || other {
         return Err(Errno::EINVAL);
     }
     let mm = cx.mm();
@@ -177,6 +183,18 @@ fn register_info<P: Platform>(
     vcpu.move_info(&cx.system.platform, frame, offset);
     cx.system.select_all(cx.domain, vcpu);
     DONE
+}
+
+impl<P: Platform> Context<'_, P> {
+    /// What `get_physid` says of one of the initial domain's vCPUs: the number of the CPU of the
+    /// same number, in both halves, and all ones where there is no such CPU.
+    fn physical_id(&self, id: VcpuId) -> Option<u64> {
+        let cpu = u8::try_from(id.0).ok().and_then(CpuId::new);
+        let cpu = cpu.filter(|&cpu| self.system.cpus.get(cpu).is_some());
+        let numbered =
+            cpu.map_or(u64::MAX, |cpu| u64::from(cpu.number()).wrapping_mul(1 << 32 | 1));
+        self.domain.is_privileged().then_some(numbered)
+    }
 }
 
 impl<P: Platform> DomainVcpu<P> {
