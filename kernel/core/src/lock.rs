@@ -25,8 +25,7 @@ impl<T> Lock<T> {
 
     /// Waits for the lock and takes it until the guard is dropped.
     pub fn lock(&self, platform: &impl Platform) -> Guard<'_, T> {
-        #[cfg(any(test, feature = "fake"))]
-        platform.about_to_lock();
+        platform.about_to_race();
         loop {
             if let Some(inner) = self.inner.try_lock() {
                 return Guard { inner };

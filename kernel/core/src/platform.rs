@@ -121,9 +121,10 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// One round of a waiting loop: pauses, and serves flush requests of other CPUs, without which
     /// two CPUs could wait for each other for ever. Called with no lock held that a flush needs.
     fn spin_wait(&self);
-    /// A lock is going to be taken: where a test lets another CPU go first.
-    #[cfg(any(test, feature = "fake"))]
-    fn about_to_lock(&self) {}
+    /// A lock is going to be taken, or something be done that another CPU may do first: where a test
+    /// lets it. A machine has nothing to do here.
+    #[inline]
+    fn about_to_race(&self) {}
     /// Sleeps until this CPU was interrupted.
     fn wait_for_interrupt(&self);
     /// Interrupts another CPU, so that it asks its scheduler.

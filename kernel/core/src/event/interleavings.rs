@@ -190,6 +190,26 @@ fn binding_to_what_is_being_bound() {
     });
 }
 
+/// Two CPUs make ports: they are two.
+#[test]
+fn taking_ports() {
+    play(1, |_| {
+        let take = || {
+            cpu(|world| {
+                let made = world.system.bind_ipi(&world.domains[0], FIRST).unwrap();
+                assert_eq!(world.system.close_port(&world.domains[0], made), Ok(()));
+                let made = world.system.bind_ipi(&world.domains[0], FIRST).unwrap();
+                assert!(made == Port(1) || made == Port(2));
+            })
+        };
+        let check = |world: &World| {
+            let ports = [1, 2].map(|port| world.status(&world.domains[0], Port(port)));
+            assert_eq!(ports, [Status::Ipi; 2]);
+        };
+        (vec![take(), take()], Box::new(check))
+    });
+}
+
 /// All ports of a domain are closed while others send to it, bind to it, and it makes new ones.
 #[test]
 fn resetting() {

@@ -1,9 +1,9 @@
 //! Event channels: ports by which domains, vCPUs and virtual interrupts signal each other.
 //!
-//! A domain has a table of ports ([`Ports`]); each port is what its [`channel::Channel`] says, under
-//! a lock of its own. [`binding`] makes and connects them, [`closing`] takes them apart, [`send`] is
-//! the fast path, [`virq`] the way of the kernel's own signals, and [`pending`] the one place that
-//! changes the bits a guest sees.
+//! A domain has a table of ports ([`Ports`]); what each is connected to stands under a lock of its
+//! own (`channel.rs`). `binding.rs` makes and connects them, `closing.rs` takes them apart, `send.rs`
+//! is the fast path, `virq.rs` the way of the kernel's own signals, and `pending.rs` the one place
+//! that changes the bits a guest sees. All of it are methods of [`System`](crate::system::System).
 //!
 //! A connected port holds a reference to its peer's domain, and at any time:
 //!

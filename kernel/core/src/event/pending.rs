@@ -10,6 +10,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hypercall_abi::event::TWO_LEVEL_PORTS;
 use hypercall_abi::start::SharedInfo;
 use hypercall_abi::types::{Port, VcpuId};
 
@@ -56,9 +57,9 @@ impl<P: Platform> Domain<P> {
     /// Whether a port's pending bit is set, be the port in use or not. `None`: no port has that
     /// number.
     pub fn is_pending(&self, platform: &P, port: Port) -> Option<bool> {
-        // Behind the pending bits are the mask's.
-        let bit = self.event_bit(platform, PENDING, port)?;
-        (port.0 < hypercall_abi::event::TWO_LEVEL_PORTS).then(|| bit.is_set())
+        // Behind the last bit that belongs to a port are the masks.
+        let exists = port.0 < TWO_LEVEL_PORTS;
+        exists.then(|| self.event_bit(platform, PENDING, port))?.map(|bit| bit.is_set())
     }
 
     /// Clears a port's pending bit, and leaves everything else.

@@ -228,7 +228,7 @@ impl Platform for Machine {
         CpuId::new(u8::try_from(self.current.load(Ordering::Relaxed)).unwrap()).unwrap()
     }
 
-    fn about_to_lock(&self) {
+    fn about_to_race(&self) {
         self.between();
     }
 
