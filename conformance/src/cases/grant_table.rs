@@ -4,7 +4,8 @@ use crate::call::{EFAULT, EINVAL, ENOSYS, EPERM, GRANT_TABLE_OP, hypercall};
 use crate::case::{Case, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, get};
 use crate::raw::pages_calls::{
-    ESRCH, IO, NOBODY, SELF, SET_GDT, XEN, pin, put_words, update_va, word_at,
+    CLEAR_PAGE, ESRCH, IO, NOBODY, SELF, SET_GDT, XEN, memory_op, mmuext, pin, put_words, update,
+    update_va, word_at,
 };
 use crate::raw::pages_grants::{
     AGAIN, BAD_ADDRESS, BAD_DOMAIN, BAD_PAGE, BAD_REF, CACHE_FLUSH, DEVICE, GENERAL, NO_REF, OKAY,
@@ -163,6 +164,31 @@ pub(crate) const CASES: &[Case] = &[
             equal("entry, by the mapping", a.get(u64::from(REF)), table.word(REF))?;
             crate::raw::pages_grants::unmapped(a.va, handle)
         })
+    }),
+    case("grant_table/frame_written", "A frame of it is written and cleared as any page.", |t| {
+        with_table(t, |_, [a, ..]| {
+            let frame = setup_table(SELF, 2)?;
+            equal("mapped", update_va(a.va, frame << 12 | LOADED, 2), 0)?;
+            equal("update", update(frame << 12 | 0x40, 0x1230), 0)?;
+            equal("entry", a.get(8), 0x1230)?;
+            equal("clearing", mmuext(CLEAR_PAGE, frame, 0), 0)?;
+            equal("entry", a.get(8), 0)
+        })
+    }),
+    case("grant_table/frame_number", "A frame of it can be given a page's number.", |_| {
+        let frame = setup_table(SELF, 2)?;
+        equal("update", update(frame << 12 | 1, 0x3ff0), 0)?;
+        let seen = page_of(frame);
+        equal("update", update(frame << 12 | 1, u64::MAX), 0)?;
+        equal("number", seen, 0x3ff0)
+    }),
+    case("grant_table/frame_exchanged", "A frame of it can't be exchanged.", |_| {
+        let frame = setup_table(SELF, 2)?;
+        put_words(1024, &[frame, 0x3ff0]);
+        let (list, other) = (arena_address() + 1024, arena_address() + 1032);
+        let words = [list, 1, 0, SELF, other, 1, 0, SELF, 0];
+        equal("answer", memory_op(11, &words), EINVAL)?;
+        equal("frame", setup_table(SELF, 2)?, frame)
     }),
     case("grant_table/query", "The size: of oneself by either name.", |_| {
         for domain in [SELF, OWN] {
