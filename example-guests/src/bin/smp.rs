@@ -8,7 +8,7 @@ extern crate alloc;
 use alloc::{boxed::Box, format, vec::Vec};
 use core::error::Error;
 use core::fmt::Debug;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use pv_guest_sdk::abi::types::{Port, VcpuId};
 use pv_guest_sdk::descriptor::{Descriptor, Gdt};
@@ -115,6 +115,7 @@ fn signalled(_: Port) {
 }
 
 fn signals() -> Outcome {
+    static FINISHED: AtomicUsize = AtomicUsize::new(0);
     let channels: Result<Vec<_>, _> = (0..4).map(|id| Channel::ipi(VcpuId(id))).collect();
     let channels: &'static [Channel] = Box::leak(channels?.into());
     channels.iter().for_each(|channel| channel.handle(&signalled));
@@ -126,6 +127,11 @@ fn signals() -> Outcome {
             while SIGNALS[id].load(SeqCst) == before {
                 wait::yield_now();
             }
+        }
+        // One that is down hears nothing, so none ends before the others.
+        FINISHED.fetch_add(1, SeqCst);
+        while FINISHED.load(SeqCst) < OTHERS.len() {
+            wait::yield_now();
         }
     })?;
     let reached = SIGNALS.iter().filter(|signals| signals.load(SeqCst) > 0).count();

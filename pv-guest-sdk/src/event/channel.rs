@@ -79,7 +79,8 @@ impl Channel {
         Self::adopt(port::alloc_unbound(&Machine, remote)?, VcpuId(0))
     }
 
-    /// Makes a port that is connected to another domain's unbound one. Virtual CPU 0 is notified.
+    /// Makes a port that is connected to another domain's unbound one. Virtual CPU 0 is notified,
+    /// at once for the first time: events that were sent before went nowhere.
     ///
     /// # Errors
     /// As of [`port::bind_interdomain`].

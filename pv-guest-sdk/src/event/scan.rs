@@ -110,7 +110,7 @@ mod tests {
     fn page(served: &[u32]) -> (Box<SharedInfo>, Ports) {
         let ports = Ports::new();
         served.iter().for_each(|&port| ports.add(Port(port)));
-        (SharedInfo::new_box_zeroed().unwrap(), ports)
+        (Box::new(SharedInfo::new_zeroed()), ports)
     }
 
     #[test]

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_changes_while_it_is_read_is_read_again() {
-        let shared = VcpuTime::new_box_zeroed().unwrap();
+        let shared = VcpuTime::new_zeroed();
         shared.version.store(4, Relaxed);
         shared.system_time.store(1, Relaxed);
         let reads = Cell::new(0);
