@@ -16,7 +16,7 @@ use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
-use crate::event::scan::bits;
+use crate::event::bits;
 use crate::raw::waker::waker;
 use crate::shared::VCPU_LIMIT;
 
@@ -58,7 +58,7 @@ pub(crate) fn wake(vcpu: usize, task: usize) {
     if let Some(ready) = READY.get(vcpu) {
         ready.mark(task);
         #[cfg(target_os = "none")]
-        crate::event::Kick::send(vcpu);
+        crate::event::kick(vcpu);
     }
 }
 
@@ -109,25 +109,14 @@ pub struct Executor<P> {
     slots: RefCell<[Slot<P>; MAIN]>,
 }
 
-impl<P> core::fmt::Debug for Executor<P> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Executor")
-    }
-}
-
-impl<P: DerefMut<Target: Future<Output = ()>>> Default for Executor<P> {
+impl<P> Default for Executor<P> {
+    /// Without tasks.
     fn default() -> Self {
-        Self::new()
+        Self { slots: RefCell::new([const { Slot::Free }; MAIN]) }
     }
 }
 
 impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
-    /// Without tasks.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { slots: RefCell::new([const { Slot::Free }; MAIN]) }
-    }
-
     /// Adds a task; a task may do so too.
     ///
     /// # Errors
@@ -241,7 +230,7 @@ mod tests {
     #[test]
     fn tasks_run_when_they_are_woken_and_not_before() {
         let (gate, seen) = (Gate::default(), RefCell::new(Vec::new()));
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         let waits = async {
             seen.borrow_mut().push("one waits");
             gate.passed().await;
@@ -267,7 +256,7 @@ mod tests {
     #[test]
     fn a_wake_up_before_the_wait_is_not_lost() {
         let polls = Cell::new(0);
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         let task = poll_fn(|context| {
             polls.set(polls.get() + 1);
             context.waker().wake_by_ref();
@@ -281,7 +270,7 @@ mod tests {
     #[test]
     fn a_future_in_a_task_does_not_take_the_wake_ups_of_others() {
         let (outer, inner) = (Gate::default(), Gate::default());
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         executor.spawn(Box::pin(outer.passed())).ok().unwrap();
         let task = async {
             block_on_with(
@@ -300,10 +289,10 @@ mod tests {
     #[test]
     fn an_executor_in_a_task_does_not_take_the_wake_ups_of_others() {
         let (outer, inner) = (Gate::default(), Gate::default());
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         executor.spawn(Box::pin(outer.passed())).ok().unwrap();
         let task = async {
-            let nested = Executor::<Task<'_>>::new();
+            let nested = Executor::<Task<'_>>::default();
             nested.spawn(Box::pin(inner.passed())).ok().unwrap();
             nested.run_with(
                 43,
@@ -320,7 +309,7 @@ mod tests {
     #[test]
     fn there_is_room_for_as_many_tasks_as_said() {
         let count = Cell::new(0);
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         for _ in 0..MAIN {
             executor.spawn(Box::pin(async { count.set(count.get() + 1) })).ok().unwrap();
         }
@@ -334,7 +323,7 @@ mod tests {
     fn a_wake_up_of_nobody_is_nothing() {
         wake(usize::MAX, 0);
         wake(45, usize::MAX);
-        let executor = Executor::<Task<'_>>::new();
+        let executor = Executor::<Task<'_>>::default();
         (0..=MAIN).for_each(|task| wake(45, task));
         executor.run_with(45, idle(|| panic!("there is no task")));
     }

@@ -141,36 +141,36 @@ fn time(vcpu: &Vcpu) -> Outcome {
 
 fn tasks() -> Outcome {
     let (ping, pong) = (Channel::ipi(VcpuId(0))?, Channel::ipi(VcpuId(0))?);
-    let order = Cell::new(0_u64);
-    let note = |digit: u64| order.set(order.get() * 10 + digit);
-    let (ping, pong, note) = (&ping, &pong, &note);
+    let (turns, sleepers) = (Cell::new(0_u64), Cell::new(0_u64));
+    let note = |list: &Cell<u64>, digit: u64| list.set(list.get() * 10 + digit);
+    let (ping, pong, note, turns, sleepers) = (&ping, &pong, &note, &turns, &sleepers);
     let one = pin!(async {
         for _ in 0..3 {
             let _open = ping.send();
             pong.notified().await;
-            note(1);
+            note(turns, 1);
         }
     });
     let two = pin!(async {
         for _ in 0..3 {
             ping.notified().await;
-            note(2);
+            note(turns, 2);
             let _open = pong.send();
         }
     });
-    let late = pin!(async {
-        sleep(Duration::from_millis(20)).await;
-        note(4);
-    });
     let early = pin!(async {
         sleep(Duration::from_millis(10)).await;
-        note(3);
+        note(sleepers, 3);
     });
-    let executor = Executor::new();
-    let all: [Pin<&mut dyn Future<Output = ()>>; 4] = [one, two, late, early];
+    let late = pin!(async {
+        sleep(Duration::from_millis(20)).await;
+        note(sleepers, 4);
+    });
+    let executor = Executor::default();
+    let all: [Pin<&mut dyn Future<Output = ()>>; 4] = [one, two, early, late];
     all.into_iter().try_for_each(|task| executor.spawn(task)).map_err(|_| "no room")?;
     executor.run();
-    check("the order of four tasks", order.get(), 21_212_134)
+    check("the order of four tasks", (turns.get(), sleepers.get()), (212_121, 34))
 }
 
 fn boxed_tasks() -> Outcome {

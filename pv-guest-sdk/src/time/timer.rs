@@ -6,8 +6,6 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
-use hypercall_abi::call::Hypercall;
-use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{Port, VcpuId};
 use hypercall_abi::vcpu::{self as abi, SetSingleshotTimer};
 use hypercall_abi::virq;
@@ -19,20 +17,10 @@ use crate::raw::gate::Machine;
 use crate::raw::registers::counter;
 use crate::raw::request;
 use crate::shared::shared;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{NO_VCPU, Vcpu, site};
 
-static STOP_PERIODIC: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::STOP_PERIODIC_TIMER,
-    &[(Errno::ENOENT, "there is no such virtual CPU")],
-);
-static SET_SINGLESHOT: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::SET_SINGLESHOT_TIMER,
-    &[(Errno::EINVAL, "a virtual CPU sets its own timer alone")],
-);
+static STOP_PERIODIC: Site = site(abi::STOP_PERIODIC_TIMER, &[NO_VCPU]);
+static SET_SINGLESHOT: Site = site(abi::SET_SINGLESHOT_TIMER, &[]);
 
 /// The latest time that was read on any virtual CPU: counters may differ by a little.
 static LATEST: AtomicU64 = AtomicU64::new(0);
