@@ -86,8 +86,8 @@ impl Vcpu {
     }
 
     pub(crate) fn prepare_events(&'static self) -> Result<(), HypercallError> {
-        event::prepare(self)?;
         time::prepare(self.id())?;
+        event::prepare(self)?;
         perform(&Machine, &ASSIST, &request::vm_assist(ENABLE, TYPE_RUNSTATE_UPDATE_FLAG))?;
         vcpu::register_runstate(&Machine, self.id(), &self.runstate)
     }
@@ -113,20 +113,20 @@ impl Vcpu {
     /// It may run at any instruction, so it must not wait for a lock that the code it interrupts
     /// may hold (frames and heap have one each).
     pub fn handle(&self, vector: Vector, handler: Handler) -> Option<Handler> {
-        self.handlers.get(vector.index())?.replace(Some(handler))
+        self.quietly(|| self.handlers.get(vector.index())?.replace(Some(handler)))
     }
 
     /// Takes a vector's handler away and returns it.
     pub fn forget(&self, vector: Vector) -> Option<Handler> {
-        self.handlers.get(vector.index())?.take()
+        self.quietly(|| self.handlers.get(vector.index())?.take())
     }
 
     /// Does something, and returns beside its result the last trap that it caused. Traps that have
     /// no handler are answered by [`Resume::Skip`] meanwhile.
     pub fn observe<T>(&self, operation: impl FnOnce() -> T) -> (T, Option<Observed>) {
-        let outer = self.observed.replace(Some(None));
+        let outer = self.quietly(|| self.observed.replace(Some(None)));
         let result = operation();
-        (result, self.observed.replace(outer).flatten())
+        (result, self.quietly(|| self.observed.replace(outer)).flatten())
     }
 
     /// What this CPU shares with the hypervisor.
@@ -161,6 +161,14 @@ impl Vcpu {
             self.hold_events(hold);
         }
         before
+    }
+
+    /// Does something that a handler must not come between, as it changes the same memory.
+    pub(crate) fn quietly<T>(&self, operation: impl FnOnce() -> T) -> T {
+        let held = self.exchange_hold(true);
+        let result = operation();
+        self.exchange_hold(held);
+        result
     }
 
     /// What this virtual CPU got of the processors so far, once events were started.

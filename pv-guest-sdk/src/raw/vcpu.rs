@@ -59,11 +59,14 @@ static USER_BASE: Site =
     Site::call(Hypercall::SetSegmentBase, &[(Errno::EINVAL, "the address is not canonical")]);
 
 /// Gives the first virtual CPU its state, shared page, trap table and callbacks. Doing it again
-/// sets the tables again.
+/// sets the tables again; others have theirs.
 pub(crate) fn start(
     gate: &impl Gate,
     boot: &BootInfo<'_>,
 ) -> Result<&'static Vcpu, HypercallError> {
+    if let Some(other) = current().filter(|vcpu| vcpu.index() != 0) {
+        return Ok(other);
+    }
     let shared = super::shared::shared_info(gate, boot)?;
     crate::shared::remember(shared);
     let vcpu = &SLOTS[0].0;

@@ -109,11 +109,11 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let vcpu = Vcpu::current().expect("the clock comes with Vcpu::start");
-        let held = vcpu.exchange_hold(true);
-        let key = vcpu.timers.borrow_mut().set(self.key, self.at, context.waker());
+        let (key, armed) = vcpu.quietly(|| {
+            let key = vcpu.timers.borrow_mut().set(self.key, self.at, context.waker());
+            (key, arm(vcpu))
+        });
         self.key = self.key.or(key);
-        let armed = arm(vcpu);
-        vcpu.hold_events(held);
         if key.is_none() || armed.is_err() {
             // Without a place in the queue it asks again at once.
             context.waker().wake_by_ref();
@@ -125,9 +125,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let (Some(key), Some(vcpu)) = (self.key, Vcpu::current()) {
-            let held = vcpu.exchange_hold(true);
-            vcpu.timers.borrow_mut().remove(key);
-            vcpu.hold_events(held);
+            vcpu.quietly(|| vcpu.timers.borrow_mut().remove(key));
         }
     }
 }
