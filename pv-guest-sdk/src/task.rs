@@ -185,6 +185,7 @@ impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
 mod tests {
     use core::cell::{Cell, RefCell};
     use core::future::{Future, poll_fn};
+    use core::pin::pin;
     use core::task::{Poll, Waker};
     use std::boxed::Box;
     use std::vec::Vec;
@@ -284,6 +285,27 @@ mod tests {
         };
         executor.spawn(Box::pin(task)).ok().unwrap();
         executor.run_with(42, idle(|| panic!("both are ready")));
+    }
+
+    #[test]
+    fn a_future_in_a_future_does_not_take_its_wake_up() {
+        let (outer, inner, entered) = (Gate::default(), Gate::default(), Cell::new(false));
+        let mut waits = pin!(outer.passed());
+        let future = poll_fn(|context| {
+            let passed = waits.as_mut().poll(context);
+            if !entered.replace(true) {
+                block_on_with(
+                    46,
+                    inner.passed(),
+                    idle(|| {
+                        outer.open();
+                        inner.open();
+                    }),
+                );
+            }
+            passed
+        });
+        block_on_with(46, future, idle(|| panic!("it was woken")));
     }
 
     #[test]

@@ -102,11 +102,11 @@ mod tests {
                     shared.version.store(5, Relaxed);
                     shared.system_time.store(2, Relaxed);
                 }
-                2 => shared.version.store(6, Relaxed),
+                3 => shared.version.store(6, Relaxed),
                 _ => {}
             }
             reads.get()
         });
-        assert_eq!((scale.time, counter), (Instant(2), 3));
+        assert_eq!((scale.time, counter), (Instant(2), 4));
     }
 }
