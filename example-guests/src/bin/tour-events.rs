@@ -8,8 +8,9 @@ extern crate alloc;
 
 use alloc::{boxed::Box, format};
 use core::cell::Cell;
+use core::future::{Future, poll_fn};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use core::{error::Error, fmt::Debug, future::Future, pin::Pin, pin::pin};
+use core::{error::Error, fmt::Debug, pin::Pin, pin::pin, task::Poll};
 
 use pv_guest_sdk::abi::errno::Errno;
 use pv_guest_sdk::abi::types::{DomId, Port, VcpuId};
@@ -126,6 +127,9 @@ fn time(vcpu: &Vcpu) -> Outcome {
     let duration = Duration::from_millis(30);
     block_on(sleep(duration));
     let slept = start.elapsed();
+    let mut forever = pin!(sleep(Duration::MAX));
+    let waits = poll_fn(|context| Poll::Ready(forever.as_mut().poll(context).is_pending()));
+    check("waits for ever", block_on(waits), true)?;
     check("slept at least", slept >= duration, true)?;
     println!(
         "slept {}, at {}",
