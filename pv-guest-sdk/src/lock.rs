@@ -28,6 +28,28 @@ impl RelaxStrategy for Yield {
 /// A lock for short times. Who waits for it yields, because who has it may not be running.
 pub type Yielding<T> = SpinMutex<T, Yield>;
 
+/// A lock that is taken, and what is done after it was given back: the value `A` is dropped.
+#[derive(Debug)]
+pub struct Guard<'a, T, A> {
+    // Fields are dropped in this order.
+    inner: SpinMutexGuard<'a, T, Yield>,
+    _after: A,
+}
+
+impl<T, A> Deref for Guard<'_, T, A> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T, A> DerefMut for Guard<'_, T, A> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
 /// A lock for handlers and what they interrupt: who has it holds events back.
 #[derive(Debug)]
 pub struct Held<T>(Yielding<T>);
@@ -40,9 +62,24 @@ impl<T> Held<T> {
     }
 
     /// Takes the lock, and holds events back as long as it is taken.
-    pub fn lock(&self) -> HeldGuard<'_, T> {
-        let release = hold(true);
-        HeldGuard { inner: Some(self.0.lock()), release, stays: PhantomData }
+    pub fn lock(&self) -> Guard<'_, T, Release> {
+        let after = Release { come: hold(true), stays: PhantomData };
+        Guard { inner: self.0.lock(), _after: after }
+    }
+}
+
+/// Lets the events of the virtual CPU that made it come again, if they came before.
+#[derive(Debug)]
+pub struct Release {
+    come: bool,
+    stays: PhantomData<*const ()>,
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if self.come {
+            hold(false);
+        }
     }
 }
 
@@ -54,67 +91,35 @@ fn hold(hold: bool) -> bool {
     !hold
 }
 
-/// A taken [`Held`].
-#[derive(Debug)]
-pub struct HeldGuard<'a, T> {
-    inner: Option<SpinMutexGuard<'a, T, Yield>>,
-    /// Whether events are to come again afterwards.
-    release: bool,
-    /// It holds the events of the virtual CPU that took it.
-    stays: PhantomData<*const ()>,
-}
-
-impl<T> Deref for HeldGuard<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.inner.as_deref().expect(TAKEN)
-    }
-}
-
-impl<T> DerefMut for HeldGuard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.inner.as_deref_mut().expect(TAKEN)
-    }
-}
-
-const TAKEN: &str = "a guard has its lock until it is dropped";
-
-impl<T> Drop for HeldGuard<'_, T> {
-    fn drop(&mut self) {
-        self.inner = None;
-        if self.release {
-            hold(false);
-        }
-    }
-}
-
 #[cfg(target_os = "none")]
-pub(crate) use blocking::Waiters;
-#[cfg(target_os = "none")]
-pub use blocking::{Mutex, MutexGuard};
+pub use blocking::{Mutex, Turn, Waiters};
 
 #[cfg(target_os = "none")]
 mod blocking {
-    use core::ops::{Deref, DerefMut};
     use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-    use super::{SpinMutex, SpinMutexGuard, TAKEN, Yield, Yielding};
-    use crate::event::Kick;
+    use super::{Guard, SpinMutex, Yielding};
+    use crate::event::{bits, kick};
     use crate::vcpu::Vcpu;
     use crate::wait;
 
     /// Virtual CPUs that wait for something, a bit for each.
-    #[derive(Debug)]
-    pub(crate) struct Waiters(AtomicU64);
+    #[derive(Debug, Default)]
+    pub struct Waiters(AtomicU64);
 
     impl Waiters {
-        pub(crate) const fn new() -> Self {
+        /// Nobody waits.
+        #[must_use]
+        pub const fn new() -> Self {
             Self(AtomicU64::new(0))
         }
 
-        /// Waits until `condition`. Whoever makes it true wakes.
-        pub(crate) fn wait(&self, mut condition: impl FnMut() -> bool) {
+        /// Waits until `condition`, which is asked with events held back. Whoever makes it true
+        /// wakes.
+        ///
+        /// # Panics
+        /// If it is not true and this virtual CPU holds events back, as in a handler.
+        pub fn wait(&self, mut condition: impl FnMut() -> bool) {
             let bit = Vcpu::current().map_or(0, |vcpu| 1 << vcpu.index());
             if !condition() {
                 wait::until(|| {
@@ -126,23 +131,22 @@ mod blocking {
             }
         }
 
-        /// Wakes one of those that wait, the next behind `last` in a circle, so that all have
-        /// their turn.
-        pub(crate) fn wake_one(&self, last: usize) {
+        /// Wakes one of those that wait: the next behind this virtual CPU, in a circle, so that
+        /// all have their turn.
+        pub fn wake_one(&self) {
             // What the condition is about must be seen before those who wait are looked for.
             fence(Ordering::SeqCst);
             let waiting = self.0.load(Ordering::SeqCst);
             if waiting != 0 {
-                let turn = waiting.rotate_right(u32::try_from(last).unwrap_or(0) + 1);
-                Kick::send((turn.trailing_zeros() as usize + last + 1) % 64);
+                let next = Vcpu::current().map_or(0, |vcpu| vcpu.id().0) + 1;
+                kick(((waiting.rotate_right(next).trailing_zeros() + next) % 64) as usize);
             }
         }
 
         /// Wakes all of them.
-        pub(crate) fn wake_all(&self) {
+        pub fn wake_all(&self) {
             fence(Ordering::SeqCst);
-            crate::event::scan::bits(self.0.load(Ordering::SeqCst))
-                .for_each(|number| Kick::send(number as usize));
+            bits(self.0.load(Ordering::SeqCst)).for_each(|number| kick(number as usize));
         }
     }
 
@@ -164,47 +168,28 @@ mod blocking {
         ///
         /// # Panics
         /// If it is taken and this virtual CPU holds events back, as in a handler.
-        pub fn lock(&self) -> MutexGuard<'_, T> {
-            let mut inner = None;
+        pub fn lock(&self) -> Guard<'_, T, Turn<'_>> {
+            let mut guard = None;
             self.waiters.wait(|| {
-                inner = self.inner.try_lock();
-                inner.is_some()
+                guard = self.try_lock();
+                guard.is_some()
             });
-            MutexGuard { inner, waiters: &self.waiters }
+            guard.expect("who was waited for")
         }
 
         /// Takes the lock if nobody has it.
-        pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            let inner = Some(self.inner.try_lock()?);
-            Some(MutexGuard { inner, waiters: &self.waiters })
+        pub fn try_lock(&self) -> Option<Guard<'_, T, Turn<'_>>> {
+            Some(Guard { inner: self.inner.try_lock()?, _after: Turn(&self.waiters) })
         }
     }
 
-    /// A taken [`Mutex`].
+    /// Wakes who waits next.
     #[derive(Debug)]
-    pub struct MutexGuard<'a, T> {
-        inner: Option<SpinMutexGuard<'a, T, Yield>>,
-        waiters: &'a Waiters,
-    }
+    pub struct Turn<'a>(&'a Waiters);
 
-    impl<T> Deref for MutexGuard<'_, T> {
-        type Target = T;
-
-        fn deref(&self) -> &T {
-            self.inner.as_deref().expect(TAKEN)
-        }
-    }
-
-    impl<T> DerefMut for MutexGuard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            self.inner.as_deref_mut().expect(TAKEN)
-        }
-    }
-
-    impl<T> Drop for MutexGuard<'_, T> {
+    impl Drop for Turn<'_> {
         fn drop(&mut self) {
-            self.inner = None;
-            self.waiters.wake_one(Vcpu::current().map_or(0, Vcpu::index));
+            self.0.wake_one();
         }
     }
 }

@@ -16,7 +16,7 @@ use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
-use crate::event::scan::bits;
+use crate::event::bits;
 use crate::raw::waker::waker;
 use crate::shared::VCPU_LIMIT;
 
@@ -58,7 +58,7 @@ pub(crate) fn wake(vcpu: usize, task: usize) {
     if let Some(ready) = READY.get(vcpu) {
         ready.mark(task);
         #[cfg(target_os = "none")]
-        crate::event::Kick::send(vcpu);
+        crate::event::kick(vcpu);
     }
 }
 
@@ -109,25 +109,14 @@ pub struct Executor<P> {
     slots: RefCell<[Slot<P>; MAIN]>,
 }
 
-impl<P> core::fmt::Debug for Executor<P> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Executor")
-    }
-}
-
-impl<P: DerefMut<Target: Future<Output = ()>>> Default for Executor<P> {
+impl<P> Default for Executor<P> {
+    /// Without tasks.
     fn default() -> Self {
-        Self::new()
+        Self { slots: RefCell::new([const { Slot::Free }; MAIN]) }
     }
 }
 
 impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
-    /// Without tasks.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { slots: RefCell::new([const { Slot::Free }; MAIN]) }
-    }
-
     /// Adds a task; a task may do so too.
     ///
     /// # Errors
@@ -189,5 +178,175 @@ impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
         if let Some(slot) = self.slots.borrow_mut().get_mut(number) {
             *slot = if ended { Slot::Free } else { Slot::Waiting(task) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::{Cell, RefCell};
+    use core::future::{Future, poll_fn};
+    use core::pin::pin;
+    use core::task::{Poll, Waker};
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    use super::{Executor, MAIN, block_on_with, wake};
+
+    /// Completes when it is opened; who waits is woken.
+    #[derive(Default)]
+    struct Gate {
+        open: Cell<bool>,
+        waker: RefCell<Option<Waker>>,
+    }
+
+    impl Gate {
+        fn open(&self) {
+            self.open.set(true);
+            self.waker.take().into_iter().for_each(Waker::wake);
+        }
+
+        fn passed(&self) -> impl Future<Output = ()> + '_ {
+            poll_fn(|context| {
+                if self.open.get() {
+                    return Poll::Ready(());
+                }
+                self.waker.replace(Some(context.waker().clone()));
+                Poll::Pending
+            })
+        }
+    }
+
+    type Task<'a> = Box<dyn Future<Output = ()> + 'a>;
+
+    /// Does `event` once nothing is to be done, as a handler would, and says whether that made
+    /// anything ready.
+    fn idle(event: impl Fn()) -> impl Fn(&mut dyn FnMut() -> bool) {
+        move |condition| {
+            while !condition() {
+                event();
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_run_when_they_are_woken_and_not_before() {
+        let (gate, seen) = (Gate::default(), RefCell::new(Vec::new()));
+        let executor = Executor::<Task<'_>>::default();
+        let waits = async {
+            seen.borrow_mut().push("one waits");
+            gate.passed().await;
+            seen.borrow_mut().push("one goes on");
+        };
+        let ends = async { seen.borrow_mut().push("two") };
+        executor.spawn(Box::pin(waits)).ok().unwrap();
+        executor.spawn(Box::pin(ends)).ok().unwrap();
+        let idles = Cell::new(0);
+        executor.run_with(
+            40,
+            idle(|| {
+                idles.set(idles.get() + 1);
+                if idles.get() == 3 {
+                    gate.open();
+                }
+            }),
+        );
+        assert_eq!(*seen.borrow(), ["one waits", "two", "one goes on"]);
+        assert_eq!(idles.get(), 3);
+    }
+
+    #[test]
+    fn a_wake_up_before_the_wait_is_not_lost() {
+        let polls = Cell::new(0);
+        let executor = Executor::<Task<'_>>::default();
+        let task = poll_fn(|context| {
+            polls.set(polls.get() + 1);
+            context.waker().wake_by_ref();
+            if polls.get() == 3 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        executor.spawn(Box::pin(task)).ok().unwrap();
+        executor.run_with(41, idle(|| panic!("there was something to do")));
+        assert_eq!(polls.get(), 3);
+    }
+
+    #[test]
+    fn a_future_in_a_task_does_not_take_the_wake_ups_of_others() {
+        let (outer, inner) = (Gate::default(), Gate::default());
+        let executor = Executor::<Task<'_>>::default();
+        executor.spawn(Box::pin(outer.passed())).ok().unwrap();
+        let task = async {
+            block_on_with(
+                42,
+                inner.passed(),
+                idle(|| {
+                    outer.open();
+                    inner.open();
+                }),
+            );
+        };
+        executor.spawn(Box::pin(task)).ok().unwrap();
+        executor.run_with(42, idle(|| panic!("both are ready")));
+    }
+
+    #[test]
+    fn a_future_in_a_future_does_not_take_its_wake_up() {
+        let (outer, inner, entered) = (Gate::default(), Gate::default(), Cell::new(false));
+        let mut waits = pin!(outer.passed());
+        let future = poll_fn(|context| {
+            let passed = waits.as_mut().poll(context);
+            if !entered.replace(true) {
+                block_on_with(
+                    46,
+                    inner.passed(),
+                    idle(|| {
+                        outer.open();
+                        inner.open();
+                    }),
+                );
+            }
+            passed
+        });
+        block_on_with(46, future, idle(|| panic!("it was woken")));
+    }
+
+    #[test]
+    fn an_executor_in_a_task_does_not_take_the_wake_ups_of_others() {
+        let (outer, inner) = (Gate::default(), Gate::default());
+        let executor = Executor::<Task<'_>>::default();
+        executor.spawn(Box::pin(outer.passed())).ok().unwrap();
+        let task = async {
+            let nested = Executor::<Task<'_>>::default();
+            nested.spawn(Box::pin(inner.passed())).ok().unwrap();
+            nested.run_with(
+                43,
+                idle(|| {
+                    outer.open();
+                    inner.open();
+                }),
+            );
+        };
+        executor.spawn(Box::pin(task)).ok().unwrap();
+        executor.run_with(43, idle(|| panic!("both are ready")));
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_tasks_as_said() {
+        let count = Cell::new(0);
+        let executor = Executor::<Task<'_>>::default();
+        for _ in 0..MAIN {
+            executor.spawn(Box::pin(async { count.set(count.get() + 1) })).ok().unwrap();
+        }
+        assert!(executor.spawn(Box::pin(async {})).is_err());
+        executor.run_with(44, idle(|| panic!("no task waits")));
+        assert_eq!(count.get(), MAIN);
+        assert!(executor.spawn(Box::pin(async {})).is_ok(), "there is room again");
+    }
+
+    #[test]
+    fn a_wake_up_of_nobody_is_nothing() {
+        wake(usize::MAX, 0);
+        wake(45, usize::MAX);
+        let executor = Executor::<Task<'_>>::default();
+        (0..=MAIN).for_each(|task| wake(45, task));
+        executor.run_with(45, idle(|| panic!("there is no task")));
     }
 }

@@ -22,7 +22,7 @@ use hypercall_abi::vm_assist::{self, ENABLE, TYPE_RUNSTATE_UPDATE_FLAG};
 
 use crate::boot::BootInfo;
 use crate::error::{HypercallError, Site, perform};
-use crate::event::{self, Kick};
+use crate::event;
 use crate::paging::MemoryError;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::vcpu::Area;
@@ -39,7 +39,7 @@ pub use crate::raw::start::{Running, spawn};
 #[repr(C)]
 pub struct Vcpu {
     pub(crate) area: Area,
-    pub(crate) id: VcpuId,
+    pub(crate) id: Cell<VcpuId>,
     pub(crate) info: Cell<Option<&'static VcpuInfo>>,
     handlers: [Cell<Option<Handler>>; Vector::COUNT],
     /// While an observer runs: the last trap it saw.
@@ -52,10 +52,10 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    pub(crate) const fn new(number: u32) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             area: Area::new(),
-            id: VcpuId(number),
+            id: Cell::new(VcpuId(0)),
             info: Cell::new(None),
             handlers: [const { Cell::new(None) }; Vector::COUNT],
             observed: Cell::new(None),
@@ -86,10 +86,10 @@ impl Vcpu {
     }
 
     pub(crate) fn prepare_events(&'static self) -> Result<(), HypercallError> {
-        Kick::prepare(self.id)?;
-        time::prepare(self.id)?;
+        time::prepare(self.id())?;
+        event::prepare(self)?;
         perform(&Machine, &ASSIST, &request::vm_assist(ENABLE, TYPE_RUNSTATE_UPDATE_FLAG))?;
-        vcpu::register_runstate(&Machine, self.id, &self.runstate)
+        vcpu::register_runstate(&Machine, self.id(), &self.runstate)
     }
 
     /// The virtual CPU that executes this; `None` before [`Vcpu::start`].
@@ -100,12 +100,12 @@ impl Vcpu {
 
     /// Its number in the domain.
     #[must_use]
-    pub const fn id(&self) -> VcpuId {
-        self.id
+    pub fn id(&self) -> VcpuId {
+        self.id.get()
     }
 
     pub(crate) fn index(&self) -> usize {
-        usize::try_from(self.id.0).unwrap_or(usize::MAX)
+        usize::try_from(self.id().0).unwrap_or(usize::MAX)
     }
 
     /// Sets the handler of a vector and returns the one it had.
@@ -113,20 +113,20 @@ impl Vcpu {
     /// It may run at any instruction, so it must not wait for a lock that the code it interrupts
     /// may hold (frames and heap have one each).
     pub fn handle(&self, vector: Vector, handler: Handler) -> Option<Handler> {
-        self.handlers.get(vector.index())?.replace(Some(handler))
+        self.quietly(|| self.handlers.get(vector.index())?.replace(Some(handler)))
     }
 
     /// Takes a vector's handler away and returns it.
     pub fn forget(&self, vector: Vector) -> Option<Handler> {
-        self.handlers.get(vector.index())?.take()
+        self.quietly(|| self.handlers.get(vector.index())?.take())
     }
 
     /// Does something, and returns beside its result the last trap that it caused. Traps that have
     /// no handler are answered by [`Resume::Skip`] meanwhile.
     pub fn observe<T>(&self, operation: impl FnOnce() -> T) -> (T, Option<Observed>) {
-        let outer = self.observed.replace(Some(None));
+        let outer = self.quietly(|| self.observed.replace(Some(None)));
         let result = operation();
-        (result, self.observed.replace(outer).flatten())
+        (result, self.quietly(|| self.observed.replace(outer)).flatten())
     }
 
     /// What this CPU shares with the hypervisor.
@@ -161,6 +161,14 @@ impl Vcpu {
             self.hold_events(hold);
         }
         before
+    }
+
+    /// Does something that a handler must not come between, as it changes the same memory.
+    pub(crate) fn quietly<T>(&self, operation: impl FnOnce() -> T) -> T {
+        let held = self.exchange_hold(true);
+        let result = operation();
+        self.exchange_hold(held);
+        result
     }
 
     /// What this virtual CPU got of the processors so far, once events were started.
@@ -211,6 +219,11 @@ impl Vcpu {
     }
 }
 
+/// Where an operation of virtual CPUs is made, and why it is refused.
+pub(crate) const fn site(operation: u32, causes: &'static [(Errno, &'static str)]) -> Site {
+    Site::operation(Hypercall::VcpuOp, abi::OPS, operation, causes)
+}
+
 static ASSIST: Site = Site::operation(
     Hypercall::VmAssist,
     vm_assist::OPS,
@@ -218,12 +231,12 @@ static ASSIST: Site = Site::operation(
     &[(Errno::ENOSYS, "runstate is not marked while it is written")],
 );
 
-const NO_VCPU: (Errno, &str) = (Errno::ENOENT, "there is no such virtual CPU");
+pub(crate) const NO_VCPU: (Errno, &str) = (Errno::ENOENT, "there is no such virtual CPU");
 const NO_STATE: (Errno, &str) = (Errno::EINVAL, "the virtual CPU was never given a state");
 
-static UP: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::UP, &[NO_VCPU, NO_STATE]);
-static DOWN: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::DOWN, &[NO_VCPU]);
-static IS_UP: Site = Site::operation(Hypercall::VcpuOp, abi::OPS, abi::IS_UP, &[NO_VCPU]);
+static UP: Site = site(abi::UP, &[NO_VCPU, NO_STATE]);
+static DOWN: Site = site(abi::DOWN, &[NO_VCPU]);
+static IS_UP: Site = site(abi::IS_UP, &[NO_VCPU]);
 
 /// Lets a virtual CPU run on from where it is; one that is up does so anyway.
 ///

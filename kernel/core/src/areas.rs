@@ -34,7 +34,9 @@ impl<P: Platform> Context<'_, P> {
             let info = self.system.clock.for_vcpu(self.system.platform.tsc());
             self.vcpu.info(&self.system.platform).set_clock(&info);
             // An area that is not there is not written.
-            self.in_kernel_space(|platform| drop(guest_memory::write(platform, time, &info)));
+            self.in_kernel_space(|platform| {
+                let _ = guest_memory::write(platform, time, &info);
+            });
         }
         self.write_runstate();
     }

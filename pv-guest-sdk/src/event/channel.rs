@@ -79,7 +79,8 @@ impl Channel {
         Self::adopt(port::alloc_unbound(&Machine, remote)?, VcpuId(0))
     }
 
-    /// Makes a port that is connected to another domain's unbound one. Virtual CPU 0 is notified.
+    /// Makes a port that is connected to another domain's unbound one. Virtual CPU 0 is notified,
+    /// at once for the first time: events that were sent before went nowhere.
     ///
     /// # Errors
     /// As of [`port::bind_interdomain`].
@@ -262,27 +263,19 @@ impl Future for Notified<'_> {
 /// The ports by which virtual CPUs wake each other; 0: none.
 static KICKS: [AtomicU32; VCPU_LIMIT] = [const { AtomicU32::new(0) }; VCPU_LIMIT];
 
-/// The port that ends a virtual CPU's waiting.
-pub(crate) struct Kick;
+/// Makes the port that ends a virtual CPU's waiting.
+pub(crate) fn prepare(vcpu: &Vcpu) -> Result<(), HypercallError> {
+    let channel = Channel::ipi(vcpu.id())?;
+    KICKS[vcpu.index()].store(channel.port.0, Ordering::SeqCst);
+    core::mem::forget(channel);
+    Ok(())
+}
 
-impl Kick {
-    /// Makes the port of a virtual CPU, unless it has one.
-    pub(crate) fn prepare(vcpu: VcpuId) -> Result<(), HypercallError> {
-        let kick = usize::try_from(vcpu.0).ok().and_then(|number| KICKS.get(number));
-        if let Some(kick) = kick.filter(|kick| kick.load(Ordering::SeqCst) == 0) {
-            let channel = Channel::ipi(vcpu)?;
-            kick.store(channel.port.0, Ordering::SeqCst);
-            core::mem::forget(channel);
-        }
-        Ok(())
-    }
-
-    /// Makes a virtual CPU look again at what it waits for.
-    pub(crate) fn send(number: usize) {
-        let itself = Vcpu::current().is_some_and(|vcpu| vcpu.index() == number);
-        if let Some(kick) = KICKS.get(number).filter(|_| !itself) {
-            // Port 0 is nobody's: who has none does not wait.
-            let _is_open = port::send(&Machine, Port(kick.load(Ordering::SeqCst)));
-        }
+/// Makes a virtual CPU look again at what it waits for.
+pub(crate) fn kick(number: usize) {
+    let itself = Vcpu::current().is_some_and(|vcpu| vcpu.index() == number);
+    if let Some(kick) = KICKS.get(number).filter(|_| !itself) {
+        // Port 0 is nobody's: who has none does not wait.
+        let _is_open = port::send(&Machine, Port(kick.load(Ordering::SeqCst)));
     }
 }

@@ -18,10 +18,13 @@
 #[cfg(target_os = "none")]
 mod channel;
 pub mod port;
-pub mod scan;
+#[cfg(any(test, target_os = "none"))]
+mod scan;
 
 #[cfg(target_os = "none")]
 pub use channel::{Channel, Handler, Notified};
 #[cfg(target_os = "none")]
-pub(crate) use channel::{Kick, on_upcall};
+pub(crate) use channel::{kick, on_upcall, prepare};
 pub use port::{State, Status};
+#[cfg(any(test, target_os = "none"))]
+pub(crate) use scan::bits;

@@ -1,6 +1,5 @@
 //! Which events wait: two levels of bits, a word of 64 for all ports and 64 words for each.
 
-use core::array;
 use core::iter;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,45 +9,37 @@ use crate::shared::{SharedInfo, VcpuInfo};
 
 /// A set of ports, one bit for each of 4096. Others are never in it.
 #[derive(Debug)]
-pub struct Ports([AtomicU64; 64]);
+pub(super) struct Ports([AtomicU64; 64]);
 
 /// The word and the bit of a port; `None` for one that two levels do not have.
-pub(crate) fn place(port: Port) -> Option<(usize, u64)> {
+pub(super) fn place(port: Port) -> Option<(usize, u64)> {
     let word = usize::try_from(port.0 / 64).ok()?;
     (word < 64).then(|| (word, 1 << (port.0 % 64)))
 }
 
 impl Ports {
     /// No port.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; 64])
     }
 
     /// Adds a port.
-    pub fn add(&self, port: Port) {
+    pub(super) fn add(&self, port: Port) {
         if let Some((word, bit)) = place(port) {
             self.0[word].fetch_or(bit, Ordering::SeqCst);
         }
     }
 
     /// Takes a port out.
-    pub fn remove(&self, port: Port) {
+    pub(super) fn remove(&self, port: Port) {
         if let Some((word, bit)) = place(port) {
             self.0[word].fetch_and(!bit, Ordering::SeqCst);
         }
     }
 
     /// Whether a port is in it.
-    #[must_use]
-    pub fn contains(&self, port: Port) -> bool {
+    pub(super) fn contains(&self, port: Port) -> bool {
         place(port).is_some_and(|(word, bit)| self.0[word].load(Ordering::SeqCst) & bit != 0)
-    }
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self(array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 
@@ -66,7 +57,12 @@ pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
 /// In one round every port has its turn once, the lowest first, so one that is signalled again and
 /// again does not keep the others waiting. Ports that are masked or not in `served` are left as
 /// they are.
-pub fn take(shared: &SharedInfo, info: &VcpuInfo, served: &Ports, mut each: impl FnMut(Port)) {
+pub(super) fn take(
+    shared: &SharedInfo,
+    info: &VcpuInfo,
+    served: &Ports,
+    mut each: impl FnMut(Port),
+) {
     while info.upcall_pending.swap(0, Ordering::SeqCst) != 0 {
         for number in bits(info.pending_words.swap(0, Ordering::SeqCst)) {
             let (word, base) = (number as usize, 64 * number);
@@ -110,7 +106,7 @@ mod tests {
     fn page(served: &[u32]) -> (Box<SharedInfo>, Ports) {
         let ports = Ports::new();
         served.iter().for_each(|&port| ports.add(Port(port)));
-        (SharedInfo::new_box_zeroed().unwrap(), ports)
+        (Box::new(SharedInfo::new_zeroed()), ports)
     }
 
     #[test]
@@ -168,7 +164,7 @@ mod tests {
 
     #[test]
     fn ports_beyond_two_levels_are_in_no_set() {
-        let ports = Ports::default();
+        let ports = Ports::new();
         ports.add(Port(4096));
         ports.add(Port(u32::MAX));
         assert!(!ports.contains(Port(4096)) && !ports.contains(Port(0)));

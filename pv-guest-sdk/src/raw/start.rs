@@ -7,9 +7,8 @@
 use core::arch::global_asm;
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
@@ -24,7 +23,7 @@ use crate::error::{Site, perform};
 use crate::lock::Waiters;
 use crate::paging::MemoryError;
 use crate::shared::VCPU_LIMIT;
-use crate::vcpu::{SpawnError, Vcpu, is_up, up};
+use crate::vcpu::{NO_VCPU, SpawnError, Vcpu, is_up, site, up};
 use crate::wait::yield_now;
 
 /// Where the stacks begin; nothing else is ever mapped in this slot of the top table.
@@ -46,10 +45,8 @@ const DONE: u8 = 3;
 /// What a virtual CPU is to do.
 struct Work {
     state: AtomicU8,
-    /// How much of its place is mapped. Unit: bytes.
-    mapped: AtomicUsize,
-    /// The next step to make it run for the first time.
-    step: AtomicU8,
+    /// Whether it has all it needs.
+    ready: AtomicBool,
     /// The address of `perform_work`, for the types of what it is to do.
     code: AtomicUsize,
     /// Who waits until it is done.
@@ -59,19 +56,14 @@ struct Work {
 static WORK: [Work; VCPU_LIMIT] = [const {
     Work {
         state: AtomicU8::new(IDLE),
-        mapped: AtomicUsize::new(0),
-        step: AtomicU8::new(0),
+        ready: AtomicBool::new(false),
         code: AtomicUsize::new(0),
         waiters: Waiters::new(),
     }
 }; VCPU_LIMIT];
 
-static INITIALISE: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::INITIALISE,
-    &[(Errno::ENOENT, "there is no such virtual CPU"), (Errno::EEXIST, "it has a state already")],
-);
+static INITIALISE: Site =
+    site(abi::INITIALISE, &[NO_VCPU, (Errno::EEXIST, "it has a state already")]);
 
 global_asm!(
     ".pushsection .text.vcpu, \"ax\", @progbits",
@@ -134,7 +126,8 @@ unsafe fn perform_work<F: FnOnce() -> T, T>(page: usize) {
 /// # Errors
 /// [`SpawnError::Busy`] if it is doing something or is the first one, [`SpawnError::Number`] from
 /// 64 on, [`SpawnError::Memory`] without memory for its stack, before `Memory::start`, or if the
-/// hypervisor refuses: with ENOENT (2) if there is no such virtual CPU.
+/// hypervisor refuses: with ENOENT (2) if there is no such virtual CPU. After another error than
+/// that and `Busy` it may not be had any more.
 pub fn spawn<F, T>(vcpu: VcpuId, closure: F) -> Result<Running<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -150,10 +143,8 @@ where
     if number == 0 || claim.is_err() {
         return Err(SpawnError::Busy);
     }
-    let ready = make_ready(vcpu, number, work).inspect_err(|_| {
-        work.state.store(IDLE, Ordering::SeqCst);
-    });
-    ready?;
+    let ready = make_ready(vcpu, number, work);
+    ready.inspect_err(|_| work.state.store(IDLE, Ordering::SeqCst))?;
     let page = stack_of(number).end;
     let place: *mut F = pointer(page as u64);
     // SAFETY: the page is mapped, this function owns it, and a closure fits, as checked above.
@@ -171,33 +162,24 @@ where
     Ok(running)
 }
 
-/// Waits until a virtual CPU that was done is down, or gives a new one all it needs. What was done
-/// of this stays done if a step is refused.
-fn make_ready(vcpu: VcpuId, number: usize, work: &Work) -> Result<(), SpawnError> {
-    while is_up(&Machine, vcpu)? {
+/// Waits until a virtual CPU that was done is down, or gives a new one all it needs.
+fn make_ready(id: VcpuId, number: usize, work: &Work) -> Result<(), SpawnError> {
+    while is_up(&Machine, id)? {
         yield_now();
     }
-    let place = stack_of(number);
-    while work.mapped.load(Ordering::SeqCst) < STACK_SIZE + PAGE_SIZE {
-        let mapped = work.mapped.load(Ordering::SeqCst);
-        let wanted = STACK_SIZE + PAGE_SIZE - mapped;
-        let more = map_kept((place.start + mapped) as u64, wanted)?;
-        work.mapped.store(mapped + more, Ordering::SeqCst);
-    }
-    if work.step.load(Ordering::SeqCst) == 0 {
+    if !work.ready.load(Ordering::SeqCst) {
+        let stack = stack_of(number);
+        if map_kept(stack.start as u64, STACK_SIZE + PAGE_SIZE)? < STACK_SIZE + PAGE_SIZE {
+            return Err(MemoryError::Exhausted.into());
+        }
         // SAFETY: it has no state, so that it never ran, and `OWNED` is for one.
-        let area = unsafe { super::vcpu::prepare(number)? };
-        let state = first_state(area, place.end as u64)?;
+        let vcpu = unsafe { super::vcpu::prepare(id, number)? };
+        vcpu.prepare_events()?;
+        let state = first_state(vcpu.area.this.get(), stack.end as u64)?;
         // SAFETY: the state was made for this virtual CPU, with its stack and its area.
-        let request = unsafe { request::initialise(vcpu, &state) };
+        let request = unsafe { request::initialise(id, &state) };
         perform(&Machine, &INITIALISE, &request)?;
-        work.step.store(1, Ordering::SeqCst);
-    }
-    if work.step.load(Ordering::SeqCst) == 1 {
-        // SAFETY: it has not run yet, and `OWNED` is for one.
-        let state = unsafe { super::vcpu::of(number) };
-        state.prepare_events()?;
-        work.step.store(2, Ordering::SeqCst);
+        work.ready.store(true, Ordering::SeqCst);
     }
     Ok(())
 }

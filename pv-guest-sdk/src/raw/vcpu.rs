@@ -8,9 +8,7 @@ use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::segment::{FS, GS_KERNEL, GS_USER};
 use hypercall_abi::types::VcpuId;
-use hypercall_abi::vcpu::{
-    self as abi, REGISTER_VCPU_INFO, RegisterRunstateArea, RegisterVcpuInfo,
-};
+use hypercall_abi::vcpu::{self as abi, RegisterRunstateArea, RegisterVcpuInfo};
 
 use super::gate::{Gate, Machine};
 use super::memory::tables::{home, machine};
@@ -20,14 +18,14 @@ use crate::boot::BootInfo;
 use crate::error::{HypercallError, Site, perform};
 use crate::paging::MemoryError;
 use crate::shared::{RunstateArea, VCPU_LIMIT, VcpuInfo, shared};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{NO_VCPU, Vcpu, site};
 
 /// What entry code uses, by offset from the base of `gs`.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Area {
     /// The address of this area.
-    this: Cell<u64>,
+    pub(super) this: Cell<u64>,
     /// The stack on which the hypervisor enters from user mode; 0: not set.
     pub(super) kernel_stack: Cell<u64>,
 }
@@ -45,18 +43,7 @@ struct Slot(Vcpu);
 // one's only before it runs, and once.
 unsafe impl Sync for Slot {}
 
-static SLOTS: [Slot; VCPU_LIMIT] = {
-    let mut slots = [const { Slot(Vcpu::new(0)) }; VCPU_LIMIT];
-    let mut number = 0;
-    while number < VCPU_LIMIT {
-        #[expect(clippy::cast_possible_truncation, reason = "64 is a small number")]
-        {
-            slots[number].0.id = VcpuId(number as u32);
-        }
-        number += 1;
-    }
-    slots
-};
+static SLOTS: [Slot; VCPU_LIMIT] = [const { Slot(Vcpu::new()) }; VCPU_LIMIT];
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 static GS_BASE: Site = Site::operation(
@@ -66,61 +53,50 @@ static GS_BASE: Site = Site::operation(
     &[(Errno::EINVAL, "the address is not canonical")],
 );
 
-static REGISTER: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    REGISTER_VCPU_INFO,
-    &[(Errno::ENOENT, "there is no such virtual CPU")],
-);
-static RUNSTATE: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::REGISTER_RUNSTATE_MEMORY_AREA,
-    &[(Errno::ENOENT, "there is no such virtual CPU")],
-);
+static REGISTER: Site = site(abi::REGISTER_VCPU_INFO, &[NO_VCPU]);
+static RUNSTATE: Site = site(abi::REGISTER_RUNSTATE_MEMORY_AREA, &[NO_VCPU]);
 static USER_BASE: Site =
     Site::call(Hypercall::SetSegmentBase, &[(Errno::EINVAL, "the address is not canonical")]);
 
 /// Gives the first virtual CPU its state, shared page, trap table and callbacks. Doing it again
-/// sets the tables again.
+/// sets the tables again; others have theirs.
 pub(crate) fn start(
     gate: &impl Gate,
     boot: &BootInfo<'_>,
 ) -> Result<&'static Vcpu, HypercallError> {
+    if let Some(other) = current().filter(|vcpu| vcpu.index() != 0) {
+        return Ok(other);
+    }
     let shared = super::shared::shared_info(gate, boot)?;
     crate::shared::remember(shared);
     let vcpu = &SLOTS[0].0;
-    let base = set_area(vcpu, &shared.vcpus[0]);
+    vcpu.area.this.set(core::ptr::from_ref(vcpu).expose_provenance() as u64);
+    vcpu.info.set(Some(&shared.vcpus[0]));
     // SAFETY: the base is the state of this vCPU, which lives as long as the program.
-    let request = unsafe { set_segment_base(GS_KERNEL, base) };
+    let request = unsafe { set_segment_base(GS_KERNEL, vcpu.area.this.get()) };
     perform(gate, &GS_BASE, &request)?;
     STARTED.store(true, Ordering::Relaxed);
     super::trap::install(gate)?;
     Ok(vcpu)
 }
 
-/// Makes the area of a virtual CPU what entry code expects, and returns its address.
-fn set_area(vcpu: &'static Vcpu, info: &'static VcpuInfo) -> u64 {
-    let base = core::ptr::from_ref(vcpu).expose_provenance() as u64;
-    vcpu.area.this.set(base);
-    vcpu.info.set(Some(info));
-    base
-}
-
-/// Gives another virtual CPU than the first its area and a place to share, with events held back.
-/// Returns the address of the area.
+/// The state of another virtual CPU than the first, with an area, and a place to share in which
+/// events are held back.
 ///
 /// # Safety
-/// The virtual CPU must never have run, and nobody else may prepare it meanwhile.
-pub(super) unsafe fn prepare(number: usize) -> Result<u64, MemoryError> {
+/// It must never have run, and nobody else may have its state meanwhile.
+pub(super) unsafe fn prepare(id: VcpuId, number: usize) -> Result<&'static Vcpu, MemoryError> {
     let shared = shared().ok_or(MemoryError::NotStarted)?;
     let vcpu = &SLOTS[number].0;
     let info = match shared.vcpus.get(number) {
         Some(info) => info,
-        None => own_info(vcpu.id)?,
+        None => own_info(id)?,
     };
     info.upcall_mask.store(1, Ordering::SeqCst);
-    Ok(set_area(vcpu, info))
+    vcpu.id.set(id);
+    vcpu.info.set(Some(info));
+    vcpu.area.this.set(core::ptr::from_ref(vcpu).expose_provenance() as u64);
+    Ok(vcpu)
 }
 
 /// A page for a virtual CPU that has no place in the shared page.
@@ -157,14 +133,6 @@ pub(crate) fn set_user_bases(gate: &impl Gate, fs: u64, gs: u64) -> Result<(), H
         perform(gate, &USER_BASE, &request)?;
     }
     Ok(())
-}
-
-/// The state of a virtual CPU.
-///
-/// # Safety
-/// It must not run, and nobody else may have it.
-pub(super) unsafe fn of(number: usize) -> &'static Vcpu {
-    &SLOTS[number].0
 }
 
 /// The state of the virtual CPU that executes this; `None` before [`start`].

@@ -24,6 +24,10 @@ pub use timer::{Sleep, sleep, sleep_until, wall_clock};
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Instant(u64);
 
+/// The latest point that a sum reaches: 146 years. The hypervisor takes what is twice as far for
+/// the past.
+const FAR: u64 = 1 << 62;
+
 impl Instant {
     /// From what the ABI has. Unit: ns of system time.
     #[must_use]
@@ -67,10 +71,10 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    /// The last point there is, if the sum is behind it.
+    /// At most the 146th year.
     fn add(self, duration: Duration) -> Self {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanoseconds))
+        Self(self.0.saturating_add(nanoseconds).min(FAR))
     }
 }
 
@@ -85,5 +89,27 @@ impl Sub for Instant {
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09} s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::{Duration, FAR, Instant};
+
+    #[test]
+    fn sums_stay_in_what_the_hypervisor_takes_for_the_future() {
+        assert_eq!(Instant(5) + Duration::from_micros(1), Instant(1005));
+        assert_eq!(Instant(5) + Duration::MAX, Instant(FAR));
+        assert_eq!(Instant(u64::MAX) + Duration::MAX, Instant(FAR));
+        assert!(i64::try_from(FAR).is_ok());
+    }
+
+    #[test]
+    fn there_is_no_time_before_the_past() {
+        assert_eq!(Instant(7) - Instant(5), Duration::from_nanos(2));
+        assert_eq!(Instant(5).since(Instant(7)), Duration::ZERO);
+        assert_eq!(Instant(1_000_000_007).to_string(), "1.000000007 s");
     }
 }

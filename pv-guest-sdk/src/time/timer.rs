@@ -6,8 +6,6 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
-use hypercall_abi::call::Hypercall;
-use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{Port, VcpuId};
 use hypercall_abi::vcpu::{self as abi, SetSingleshotTimer};
 use hypercall_abi::virq;
@@ -19,20 +17,10 @@ use crate::raw::gate::Machine;
 use crate::raw::registers::counter;
 use crate::raw::request;
 use crate::shared::shared;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{NO_VCPU, Vcpu, site};
 
-static STOP_PERIODIC: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::STOP_PERIODIC_TIMER,
-    &[(Errno::ENOENT, "there is no such virtual CPU")],
-);
-static SET_SINGLESHOT: Site = Site::operation(
-    Hypercall::VcpuOp,
-    abi::OPS,
-    abi::SET_SINGLESHOT_TIMER,
-    &[(Errno::EINVAL, "a virtual CPU sets its own timer alone")],
-);
+static STOP_PERIODIC: Site = site(abi::STOP_PERIODIC_TIMER, &[NO_VCPU]);
+static SET_SINGLESHOT: Site = site(abi::SET_SINGLESHOT_TIMER, &[]);
 
 /// The latest time that was read on any virtual CPU: counters may differ by a little.
 static LATEST: AtomicU64 = AtomicU64::new(0);
@@ -121,11 +109,11 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let vcpu = Vcpu::current().expect("the clock comes with Vcpu::start");
-        let held = vcpu.exchange_hold(true);
-        let key = vcpu.timers.borrow_mut().set(self.key, self.at, context.waker());
+        let (key, armed) = vcpu.quietly(|| {
+            let key = vcpu.timers.borrow_mut().set(self.key, self.at, context.waker());
+            (key, arm(vcpu))
+        });
         self.key = self.key.or(key);
-        let armed = arm(vcpu);
-        vcpu.hold_events(held);
         if key.is_none() || armed.is_err() {
             // Without a place in the queue it asks again at once.
             context.waker().wake_by_ref();
@@ -137,9 +125,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let (Some(key), Some(vcpu)) = (self.key, Vcpu::current()) {
-            let held = vcpu.exchange_hold(true);
-            vcpu.timers.borrow_mut().remove(key);
-            vcpu.hold_events(held);
+            vcpu.quietly(|| vcpu.timers.borrow_mut().remove(key));
         }
     }
 }

@@ -26,32 +26,26 @@ unsafe fn operation<T>(number: u32, vcpu: VcpuId, argument: Option<&T>) -> Reque
     unsafe { Request::new(Hypercall::VcpuOp, args) }
 }
 
-/// Lets a virtual CPU run on from where it is.
-#[must_use]
-pub fn up(vcpu: VcpuId) -> Request<'static> {
-    // SAFETY: it was stopped at no place of its own choice, like by any pause.
-    unsafe { operation::<()>(UP, vcpu, None) }
+macro_rules! without_argument {
+    ($($(#[$doc:meta])* $name:ident $operation:ident;)*) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $name(vcpu: VcpuId) -> Request<'static> {
+            // SAFETY: touches no memory; a virtual CPU may stop anywhere, and goes on from there.
+            unsafe { operation::<()>($operation, vcpu, None) }
+        })*
+    };
 }
 
-/// Stops a virtual CPU where it is.
-#[must_use]
-pub fn down(vcpu: VcpuId) -> Request<'static> {
-    // SAFETY: a virtual CPU may stop at any time.
-    unsafe { operation::<()>(DOWN, vcpu, None) }
-}
-
-/// Asks whether a virtual CPU is up: 1, or 0.
-#[must_use]
-pub fn is_up(vcpu: VcpuId) -> Request<'static> {
-    // SAFETY: changes nothing.
-    unsafe { operation::<()>(IS_UP, vcpu, None) }
-}
-
-/// Stops a virtual CPU's periodic timer.
-#[must_use]
-pub fn stop_periodic_timer(vcpu: VcpuId) -> Request<'static> {
-    // SAFETY: touches no memory.
-    unsafe { operation::<()>(STOP_PERIODIC_TIMER, vcpu, None) }
+without_argument! {
+    /// Lets a virtual CPU run on from where it is.
+    up UP;
+    /// Stops a virtual CPU where it is.
+    down DOWN;
+    /// Asks whether a virtual CPU is up: 1, or 0.
+    is_up IS_UP;
+    /// Stops a virtual CPU's periodic timer.
+    stop_periodic_timer STOP_PERIODIC_TIMER;
 }
 
 /// Sets the timer of the calling virtual CPU, which must be `vcpu`.
