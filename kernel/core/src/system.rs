@@ -119,6 +119,21 @@ pub struct Context<'a, P: Platform> {
 }
 
 impl<P: Platform> System<P> {
+    /// A system without domains, and without CPUs to run them.
+    pub fn new(platform: P, identity: Identity, clock: Clock, ports: Ports) -> Self {
+        Self {
+            platform,
+            identity,
+            domains: Domains::new(),
+            cpus: Cpus::new(),
+            windows: Windows::new(),
+            scheduler: Scheduler::new(),
+            clock,
+            memory_map: heapless::Vec::new(),
+            ports,
+        }
+    }
+
     /// A guest executed `syscall`: its kernel calls us, or its user mode calls its kernel.
     pub fn syscall(&self, here: &mut Here<P>, regs: &mut GuestRegs) {
         let mut cx = self.context(here, regs);

@@ -5,17 +5,14 @@ use hypercall_abi::memory::E820Entry;
 use hypercall_abi::types::Mfn;
 use kernel_core::clock::Clock;
 use kernel_core::cpu::CpuId;
-use kernel_core::cpu_state::{Cpus, Interrupt};
+use kernel_core::cpu_state::Interrupt;
 use kernel_core::domain::MAX_VCPUS;
-use kernel_core::domains::Domains;
 use kernel_core::initial::Ingredients;
 use kernel_core::platform::Platform;
 use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
-use kernel_core::sched::Scheduler;
 use kernel_core::system::{Here, Identity, System};
 use kernel_core::trap::Exception;
-use kernel_core::vcpu_create::Windows;
 use spin::Once;
 
 use super::entry;
@@ -52,16 +49,10 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
     let memory_map = machine.map.iter().map(line).collect();
     let ports = Ports { console: machine.options.serial().map(|serial| serial.port) };
     let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());
-    let system = SYSTEM.call_once(|| System {
-        platform,
-        identity,
-        domains: Domains::new(),
-        cpus: Cpus::new(),
-        windows: Windows::new(),
-        scheduler: Scheduler::new(),
-        clock,
-        memory_map,
-        ports,
+    let system = SYSTEM.call_once(|| {
+        let mut system = System::new(platform, identity, clock, ports);
+        system.memory_map = memory_map;
+        system
     });
     if system.cpu_online().is_err() {
         exit::refuse(format_args!("no memory is left for the first CPU's lists"));

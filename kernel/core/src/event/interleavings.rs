@@ -384,7 +384,7 @@ fn moving_the_information() {
         let mover = cpu(|world| {
             let domain = &world.domains[0];
             let vcpu = domain.vcpu(FIRST).unwrap();
-            vcpu.set_info(domain.shared_info, 5 * 64);
+            vcpu.move_info(&world.system.platform, domain.shared_info, 5 * 64);
             world.system.select_all(domain, vcpu);
         });
         let check = move |world: &World| {

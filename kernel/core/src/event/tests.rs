@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use super::world::{FIRST, World};
 use super::{Status, Swept};
 use crate::calls::event::event_channel_op;
+use crate::cpu::CpuId;
 use crate::dispatch::{Answer, DONE};
 use crate::fake::Machine;
 use crate::guest_memory;
@@ -79,7 +80,9 @@ where
     let platform = &world.system.platform;
     guest_memory::write(platform, ARGUMENT, argument).unwrap();
     let vcpu = domain.vcpu(FIRST).unwrap();
-    let mut cx = Context { system: &world.system, domain, vcpu, regs: &mut GuestRegs::default() };
+    let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+    let regs = &mut GuestRegs::default();
+    let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
     let answer = event_channel_op(&mut cx, [u64::from(command), ARGUMENT, 0, 0, 0, 0]);
     *argument = guest_memory::read(platform, ARGUMENT).unwrap();
     answer

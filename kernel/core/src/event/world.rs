@@ -10,10 +10,10 @@ use hypercall_abi::types::{DomId, Port, VcpuId};
 use super::Status;
 use crate::clock::Clock;
 use crate::domain::{Domain, Privilege};
-use crate::domains::Domains;
 use crate::fake::Machine;
 use crate::mm::{DomainMemory, VcpuRoots};
 use crate::platform::Platform;
+use crate::ports::Ports;
 use crate::system::{Identity, System};
 use crate::vcpu::Vcpu;
 
@@ -30,14 +30,9 @@ impl World {
     /// So many domains, numbered from 0, with so many vCPUs each.
     pub(super) fn new(machine: Machine, domains: u16, vcpus: u32) -> Self {
         let identity = Identity { command_line: b"", changeset: "", compiler: "" };
-        let system = System {
-            platform: machine,
-            identity,
-            domains: Domains::new(),
-            clock: Clock::new(1_000_000, 0, 0),
-            memory_map: heapless::Vec::new(),
-            ports: crate::ports::Ports::default(),
-        };
+        let clock = Clock::new(1_000_000, 0, 0);
+        let system = System::new(machine, identity, clock, Ports::default());
+        system.cpu_online().unwrap();
         let domains = (0..domains).map(|id| domain(&system, DomId(id), vcpus)).collect();
         Self { system, domains }
     }
@@ -144,7 +139,7 @@ fn domain(system: &System<Machine>, id: DomId, vcpus: u32) -> Dom {
     let domain = Arc::new(Domain::new(id, privilege, shared, DomainMemory::new(id, 0)));
     for number in 0..vcpus {
         let at = u64::from(number) * 64;
-        let vcpu = Vcpu::new(VcpuId(number), VcpuRoots::none(), shared, at);
+        let vcpu = Vcpu::new(VcpuId(number), VcpuRoots::none(), shared, at, number, 0);
         domain.add_vcpu(Arc::new(vcpu));
     }
     system.domains.add(platform, domain.clone()).unwrap();
