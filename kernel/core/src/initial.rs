@@ -198,6 +198,7 @@ impl<P: Platform> System<P> {
         let first = domain.vcpu(VcpuId(0)).cloned().ok_or(NoMemory)?;
         first.saved.lock(&self.platform).regs = first_registers(&plan);
         first.set_initialised(true);
+        first.set_up(true);
         let vcpu = DomainVcpu { domain, vcpu: first };
         self.wake(&vcpu, Reasons::DOWN);
         Ok(vcpu)

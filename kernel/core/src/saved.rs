@@ -49,6 +49,14 @@ pub struct Selectors {
     pub gs: u16,
 }
 
+impl Selectors {
+    /// Those that name a descriptor of the LDT.
+    pub(crate) fn of_ldt(self) -> impl Iterator<Item = u16> {
+        const LOCAL: u16 = 4;
+        [self.ds, self.es, self.fs, self.gs].into_iter().filter(|selector| selector & LOCAL != 0)
+    }
+}
+
 /// Registers of a vCPU that does not run. Its debug registers, CR4 and the like are in
 /// [`crate::vcpu::State`] at all times.
 #[derive(Debug)]

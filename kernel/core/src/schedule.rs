@@ -36,7 +36,7 @@ impl<P: Platform> System<P> {
         let state = self.cpus.get(cpu)?.clone();
         let mut here = Here { cpu: state, running: self.idle(cpu) };
         here.running.load_address_space(&self.platform);
-        let loaded = here.running.load(&self.platform, cpu, regs);
+        let loaded = self.load(cpu, &here, regs);
         self.settle(&mut here, regs, loaded);
         self.resume(&mut here, regs);
         Some(here)
@@ -59,7 +59,7 @@ impl<P: Platform> System<P> {
                 self.put_back(cpu, &here.running);
                 here.cpu.arm(self, until);
                 here.running = next;
-                let loaded = here.running.load(platform, cpu, regs);
+                let loaded = self.load(cpu, here, regs);
                 self.settle(here, regs, loaded);
             }
             Choice::Idle { .. } => {
@@ -76,7 +76,7 @@ impl<P: Platform> System<P> {
                     platform.load_window(here.running.vcpu.window);
                     true
                 } else {
-                    here.running.load(platform, cpu, regs)
+                    self.load(cpu, here, regs)
                 };
                 self.settle(here, regs, loaded);
             }
@@ -99,6 +99,17 @@ impl<P: Platform> System<P> {
         if !same_domain {
             last.domain.memory.dirty().leave(cpu);
         }
+    }
+
+    /// Gives this CPU what belongs to the vCPU it runs now, whose address space is loaded. False if
+    /// one of its data selectors means nothing any more.
+    fn load(&self, cpu: CpuId, here: &Here<P>, regs: &mut GuestRegs) -> bool {
+        // Ring 0 loads the selectors, and finds no page of an LDT that is not shown.
+        let selectors = here.running.vcpu.saved.lock(&self.platform).selectors;
+        for selector in selectors.of_ldt() {
+            self.context(here, regs).show_descriptor(selector);
+        }
+        here.running.load(&self.platform, cpu, regs)
     }
 
     /// Others may run the vCPU from now on, or end its domain: nothing of it is in use here any more.

@@ -86,13 +86,10 @@ impl Deadlines {
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: no such watchdog, or a new one that is never due.
+    /// - `EINVAL`: no such watchdog.
     /// - `ENOSPC`: all are in use.
     pub(crate) fn set_watchdog(&mut self, id: u32, end: u64) -> Result<u32, Errno> {
         if id == 0 {
-            if end == NEVER {
-                return Err(Errno::EINVAL);
-            }
             let numbered = (1..).zip(&mut self.watchdogs);
             let (id, free) = { numbered }.find(|(_, end)| **end == NEVER).ok_or(Errno::ENOSPC)?;
             *free = end;

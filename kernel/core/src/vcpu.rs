@@ -160,6 +160,7 @@ pub struct Vcpu {
     /// The time is not yet in its information.
     pub(crate) wants_clock: AtomicBool,
     kernel_mode: AtomicBool,
+    up: AtomicBool,
     initialised: AtomicBool,
     info_moved: AtomicBool,
     /// The CPU that ran it last, plus 1; 0: its registers are nowhere but in `saved`.
@@ -200,6 +201,7 @@ impl Vcpu {
             periodic_rests: AtomicBool::new(true),
             wants_clock: AtomicBool::new(true),
             kernel_mode: AtomicBool::new(true),
+            up: AtomicBool::new(false),
             initialised: AtomicBool::new(false),
             info_moved: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
@@ -240,6 +242,17 @@ impl Vcpu {
     #[must_use]
     pub fn mode(&self) -> Mode {
         if self.in_kernel_mode() { Mode::Kernel } else { Mode::User }
+    }
+
+    /// Whether the guest has it up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// Notes whether the guest has it up; whether it had before.
+    pub fn set_up(&self, up: bool) -> bool {
+        self.up.swap(up, Ordering::SeqCst)
     }
 
     /// Whether it has registers to start with.

@@ -178,7 +178,7 @@ fn remote_shutdown<P: Platform>(cx: &Context<'_, P>, asked: SchedRemoteShutdown)
 ///
 /// # Errors
 ///
-/// - `EINVAL`: no such watchdog, or a new one without a time.
+/// - `EINVAL`: no such watchdog.
 /// - `ENOSPC`: both are in use.
 fn watchdog<P: Platform>(cx: &Context<'_, P>, asked: SchedWatchdog) -> Answer {
     let first = cx.domain.vcpus().next().ok_or(Errno::EINVAL)?;
@@ -186,8 +186,10 @@ fn watchdog<P: Platform>(cx: &Context<'_, P>, asked: SchedWatchdog) -> Answer {
     let end = cx.system.now().saturating_add(u64::from(asked.timeout).saturating_mul(SECOND));
     let mut answer = Err(Errno::EINVAL);
     cx.system.set_timers(&target, |timers| {
-        answer = timers.set_watchdog(asked.id, if asked.timeout == 0 { NEVER } else { end });
+        let removed = asked.timeout == 0 && asked.id != 0;
+        answer = timers.set_watchdog(asked.id, if removed { NEVER } else { end });
     });
+    cx.system.serve_timers(cx.system.now());
     answer.map(|id| Reply::Value(u64::from(id)))
 }
 

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::Errno;
+use hypercall_abi::start::VcpuTimeInfo;
 use hypercall_abi::types::{Mfn, VcpuId};
 use hypercall_abi::vcpu::{
     self, GetPhysid, RegisterRunstateArea, RegisterTimeArea, RegisterVcpuInfo, SetPeriodicTimer,
@@ -42,13 +43,13 @@ pub fn vcpu_op<P: Platform>(
         vcpu::INITIALISE => cx.initialise(&target, argument),
         vcpu::UP if !vcpu.is_initialised() => Err(Errno::EINVAL),
         vcpu::UP => {
-            cx.system.wake(&target, Reasons::DOWN);
+            if !vcpu.set_up(true) {
+                cx.system.wake(&target, Reasons::DOWN);
+            }
             DONE
         }
         vcpu::DOWN => down(cx, &target),
-        vcpu::IS_UP => {
-            Ok(Reply::Value(u64::from(!vcpu.scheduling.reasons().contains(Reasons::DOWN))))
-        }
+        vcpu::IS_UP => Ok(Reply::Value(u64::from(vcpu.is_up()))),
         vcpu::GET_RUNSTATE_INFO => {
             let info = cx.system.runstate(&target);
             guest_memory::write(platform, argument, &info)?;
@@ -96,12 +97,11 @@ pub fn vcpu_op<P: Platform>(
 
 /// A vCPU goes down. The last one that is up takes the domain with it.
 fn down<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
-    let is_up =
-        |vcpu: &P::Arc<crate::vcpu::Vcpu>| !vcpu.scheduling.reasons().contains(Reasons::DOWN);
-    cx.system.hold(target, Reasons::DOWN);
-    if !cx.domain.vcpus().any(is_up) {
+    target.vcpu.set_up(false);
+    if !cx.domain.vcpus().any(|vcpu| vcpu.is_up()) {
         cx.shut_down(hypercall_abi::sched::REASON_POWEROFF);
     }
+    cx.system.hold(target, Reasons::DOWN);
     DONE
 }
 
@@ -170,7 +170,7 @@ fn register_info<P: Platform>(
 ) -> Answer {
     let offset = u64::from(asked.offset);
     let vcpu = &target.vcpu;
-    let other = !target.vcpu_is(cx) && !vcpu.scheduling.reasons().contains(Reasons::DOWN);
+    let other = !target.vcpu_is(cx) && vcpu.is_up();
     if offset > LAST_INFO_OFFSET || !offset.is_multiple_of(INFO_ALIGNMENT) {
         return Err(Errno::ENXIO);
     }
@@ -180,7 +180,12 @@ fn register_info<P: Platform>(
     let mm = cx.mm();
     let held = mm.frames.take_writable(Mfn(asked.mfn), cx.domain.memory.as_owner());
     let frame = held.map_err(|_| Errno::EINVAL)?.into_entry();
-    vcpu.move_info(&cx.system.platform, frame, offset);
+    let platform = &cx.system.platform;
+    vcpu.move_info(platform, frame, offset);
+    // A guest may wait for the version to change.
+    let clock = cx.system.clock.for_vcpu(platform.tsc());
+    vcpu.info(platform)
+        .set_clock(&VcpuTimeInfo { version: clock.version.wrapping_add(2), ..clock });
     cx.system.select_all(cx.domain, vcpu);
     DONE
 }
