@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
-use hypercall_abi::{start, vcpu as runstate};
+use hypercall_abi::start;
 use spin::Once;
 use zerocopy::FromZeros;
 
@@ -94,60 +94,31 @@ pub struct SharedInfo {
 
 const _: () = assert!(size_of::<SharedInfo>() == 4096);
 
-/// What the hypervisor keeps up to date about one virtual CPU's share of the processors.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub struct RunstateArea {
-    /// One of [`runstate::RUNSTATES`].
-    pub state: AtomicU32,
-    reserved: AtomicU32,
-    /// Since when; [`runstate::RUNSTATE_UPDATE`] while the hypervisor writes. Unit: ns.
-    pub state_entry_time: AtomicU64,
-    /// How long it was in each state. Unit: ns.
-    pub time: [AtomicU64; 4],
-}
-
-impl RunstateArea {
-    /// All zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            state: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
-            state_entry_time: AtomicU64::new(0),
-            time: [const { AtomicU64::new(0) }; 4],
-        }
-    }
-}
-
 /// Refuses to compile unless a field lies where the ABI's form of it does.
 macro_rules! same_place {
-    ($($ours:ident.$field:ident = $module:ident::$abi:ident.$name:ident;)*) => {
-        $(const _: () = assert!(offset_of!($ours, $field) == offset_of!($module::$abi, $name));)*
+    ($($ours:ident.$field:ident = $abi:ident.$name:ident;)*) => {
+        $(const _: () = assert!(offset_of!($ours, $field) == offset_of!(start::$abi, $name));)*
     };
 }
 
 same_place! {
-    VcpuInfo.upcall_pending = start::VcpuInfo.evtchn_upcall_pending;
-    VcpuInfo.upcall_mask = start::VcpuInfo.evtchn_upcall_mask;
-    VcpuInfo.pending_words = start::VcpuInfo.evtchn_pending_sel;
-    VcpuInfo.fault_address = start::VcpuInfo.cr2;
-    VcpuInfo.time = start::VcpuInfo.time;
-    VcpuTime.version = start::VcpuTimeInfo.version;
-    VcpuTime.tsc_timestamp = start::VcpuTimeInfo.tsc_timestamp;
-    VcpuTime.system_time = start::VcpuTimeInfo.system_time;
-    VcpuTime.tsc_to_system_mul = start::VcpuTimeInfo.tsc_to_system_mul;
-    VcpuTime.tsc_shift = start::VcpuTimeInfo.tsc_shift;
-    VcpuTime.flags = start::VcpuTimeInfo.flags;
-    SharedInfo.vcpus = start::SharedInfo.vcpu_info;
-    SharedInfo.pending = start::SharedInfo.evtchn_pending;
-    SharedInfo.mask = start::SharedInfo.evtchn_mask;
-    SharedInfo.wall_clock_version = start::SharedInfo.wc_version;
-    SharedInfo.wall_clock_seconds = start::SharedInfo.wc_sec;
-    SharedInfo.wall_clock_nanoseconds = start::SharedInfo.wc_nsec;
-    SharedInfo.wall_clock_seconds_high = start::SharedInfo.wc_sec_hi;
-    SharedInfo.max_pfn = start::SharedInfo.arch;
-    RunstateArea.state = runstate::RunstateInfo.state;
-    RunstateArea.state_entry_time = runstate::RunstateInfo.state_entry_time;
-    RunstateArea.time = runstate::RunstateInfo.time;
+    VcpuInfo.upcall_pending = VcpuInfo.evtchn_upcall_pending;
+    VcpuInfo.upcall_mask = VcpuInfo.evtchn_upcall_mask;
+    VcpuInfo.pending_words = VcpuInfo.evtchn_pending_sel;
+    VcpuInfo.fault_address = VcpuInfo.cr2;
+    VcpuInfo.time = VcpuInfo.time;
+    VcpuTime.version = VcpuTimeInfo.version;
+    VcpuTime.tsc_timestamp = VcpuTimeInfo.tsc_timestamp;
+    VcpuTime.system_time = VcpuTimeInfo.system_time;
+    VcpuTime.tsc_to_system_mul = VcpuTimeInfo.tsc_to_system_mul;
+    VcpuTime.tsc_shift = VcpuTimeInfo.tsc_shift;
+    VcpuTime.flags = VcpuTimeInfo.flags;
+    SharedInfo.vcpus = SharedInfo.vcpu_info;
+    SharedInfo.pending = SharedInfo.evtchn_pending;
+    SharedInfo.mask = SharedInfo.evtchn_mask;
+    SharedInfo.wall_clock_version = SharedInfo.wc_version;
+    SharedInfo.wall_clock_seconds = SharedInfo.wc_sec;
+    SharedInfo.wall_clock_nanoseconds = SharedInfo.wc_nsec;
+    SharedInfo.wall_clock_seconds_high = SharedInfo.wc_sec_hi;
+    SharedInfo.max_pfn = SharedInfo.arch;
 }

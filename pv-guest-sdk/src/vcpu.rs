@@ -12,7 +12,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
@@ -27,7 +27,7 @@ use crate::paging::MemoryError;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::vcpu::Area;
 use crate::raw::{request, vcpu};
-use crate::shared::{RunstateArea, VCPU_LIMIT, VcpuInfo};
+use crate::shared::{VCPU_LIMIT, VcpuInfo};
 use crate::time::queue::Queue;
 use crate::time::{self, Duration, Instant};
 use crate::trap::{Handler, Observed, Resume, Trap, Vector};
@@ -48,7 +48,8 @@ pub struct Vcpu {
     pub(crate) user_root: Cell<u64>,
     /// Who waits for a time on it; used with events held back.
     pub(crate) timers: RefCell<Queue>,
-    runstate: RunstateArea,
+    /// A `RunstateInfo`, which the hypervisor keeps up to date.
+    runstate: [AtomicU64; 6],
 }
 
 impl Vcpu {
@@ -61,7 +62,7 @@ impl Vcpu {
             observed: Cell::new(None),
             user_root: Cell::new(0),
             timers: RefCell::new(Queue::new()),
-            runstate: RunstateArea::new(),
+            runstate: [const { AtomicU64::new(0) }; 6],
         }
     }
 
@@ -174,16 +175,13 @@ impl Vcpu {
     /// What this virtual CPU got of the processors so far, once events were started.
     #[must_use]
     pub fn runstate(&self) -> Runstate {
-        let area = &self.runstate;
         loop {
-            let since = area.state_entry_time.load(Ordering::Acquire);
-            let state = area.state.load(Ordering::Acquire);
-            let [running, runnable, blocked, offline] =
-                area.time.each_ref().map(|time| Duration::from_nanos(time.load(Ordering::Acquire)));
-            if since & abi::RUNSTATE_UPDATE == 0
-                && area.state_entry_time.load(Ordering::Acquire) == since
-            {
-                let since = Instant::from_nanoseconds(since);
+            let words = self.runstate.each_ref().map(|word| word.load(Ordering::SeqCst));
+            let [state, since, times @ ..] = words;
+            let again = self.runstate[1].load(Ordering::SeqCst);
+            if since & abi::RUNSTATE_UPDATE == 0 && again == since {
+                let [running, runnable, blocked, offline] = times.map(Duration::from_nanos);
+                let (state, since) = (state & 0xffff_ffff, Instant::from_nanoseconds(since));
                 return Runstate { state, since, running, runnable, blocked, offline };
             }
         }
@@ -272,7 +270,7 @@ pub fn count(gate: &impl Gate) -> u32 {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Runstate {
     /// What it does, of [`hypercall_abi::vcpu::RUNSTATES`]: whoever reads its own, runs.
-    pub state: u32,
+    pub state: u64,
     /// Since when.
     pub since: Instant,
     /// How long it ran, until `since`.

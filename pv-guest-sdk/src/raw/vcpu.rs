@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
@@ -17,7 +17,7 @@ use super::request::{self, register_vcpu_info, set_segment_base};
 use crate::boot::BootInfo;
 use crate::error::{HypercallError, Site, perform};
 use crate::paging::MemoryError;
-use crate::shared::{RunstateArea, VCPU_LIMIT, VcpuInfo, shared};
+use crate::shared::{VCPU_LIMIT, VcpuInfo, shared};
 use crate::vcpu::{NO_VCPU, Vcpu, site};
 
 /// What entry code uses, by offset from the base of `gs`.
@@ -116,11 +116,11 @@ fn own_info(vcpu: VcpuId) -> Result<&'static VcpuInfo, MemoryError> {
 pub(crate) fn register_runstate(
     gate: &impl Gate,
     vcpu: VcpuId,
-    area: &'static RunstateArea,
+    area: &'static [AtomicU64; 6],
 ) -> Result<(), HypercallError> {
     let addr = core::ptr::from_ref(area).expose_provenance() as u64;
     let area = RegisterRunstateArea { addr };
-    // SAFETY: the area consists of atomics and lives as long as the program.
+    // SAFETY: the area is 48 bytes of atomics and lives as long as the program.
     let request = unsafe { request::register_runstate(vcpu, &area) };
     perform(gate, &RUNSTATE, &request).map(drop)
 }
