@@ -32,7 +32,7 @@ mod table;
 mod tests;
 mod virq;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 pub use binding::Status;
 pub use closing::Swept;

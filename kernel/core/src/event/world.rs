@@ -17,18 +17,18 @@ use crate::ports::Ports;
 use crate::system::{Identity, System};
 use crate::vcpu::Vcpu;
 
-pub(super) type Dom = Arc<Domain<Machine>>;
+pub(crate) type Dom = Arc<Domain<Machine>>;
 
-pub(super) struct World {
-    pub(super) system: System<Machine>,
-    pub(super) domains: Vec<Dom>,
+pub(crate) struct World {
+    pub(crate) system: System<Machine>,
+    pub(crate) domains: Vec<Dom>,
 }
 
-pub(super) const FIRST: VcpuId = VcpuId(0);
+pub(crate) const FIRST: VcpuId = VcpuId(0);
 
 impl World {
     /// So many domains, numbered from 0, with so many vCPUs each.
-    pub(super) fn new(machine: Machine, domains: u16, vcpus: u32) -> Self {
+    pub(crate) fn new(machine: Machine, domains: u16, vcpus: u32) -> Self {
         let identity = Identity { command_line: b"", changeset: "", compiler: "" };
         let clock = Clock::new(1_000_000, 0, 0);
         let system = System::new(machine, identity, clock, Ports::default());
@@ -37,12 +37,12 @@ impl World {
         Self { system, domains }
     }
 
-    pub(super) fn status(&self, domain: &Dom, port: Port) -> Status {
+    pub(crate) fn status(&self, domain: &Dom, port: Port) -> Status {
         self.system.port_status(domain, port).map_or(Status::Closed, |(status, _)| status)
     }
 
     /// Connects a new port of the second domain to one of the first: both.
-    pub(super) fn pair(&self, first: &Dom, second: &Dom) -> (Port, Port) {
+    pub(crate) fn pair(&self, first: &Dom, second: &Dom) -> (Port, Port) {
         let waits = self.system.alloc_unbound(first, second.id).unwrap();
         let new = self.system.bind_interdomain(second, first, waits).unwrap();
         self.clear(second, new);
@@ -51,7 +51,7 @@ impl World {
 
     /// Checks, when nobody does anything, that ports below a number are free if and only if they are
     /// closed, that peers name each other, and that domains are referred to by ports and nobody else.
-    pub(super) fn check(&self, ports: u32) {
+    pub(crate) fn check(&self, ports: u32) {
         let named = |domain: &Dom| {
             let connected = |owner: &Dom, port| {
                 matches!(self.status(owner, Port(port)),
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Whether a port is pending and not masked, and whether some vCPU has been told to look.
-    pub(super) fn waits(&self, domain: &Dom, port: Port) -> (bool, bool) {
+    pub(crate) fn waits(&self, domain: &Dom, port: Port) -> (bool, bool) {
         let word = (port.0 / 64) as usize;
         let bit = 1 << (port.0 % 64);
         let word_at =
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// The guest masks a port, or unmasks it without looking.
-    pub(super) fn mask(&self, domain: &Dom, port: Port, masked: bool) {
+    pub(crate) fn mask(&self, domain: &Dom, port: Port, masked: bool) {
         let bit = 1 << (port.0 % 64);
         let words = self.system.platform.table(domain.shared_info);
         let word = &words[320 + (port.0 / 64) as usize];
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The guest forgets everything about a port, and every upcall.
-    pub(super) fn clear(&self, domain: &Dom, port: Port) {
+    pub(crate) fn clear(&self, domain: &Dom, port: Port) {
         domain.clear_pending(&self.system.platform, port);
         for vcpu in domain.vcpus() {
             let _ = self.upcall(domain, vcpu.id);
@@ -111,7 +111,7 @@ impl World {
 
     /// The guest's handler of upcalls: clears the flag, takes the selector, and takes every event
     /// that is not masked. `None`: there was no upcall.
-    pub(super) fn upcall(&self, domain: &Dom, vcpu: VcpuId) -> Option<Vec<Port>> {
+    pub(crate) fn upcall(&self, domain: &Dom, vcpu: VcpuId) -> Option<Vec<Port>> {
         let platform = &self.system.platform;
         let info = vcpu.0 as usize * 64;
         if platform.bytes(domain.shared_info)[info].swap(0, Ordering::SeqCst) == 0 {

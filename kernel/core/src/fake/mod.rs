@@ -49,6 +49,8 @@ pub struct Machine {
     current: AtomicUsize,
     tlbs: Mutex<Vec<Tlb>>,
     flushes: AtomicU64,
+    tsc: AtomicU64,
+    alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
     between: Option<fn()>,
 }
@@ -67,6 +69,8 @@ impl Machine {
             current: AtomicUsize::new(0),
             tlbs: Mutex::new((0..cpus).map(|_| Tlb::default()).collect()),
             flushes: AtomicU64::new(0),
+            tsc: AtomicU64::new(0),
+            alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
             between: None,
         };
@@ -97,6 +101,17 @@ impl Machine {
     pub fn on(&self, cpu: usize) {
         assert!(cpu < self.cpus);
         self.current.store(cpu, Ordering::Relaxed);
+    }
+
+    /// Lets time go on to this value of the time-stamp counter.
+    pub fn advance_to(&self, tsc: u64) {
+        self.tsc.store(tsc, Ordering::Relaxed);
+    }
+
+    /// When a CPU's timer goes off, as a value of the counter, if that runs at 1 GHz.
+    #[must_use]
+    pub fn alarm(&self, cpu: usize) -> u64 {
+        self.alarms[cpu].load(Ordering::Relaxed)
     }
 
     /// How often a CPU had to flush everything by order of the kernel.
@@ -320,7 +335,10 @@ impl Platform for Machine {
 
     fn poke(&self, _cpu: CpuId) {}
 
-    fn set_alarm(&self, _delay: u64) {}
+    fn set_alarm(&self, delay: u64) {
+        let at = self.tsc().saturating_add(delay);
+        self.alarms[usize::from(self.cpu().number())].store(at, Ordering::Relaxed);
+    }
 
     fn load_no_root(&self) {
         let cpu = usize::from(self.cpu().number());
@@ -329,7 +347,7 @@ impl Platform for Machine {
     }
 
     fn tsc(&self) -> u64 {
-        0
+        self.tsc.load(Ordering::Relaxed)
     }
 
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {

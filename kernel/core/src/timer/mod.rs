@@ -5,6 +5,9 @@
 //! them. A CPU sets its hardware timer for the first of its list, or the end of a time slice. It is
 //! not taken back when a timer is: it goes off and finds nothing to do.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::Errno;
