@@ -4,7 +4,7 @@ use pv_guest_sdk::Machine;
 use pv_guest_sdk::raw::shared::shared_info;
 
 use crate::call::{SCHED_OP, VCPU_OP, hypercall, registers};
-use crate::case::{Outcome, Test, Verdict, equal, equal_at};
+use crate::case::{Outcome, Test, Verdict, equal_at};
 use crate::raw::ap_snippets::{COUNT, SYSCALL};
 use crate::raw::memory::{arena_address, peek, poke, poke_byte};
 use crate::raw::pages_calls::put_words;

@@ -1,13 +1,13 @@
 //! The clock: what each vCPU is told of time, and the wall clock.
 
-use crate::call::{EFAULT, EINVAL};
-use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
+use crate::call::EFAULT;
+use crate::case::{Case, Outcome, Test, case, equal, equal_at, holds};
 use crate::clock::{Clock, MS, TimeInfo, clock, time_of};
+use crate::raw::Registers;
 use crate::raw::ap_snippets::RDTSC;
 use crate::raw::memory::{arena_address, fill_arena, peek, peek_byte, poke, tsc};
-use crate::raw::{Registers, ap};
 use crate::tables::{M2P, mapped_end};
-use crate::vcpus::{ENOENT, VCPUS, shared_page, vcpu_op, vcpu_op_of, worker, yields};
+use crate::vcpus::{ENOENT, VCPUS, shared_page, vcpu_op, vcpu_op_of, worker};
 
 const REGISTER: u64 = 13;
 /// Where the copy of the time goes that cases ask for.

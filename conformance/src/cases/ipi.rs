@@ -1,7 +1,7 @@
 //! Events, NMIs and timers of another vCPU.
 
 use crate::call::{EINVAL, SCHED_OP, VCPU_OP};
-use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, Test, Verdict, case, equal, holds};
 use crate::clock::{
     Clock, EVENT_CHANNEL_OP, MS, SET_SINGLESHOT, bind_ipi, bind_timer, clock, close, event_op, send,
 };

@@ -7,7 +7,7 @@ use crate::raw::Registers;
 use crate::raw::ap_snippets::BLOCK;
 use crate::raw::memory::{arena_address, fill_arena, peek, poke};
 use crate::tables::{M2P, mapped_end};
-use crate::vcpus::{DOWN, ENOENT, UP, VCPUS, info_of, vcpu_op, vcpu_op_of, worker, yields};
+use crate::vcpus::{DOWN, ENOENT, UP, VCPUS, vcpu_op, vcpu_op_of, worker, yields};
 
 const GET: u64 = 4;
 const REGISTER: u64 = 5;

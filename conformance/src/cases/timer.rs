@@ -1,7 +1,7 @@
 //! Timers: the one that fires once (by `vcpu_op` and by `set_timer_op`) and the one that ticks.
 
 use crate::call::{EFAULT, EINVAL, hypercall};
-use crate::case::{Case, Outcome, Test, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, case, equal, equal_at, holds};
 use crate::clock::{
     Clock, MS, SET_PERIODIC, SET_SINGLESHOT, SET_TIMER_OP, STOP_PERIODIC, STOP_SINGLESHOT,
     bind_timer, clock, close, singleshot, with_timer,

@@ -5,7 +5,7 @@ use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_a
 use crate::raw::ap_snippets::{IN_80, NOTHING, NULL_SELECTORS, UD2, USER_CALL, X87};
 use crate::raw::memory::{arena_address, peek_byte, poke_byte};
 use crate::raw::pages_calls::{SET_GDT, update_va};
-use crate::raw::pages_scratch::{LOADED, duplicate, with};
+use crate::raw::pages_scratch::{duplicate, with};
 use crate::raw::{ApState, FxArea, Registers, ap, snippets};
 use crate::tables::{frame_of, top, walk};
 use crate::vcpus::{

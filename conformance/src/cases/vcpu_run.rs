@@ -4,8 +4,8 @@ use crate::call::{SCHED_OP, SET_DEBUGREG, SET_SEGMENT_BASE, XEN_VERSION, hyperca
 use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at, holds};
 use crate::clock::{MS, clock};
 use crate::raw::ap_snippets::{
-    BASES, LIMIT, LOAD_SEGMENTS, NOTHING, NULL_SELECTORS, RDTSC, READ_DEBUG, SET_CR4, SPIN, STORE,
-    SYSCALL, UD2, WATCH, X87, YIELD, first,
+    BASES, LIMIT, LOAD_SEGMENTS, NULL_SELECTORS, RDTSC, READ_DEBUG, SET_CR4, SPIN, STORE, SYSCALL,
+    UD2, WATCH, X87, YIELD, first,
 };
 use crate::raw::memory::{arena_address, peek, peek_byte, poke};
 use crate::raw::pages_calls::{
@@ -15,7 +15,7 @@ use crate::raw::pages_calls::{
 use crate::raw::pages_scratch::{LOADED, Page, duplicate, with};
 use crate::raw::pages_segments::{NO_SEGMENT, limit};
 use crate::raw::{FxArea, Registers, ap, run, snippets};
-use crate::vcpus::{Ap, FAILSAFE, info_of, power_off, worker, yields};
+use crate::vcpus::{Ap, FAILSAFE, info_of, worker, yields};
 
 const MMUEXT_OP: u64 = 26;
 /// A flat data segment of ring 3, as a guest writes it.
