@@ -74,6 +74,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::XenVersion => calls::version::xen_version(self, args),
             Hypercall::ConsoleIo => calls::console::console_io(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),
+            Hypercall::GrantTableOp => calls::grant::grant_table_op(self, args),
             _ => Err(Errno::ENOSYS),
         }
     }

@@ -7,6 +7,7 @@ use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
+use crate::grant::GrantTable;
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
@@ -41,6 +42,8 @@ pub struct Domain<P: Platform> {
     pub shared_info: Mfn,
     /// Its memory.
     pub memory: DomainMemory,
+    /// What it grants, and what it has mapped of others.
+    pub grants: GrantTable<P>,
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
@@ -61,6 +64,7 @@ impl<P: Platform> Domain<P> {
             privilege,
             shared_info,
             memory,
+            grants: GrantTable::new(),
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),

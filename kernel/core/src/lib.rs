@@ -40,6 +40,7 @@ pub mod emulate;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frames;
+pub mod grant;
 pub mod guest_memory;
 pub mod initial;
 pub mod lock;

@@ -7,12 +7,14 @@ use crate::clock::Clock;
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::domains::Domains;
+use crate::frames::FrameOwners;
 use crate::mm::Mode;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
+use hypercall_abi::types::DomId;
 
 /// Length of the `syscall` instruction. Unit: bytes.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
@@ -129,6 +131,15 @@ impl<P: Platform> System<P> {
             _ => MachineEnd::GuestFailed,
         };
         self.platform.end(end)
+    }
+}
+
+/// Each domain keeps account of its own frames. To be asked without a lock held.
+impl<P: Platform> FrameOwners for System<P> {
+    fn frame_freed(&self, owner: DomId) {
+        if let Some(domain) = self.domains.get(&self.platform, owner) {
+            domain.memory.shrink(1);
+        }
     }
 }
 

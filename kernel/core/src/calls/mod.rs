@@ -3,6 +3,7 @@
 pub mod assist;
 pub mod console;
 pub mod cpu;
+pub mod grant;
 pub mod memory_map;
 pub mod mmu;
 pub mod multicall;

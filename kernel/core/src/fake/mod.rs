@@ -166,6 +166,13 @@ impl Platform for Machine {
         }
     }
 
+    fn copy_part(&self, to: (Mfn, usize), from: (Mfn, usize), len: usize) {
+        let mut bytes = [0; 4096];
+        let len = len.min(4096 - to.1.min(4096)).min(4096 - from.1.min(4096));
+        self.read_frame(from.0, from.1, &mut bytes[..len]);
+        self.write_frame(to.0, to.1, &bytes[..len]);
+    }
+
     fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
         let bytes = self.frame(mfn).bytes().iter().skip(offset);
         into.iter_mut().zip(bytes).for_each(|(to, from)| *to = from.load(Ordering::Relaxed));
