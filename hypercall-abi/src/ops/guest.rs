@@ -87,17 +87,17 @@ sub_ops! { event "EVTCHNOP_" "Sub-ops of `event_channel_op`." {
 }}
 
 sub_ops! { grant "GNTTABOP_" "Sub-ops of `grant_table_op`." {
-    0 MAP_GRANT_REF "map_grant_ref" Any Absent "Maps granted pages.";
-    1 UNMAP_GRANT_REF "unmap_grant_ref" Any Absent "Unmaps them.";
-    2 SETUP_TABLE "setup_table" Any Absent "Returns the frames of the table, and makes it longer.";
-    3 DUMP_TABLE "dump_table" Control Absent "Prints the table on the console.";
-    4 TRANSFER "transfer" Any Absent "Gives pages away.";
-    5 COPY "copy" Any Absent "Copies between pages, granted or own.";
-    6 QUERY_SIZE "query_size" Any Absent "How long the table is and may become.";
-    7 UNMAP_AND_REPLACE "unmap_and_replace" Any Absent "Unmaps a page and moves another mapping to its place.";
-    8 SET_VERSION "set_version" Any Absent "Chooses the form of the entries; only version 1 exists here.";
-    9 GET_STATUS_FRAMES "get_status_frames" Any Absent "Returns the frames of version 2's status.";
-    10 GET_VERSION "get_version" Any Absent "Returns the form of the entries.";
-    11 SWAP_GRANT_REF "swap_grant_ref" Any Absent "Exchanges two entries.";
-    12 CACHE_FLUSH "cache_flush" Any Absent "Writes back or discards a page's cache lines.";
+    0 MAP_GRANT_REF "map_grant_ref" Any Done "Maps granted pages.";
+    1 UNMAP_GRANT_REF "unmap_grant_ref" Any Done "Unmaps them.";
+    2 SETUP_TABLE "setup_table" Any Done "Returns the frames of the table, and makes it longer.";
+    3 DUMP_TABLE "dump_table" Control Refused(ENOSYS) "Prints the table on the console.";
+    4 TRANSFER "transfer" Any Done "Gives pages away; each is answered as one that can't be.";
+    5 COPY "copy" Any Done "Copies between pages, granted or own.";
+    6 QUERY_SIZE "query_size" Any Done "How long the table is and may become.";
+    7 UNMAP_AND_REPLACE "unmap_and_replace" Any Done "Unmaps a page and moves another mapping to its place.";
+    8 SET_VERSION "set_version" Any Done "Chooses the form of the entries; only version 1 exists here.";
+    9 GET_STATUS_FRAMES "get_status_frames" Any Done "Returns the frames of version 2's status.";
+    10 GET_VERSION "get_version" Any Done "Returns the form of the entries.";
+    11 SWAP_GRANT_REF "swap_grant_ref" Any Done "Exchanges two entries.";
+    12 CACHE_FLUSH "cache_flush" Any Done "Writes back or discards a page's cache lines.";
 }}

@@ -61,9 +61,9 @@ impl<'a, P: Platform> Copier<'a, P> {
     ///
     /// # Errors
     ///
-    /// The status, in the order in which Xen checks: another domain's frame that is not granted; no
-    /// such domain; the entry or frame of the source, then of the destination; a length that leaves
-    /// one of the pages.
+    /// The status, in the order in which Xen checks: no such domain, at either end; another domain's
+    /// frame that is not granted, the entry or frame, both of the source, then of the destination; a
+    /// length that leaves one of the pages.
     pub fn copy(&mut self, asked: &GrantCopy) -> Result<(), Status> {
         let (from, to) = (asked.source, asked.dest);
         let entries = (asked.flags & COPY_SOURCE_GREF != 0, asked.flags & COPY_DEST_GREF != 0);
@@ -71,8 +71,8 @@ impl<'a, P: Platform> Copier<'a, P> {
         let stays = |end: &End<P>, named| end.held.as_ref().is_some_and(|held| held.named == named);
         let (keep_from, keep_to) = (stays(&self.from, named_from), stays(&self.to, named_to));
         if !keep_from || !keep_to {
-            self.find(from.domid, entries.0, true)?;
-            self.find(to.domid, entries.1, false)?;
+            self.from.find(self.grants, from.domid)?;
+            self.to.find(self.grants, to.domid)?;
         }
         if !keep_from {
             self.from.release(self.grants);
@@ -99,22 +99,6 @@ impl<'a, P: Platform> Copier<'a, P> {
         Ok(())
     }
 
-    /// Whether an end may name this domain. Frames are the caller's own, and it is called by no other
-    /// name there.
-    #[inline]
-    fn find(&mut self, id: DomId, is_entry: bool, source: bool) -> Result<(), Status> {
-        if id != DomId::SELF && !is_entry {
-            return Err(Status(grant::PERMISSION_DENIED));
-        }
-        let end = if source { &mut self.from } else { &mut self.to };
-        // What is held is of the domain named before.
-        if end.held.as_ref().is_some_and(|held| held.named.0 != id) {
-            end.release(self.grants);
-        }
-        let id = if id == DomId::SELF { self.grants.domain.id } else { id };
-        end.peer.find(self.grants, id).map(drop).ok_or(Status::BAD_DOMAIN)
-    }
-
     /// Lets go of everything.
     pub fn finish(mut self) {
         self.from.release(self.grants);
@@ -128,7 +112,16 @@ const fn named(end: CopyPtr, is_entry: bool) -> (DomId, u64, bool) {
 }
 
 impl<P: Platform> End<P> {
-    /// Holds what is named; the domain was found before.
+    /// Finds the domain that is named. What is held of another is let go.
+    #[inline]
+    fn find(&mut self, grants: Grants<'_, P>, named: DomId) -> Result<(), Status> {
+        if self.held.as_ref().is_some_and(|held| held.named.0 != named) {
+            self.release(grants);
+        }
+        self.peer.find(grants, grants.real(named)).map(drop).ok_or(Status::BAD_DOMAIN)
+    }
+
+    /// Holds what is named. Frames are the caller's own, and it goes by no other name there.
     #[inline]
     fn hold(
         &mut self,
@@ -136,14 +129,16 @@ impl<P: Platform> End<P> {
         named: (DomId, u64, bool),
         writable: bool,
     ) -> Result<(), Status> {
-        let (_, page, is_entry) = named;
+        let (id, page, is_entry) = named;
+        if id != DomId::SELF && !is_entry {
+            return Err(Status(grant::PERMISSION_DENIED));
+        }
         let frames = grants.mm().frames;
         let typed_error = |error| match error {
             FrameError::NotOwned => Status::BAD_PAGE,
             FrameError::Conflict(_) | FrameError::Overflow | FrameError::Flag => Status::GENERAL,
         };
-        let id = if named.0 == DomId::SELF { grants.domain.id } else { named.0 };
-        let peer = self.peer.find(grants, id).ok_or(Status::BAD_DOMAIN)?;
+        let peer = self.peer.find(grants, grants.real(id)).ok_or(Status::BAD_DOMAIN)?;
         let (mfn, kept) = if is_entry {
             let reference = GrantRef(u32::try_from(page).unwrap_or(u32::MAX));
             let use_as = (grants.domain.id, Access::copy(writable), TO_COPY);
@@ -185,8 +180,7 @@ impl<P: Platform> End<P> {
             Kept::Own(own) => frames.put(own),
             Kept::Writable => {}
             Kept::Entry(reference) => {
-                let id = if held.named.0 == DomId::SELF { grants.domain.id } else { held.named.0 };
-                if let Some(peer) = self.peer.find(grants, id) {
+                if let Some(peer) = self.peer.find(grants, grants.real(held.named.0)) {
                     grants.end_use(peer, reference, Access::copy(writable));
                 }
             }

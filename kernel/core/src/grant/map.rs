@@ -127,7 +127,8 @@ impl<P: Platform> Grants<'_, P> {
     /// # Errors
     ///
     /// - [`Status::BAD_HANDLE`]: no such mapping;
-    /// - [`Status::GENERAL`]: one of the addresses does not belong to it.
+    /// - `GNTST_bad_dev_addr`: the device address is not that of its frame;
+    /// - [`Status::GENERAL`]: the address does not map it; what was to take its place is lost then.
     pub fn unmap(self, peer: &mut Peer<P>, asked: Unmap) -> Result<Option<Removed>, Status> {
         let handles = &self.domain.grants.handles;
         let mapping = handles.claim(asked.handle)?;
@@ -156,10 +157,13 @@ impl<P: Platform> Grants<'_, P> {
         let granter = peer.find(self, mapping.domain).ok_or(Status::BAD_HANDLE)?;
         let mfn = granter.grants.used_frame(platform, mapping.reference);
         let mfn = mfn.ok_or(Status::BAD_HANDLE)?;
-        if asked.dev_bus_addr != 0 && asked.dev_bus_addr != mfn.address() {
-            return Err(Status::GENERAL);
-        }
         let mut gone = MapFlags::empty();
+        if asked.dev_bus_addr != 0 {
+            gone |= mapping.flags & MapFlags::DEVICE_MAP;
+        }
+        if !gone.is_empty() && asked.dev_bus_addr != mfn.address() {
+            return Err(Status(grant::BAD_DEV_ADDR));
+        }
         let mut entry = None;
         if asked.host_addr != 0 && mapping.flags.contains(MapFlags::HOST_MAP) {
             let at = entry_at(mapping.flags, asked.host_addr);
@@ -171,9 +175,6 @@ impl<P: Platform> Grants<'_, P> {
             let removed = self.mm().remove_granted(self.roots, at, expected, new);
             entry = Some(removed.map_err(|_| Status::GENERAL)?);
             gone |= MapFlags::HOST_MAP;
-        }
-        if asked.dev_bus_addr != 0 {
-            gone |= mapping.flags & MapFlags::DEVICE_MAP;
         }
         let flags = gone | mapping.flags & MapFlags::READONLY;
         let removed = Removed { entry, mapping: Mapping { flags, ..mapping }, mfn };
@@ -222,10 +223,10 @@ const fn entry_at(flags: MapFlags, address: u64) -> EntryAt {
     }
 }
 
-/// The page-table entry of a mapping, as Xen writes it: used already, with three of the bits that are
-/// left to software.
+/// The page-table entry of a mapping, as Xen writes it: used already, not to be executed, with three
+/// of the bits that are left to software.
 fn entry_for(flags: MapFlags, mfn: Mfn) -> Entry {
-    let mut bits = EntryFlags::PRESENT | EntryFlags::ACCESSED | EntryFlags::DIRTY;
+    let mut bits = EntryFlags::PRESENT | EntryFlags::ACCESSED | EntryFlags::DIRTY | EntryFlags::NX;
     bits.set(EntryFlags::USER, flags.contains(MapFlags::APPLICATION_MAP));
     bits.set(EntryFlags::RW, !flags.contains(MapFlags::READONLY));
     let left = u64::from(flags.bits() >> 16) << 9 & EntryFlags::AVAIL.bits();

@@ -30,6 +30,11 @@ impl<'a, P: Platform> Grants<'a, P> {
         &self.system.platform
     }
 
+    /// The number of the domain that is called so.
+    pub(super) fn real(&self, named: DomId) -> DomId {
+        if named == DomId::SELF { self.domain.id } else { named }
+    }
+
     pub(super) fn mm(&self) -> Mm<'a, P, System<P>> {
         Mm::new(self.platform(), &self.domain.memory, self.system)
     }
