@@ -82,7 +82,7 @@ impl Access {
 
     /// One in each of the counts that it is about: writing and reading by the processor, writing and
     /// reading by devices, from the lowest byte on.
-    const fn ones(self) -> u32 {
+    pub(super) const fn ones(self) -> u32 {
         let host = if self.host { 1 } else { 0 };
         let device = if self.device { 1 << 16 } else { 0 };
         if self.writable { host | device } else { (host | device) << 8 }

@@ -24,7 +24,11 @@ pub mod entry;
 mod handles;
 pub mod map;
 mod peer;
+#[cfg(any(test, feature = "fake"))]
+mod recount;
 mod table;
+#[cfg(test)]
+mod tests;
 mod uses;
 
 pub use copy::Copier;

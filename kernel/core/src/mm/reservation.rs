@@ -256,7 +256,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// Takes one frame from the domain. It keeps its number until it is free.
-    pub(super) fn take_away(&self, mfn: Mfn) -> Option<()> {
+    pub(crate) fn take_away(&self, mfn: Mfn) -> Option<()> {
         let frame = self.frames.take(mfn, self.memory.id()).ok()?;
         let _ = self.frames.disown(&frame);
         // Taken away already and still referred to, or the kernel's to share: nothing to do.

@@ -171,7 +171,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
 
     /// A request alone.
     #[cfg(test)]
-    pub(super) fn one_update(
+    pub(crate) fn one_update(
         &self,
         request: MmuUpdate,
         source: Source<'_>,
