@@ -22,7 +22,7 @@ const DOMAINS: usize = 3;
 const FRAMES: usize = 48;
 const REFERENCES: u64 = 4;
 const SLOTS: u64 = 5;
-const STEPS: usize = 40;
+const STEPS: usize = 60;
 
 const READING: u64 = 8;
 const WRITING: u64 = 16;
@@ -141,11 +141,21 @@ impl Game {
         if self.model.words[domain][reference as usize] & READING != 0 && !self.random.chance(4) {
             return;
         }
-        let flags = self.random.one(&[0, 1, 1, 1, 1, 5, 2, 3, 0x101, 9, 0x1d, 0xe1]);
+        let flags = self.random.one(&[0, 1, 1, 1, 1, 1, 1, 1, 5, 5, 2, 3, 0x101, 9, 0x1d, 0xe1]);
         let to = self.random.next(DOMAINS as u64) + 1;
         let value = flags | to << 16 | self.frame(domain).0 << 32;
         self.world.grant(domain, reference, value);
         *self.model.word(domain, reference) = value;
+    }
+
+    /// Any entry, but mostly one that names the domain.
+    fn entry_for(&mut self, by: usize) -> (usize, u32) {
+        let all: Vec<_> = (0..DOMAINS).flat_map(|d| (0..4).map(move |r| (d, r))).collect();
+        let (words, to) = (&self.model.words, by as u64 + 1);
+        let named = |&(d, r): &(usize, u32)| words[d][r as usize] >> 16 & 0xffff == to;
+        let named: Vec<_> = all.iter().copied().filter(named).collect();
+        let any = named.is_empty() || self.random.chance(4);
+        self.random.one(if any { &all } else { &named })
     }
 
     /// What beginning a use comes to, by the model: which frame, or the status.
@@ -184,8 +194,7 @@ impl Game {
     }
 
     fn map(&mut self, by: usize) {
-        let granter = self.random.index(DOMAINS);
-        let reference = u32::try_from(self.random.next(REFERENCES)).unwrap();
+        let (granter, reference) = self.entry_for(by);
         let flags = self.random.one(&[HOST, HOST, HOST, DEVICE, DEVICE | HOST, 0])
             | self.random.one(&[0, ONLY_READ])
             | self.random.one(&[0, BY_ENTRY]);
@@ -232,6 +241,12 @@ impl Game {
         }
         for (granter, reference, wrote) in ended {
             self.model.settle(granter, reference, wrote);
+            // What CPUs may have cached of the page must not matter any more.
+            if self.random.chance(3) && !self.model.dead[granter] {
+                let mfn = Mfn(*self.model.word(granter, reference) >> 32);
+                self.world.machine().on(granter);
+                let _ = self.world.mm(granter).pin(mfn, Level::L1, &mut Budget::unlimited());
+            }
         }
     }
 
@@ -258,7 +273,7 @@ impl Game {
             handle,
             host_addr: self.random.one(&[0, place, place, place]),
             dev_bus_addr: self.random.one(&[0, 0, bus, bus, bus, bus + 8]),
-            new_addr: self.random.one(&[0, 0, 0, 0, other]),
+            new_addr: self.random.one(&[0, 0, other]),
         }
     }
 
@@ -311,8 +326,7 @@ impl Game {
             let found = if self.owns(by, page) { Ok(page) } else { Err(-9) };
             return ((end, false), found);
         }
-        let granter = self.random.index(DOMAINS);
-        let reference = u32::try_from(self.random.next(REFERENCES)).unwrap();
+        let (granter, reference) = self.entry_for(by);
         let domid = self.world.domains[granter].id;
         let end = CopyPtr { page: u64::from(reference), domid, offset, pad: 0 };
         let found = self.begins(by, (granter, reference), (writes, true));
@@ -378,8 +392,8 @@ impl Game {
                 let request = hypercall_abi::mmu::MmuUpdate { ptr, val };
                 let _ = mm.one_update(request, Source::Own, budget);
             }
-            2 | 3 => _ = mm.pin(mm_frame, Level::L1, budget),
-            4 => {
+            2 => _ = mm.pin(mm_frame, Level::L1, budget),
+            3 | 4 => {
                 if let Ok(frame) = mm.frames.take(mm_frame, self.world.domains[by].id) {
                     if let Some(held) = mm.frames.unpin(&frame) {
                         mm.drop_table(held, budget);
@@ -415,13 +429,13 @@ impl Game {
             let used = mapped.filter(|mapped| mapped.granter == domain).count() > 0;
             assert_eq!(self.world.grants(domain).end_table(), !used);
         } else {
-            match self.random.next(40) {
-                0..=7 => self.write_entry(domain),
-                8..=17 => self.map(domain),
-                18..=24 => self.unmap(domain),
-                25..=30 => self.copy(domain),
-                31 => self.swap(domain),
-                32..=38 => self.memory(domain),
+            match self.random.next(120) {
+                0..=26 => self.write_entry(domain),
+                27..=62 => self.map(domain),
+                63..=82 if !self.model.mapped[domain].is_empty() => self.unmap(domain),
+                63..=94 => self.copy(domain),
+                95 | 96 => self.swap(domain),
+                97..=118 => self.memory(domain),
                 _ => self.die(domain),
             }
         }
@@ -467,7 +481,7 @@ fn random_operations_do_what_the_model_does() {
         "PARAVANE_SEED",
         u64::from(time.subsec_nanos()) << 32 | time.as_secs() & 0xffff_ffff,
     );
-    let count = number("PARAVANE_SEQUENCES", if cfg!(debug_assertions) { 150 } else { 50_000 });
+    let count = number("PARAVANE_SEQUENCES", if cfg!(debug_assertions) { 120 } else { 50_000 });
     for sequence in 0..count {
         let seed = first.wrapping_add(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let played = std::panic::catch_unwind(|| {
