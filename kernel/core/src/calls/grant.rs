@@ -241,7 +241,7 @@ fn setup_table<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
     let result = cx.named(asked.dom).and_then(|domain| {
         let table = &domain.grants;
         let frames = crate::frames::Frames::new(platform, cx.system);
-        let grown = table.grow(frames, platform, domain.id, asked.nr_frames);
+        let grown = table.grow(frames, platform, &domain.memory, asked.nr_frames);
         grown.map_err(|_| Status(grant::GENERAL_ERROR))?;
         let mut written = Ok(());
         for number in 0..asked.nr_frames {

@@ -49,6 +49,8 @@ pub struct Machine {
     tlbs: Mutex<Vec<Tlb>>,
     flushes: AtomicU64,
     console: Mutex<Vec<u8>>,
+    /// See [`Machine::pause_with`].
+    pause: Mutex<Option<fn()>>,
 }
 
 impl Machine {
@@ -66,6 +68,7 @@ impl Machine {
             tlbs: Mutex::new((0..cpus).map(|_| Tlb::default()).collect()),
             flushes: AtomicU64::new(0),
             console: Mutex::new(Vec::new()),
+            pause: Mutex::new(None),
         };
         machine.table.add_free(Mfn(0), frames as u64);
         (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
@@ -81,6 +84,24 @@ impl Machine {
     pub fn on(&self, cpu: usize) {
         assert!(cpu < self.cpus);
         self.current.store(cpu, Ordering::Relaxed);
+    }
+
+    /// From now on `pause` is called wherever the kernel looks at frames or waits, so that a test can
+    /// let other CPUs come in between.
+    pub fn pause_with(&self, pause: Option<fn()>) {
+        *self.pause.lock().unwrap() = pause;
+    }
+
+    /// Lets other CPUs come in between, but not in the middle of the model's own work.
+    fn pause(&self) -> bool {
+        let pause = *self.pause.lock().unwrap();
+        let Some(pause) = pause else { return false };
+        if self.tlbs.try_lock().is_ok() {
+            let cpu = self.current.load(Ordering::Relaxed);
+            pause();
+            self.current.store(cpu, Ordering::Relaxed);
+        }
+        true
     }
 
     /// How often a CPU had to flush everything by order of the kernel.
@@ -139,10 +160,12 @@ impl Platform for Machine {
     }
 
     fn frames(&self) -> &FrameTable {
+        let _ = self.pause();
         &self.table
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
+        let _ = self.pause();
         self.frame(mfn).words()
     }
 
@@ -218,7 +241,7 @@ impl Platform for Machine {
     }
 
     fn spin_wait(&self) {
-        panic!("a single thread waits for itself");
+        assert!(self.pause(), "a single thread waits for itself");
     }
 
     fn flush_local(&self, flush: Flush) {

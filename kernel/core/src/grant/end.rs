@@ -56,6 +56,8 @@ impl<P: Platform> Grants<'_, P> {
             return false;
         }
         for frame in table.take_frames() {
+            // No longer the kernel's to share, it counts as the domain's own until it is free.
+            self.domain.memory.add(1);
             let _ = self.mm().frames.put_type(frame);
         }
         true

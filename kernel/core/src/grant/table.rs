@@ -3,12 +3,13 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::grant::ENTRIES_PER_FRAME;
-use hypercall_abi::types::{DomId, GrantRef, Mfn};
+use hypercall_abi::types::{GrantRef, Mfn};
 
 use super::Status;
 use super::handles::Handles;
 use super::uses::Uses;
 use crate::frames::{FrameOwners, FrameType, Frames, TypeRef};
+use crate::mm::DomainMemory;
 use crate::platform::{NoMemory, Platform};
 
 /// Frames that a table may have, and has if nobody says otherwise. Unit: frames.
@@ -80,7 +81,7 @@ impl<P: Platform> GrantTable<P> {
         &self,
         frames: Frames<'_, P, impl FrameOwners>,
         platform: &P,
-        owner: DomId,
+        owner: &DomainMemory,
         wanted: u32,
     ) -> Result<(), NoMemory> {
         if wanted > self.limit() {
@@ -91,13 +92,14 @@ impl<P: Platform> GrantTable<P> {
             if place.load(Ordering::Acquire) != 0 {
                 continue;
             }
-            let made = platform.frames().alloc_shared(platform, owner)?.into_entry();
+            let made = platform.frames().alloc_shared(platform, owner.id())?.into_entry();
             let value = made.0.wrapping_add(1);
             let (mine, none) = (Ordering::SeqCst, Ordering::Relaxed);
             let set = place.compare_exchange(0, value, mine, none).is_ok();
             // Whoever ends the domain looks at the frames after it has closed the table.
             let late = set && self.is_closed();
             if !set || late && place.compare_exchange(value, 0, mine, none).is_ok() {
+                owner.add(1);
                 let _ = frames.put_type(TypeRef::from_entry(made, FrameType::Writable));
             }
             if late {

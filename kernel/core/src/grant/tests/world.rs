@@ -86,9 +86,8 @@ impl World {
     }
 
     pub(super) fn grow(&self, domain: usize, frames: u32) {
-        let id = self.domains[domain].id;
-        let table = &self.domains[domain].grants;
-        table.grow(self.mm(domain).frames, self.machine(), id, frames).unwrap();
+        let Domain { grants, memory, .. } = &*self.domains[domain];
+        grants.grow(self.mm(domain).frames, self.machine(), memory, frames).unwrap();
     }
 
     /// A frame for a domain.
