@@ -50,7 +50,7 @@ pub struct Machine {
     flushes: AtomicU64,
     console: Mutex<Vec<u8>>,
     /// See [`Machine::pause_with`].
-    pause: Mutex<Option<fn()>>,
+    pause: Mutex<Option<fn(bool)>>,
 }
 
 impl Machine {
@@ -86,19 +86,19 @@ impl Machine {
         self.current.store(cpu, Ordering::Relaxed);
     }
 
-    /// From now on `pause` is called wherever the kernel looks at frames or waits, so that a test can
-    /// let other CPUs come in between.
-    pub fn pause_with(&self, pause: Option<fn()>) {
+    /// From now on `pause` is called wherever the kernel looks at frames or waits, and told whether it
+    /// waits, so that a test can let other CPUs come in between.
+    pub fn pause_with(&self, pause: Option<fn(bool)>) {
         *self.pause.lock().unwrap() = pause;
     }
 
     /// Lets other CPUs come in between, but not in the middle of the model's own work.
-    fn pause(&self) -> bool {
+    fn pause(&self, waits: bool) -> bool {
         let pause = *self.pause.lock().unwrap();
         let Some(pause) = pause else { return false };
         if self.tlbs.try_lock().is_ok() {
             let cpu = self.current.load(Ordering::Relaxed);
-            pause();
+            pause(waits);
             self.current.store(cpu, Ordering::Relaxed);
         }
         true
@@ -160,12 +160,12 @@ impl Platform for Machine {
     }
 
     fn frames(&self) -> &FrameTable {
-        let _ = self.pause();
+        let _ = self.pause(false);
         &self.table
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
-        let _ = self.pause();
+        let _ = self.pause(false);
         self.frame(mfn).words()
     }
 
@@ -241,7 +241,7 @@ impl Platform for Machine {
     }
 
     fn spin_wait(&self) {
-        assert!(self.pause(), "a single thread waits for itself");
+        assert!(self.pause(true), "a single thread waits for itself");
     }
 
     fn flush_local(&self, flush: Flush) {

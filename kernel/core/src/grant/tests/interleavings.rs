@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::grant;
 use hypercall_abi::types::{GrantHandle, Mfn};
+use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
 
 use super::world::*;
@@ -15,15 +16,30 @@ use crate::platform::Platform;
 
 const HOST: u32 = 2;
 const DEVICE: u32 = 1;
-/// Orders tried of each pair.
-const ORDERS: usize = if cfg!(debug_assertions) { 150 } else { 20_000 };
+/// Orders tried of each pair: as many in which the CPUs take turns, and in which one does much while
+/// the other waits.
+const ORDERS: usize = if cfg!(debug_assertions) { 100 } else { 20_000 };
+
+fn orders(pair: fn()) {
+    shuttle::check_random(pair, ORDERS);
+    shuttle::check_pct(pair, ORDERS, 3);
+}
+
+/// A place where the other CPU may come in between.
+fn step(waits: bool) {
+    if waits {
+        thread::yield_now();
+    } else {
+        let _ = AtomicBool::new(false).load(Ordering::SeqCst);
+    }
+}
 
 /// Domain 1 admits domain 2 to a frame by entry 9.
 fn granted() -> (World, Mfn) {
     let world = World::new(40, 3);
     let mfn = world.frame(0);
     world.grant(0, 9, 1 | 2 << 16 | mfn.0 << 32);
-    world.machine().pause_with(Some(thread::yield_now));
+    world.machine().pause_with(Some(step));
     (world, mfn)
 }
 
@@ -64,92 +80,77 @@ fn revoke(world: &World) -> bool {
 
 #[test]
 fn what_was_taken_back_is_used_by_nobody() {
-    shuttle::check_random(
-        || {
-            for flags in [HOST, DEVICE, HOST | DEVICE] {
-                let (world, mfn) = granted();
-                let use_it = move |world: &World| map_and_unmap(world, flags, 5);
-                let (_, _, revoked) = both(world, use_it, move |world| {
-                    let revoked = revoke(world);
-                    if revoked {
-                        world.machine().on(0);
-                        let pinned = world.mm(0).pin(mfn, Level::L1, &mut Budget::unlimited());
-                        assert_eq!(pinned, Ok(()), "a page that was taken back is in use");
-                        world.machine().check_tlbs();
-                    }
-                    revoked
-                });
-                let _ = revoked;
-            }
-        },
-        ORDERS,
-    );
+    orders(|| {
+        for flags in [HOST, DEVICE, HOST | DEVICE] {
+            let (world, mfn) = granted();
+            let use_it = move |world: &World| map_and_unmap(world, flags, 5);
+            let (_, _, revoked) = both(world, use_it, move |world| {
+                let revoked = revoke(world);
+                if revoked {
+                    world.machine().on(0);
+                    let pinned = world.mm(0).pin(mfn, Level::L1, &mut Budget::unlimited());
+                    assert_eq!(pinned, Ok(()), "a page that was taken back is in use");
+                    world.machine().check_tlbs();
+                }
+                revoked
+            });
+            let _ = revoked;
+        }
+    });
 }
 
 #[test]
 fn a_mapping_is_undone_once() {
-    shuttle::check_random(
-        || {
-            let (world, mfn) = granted();
-            let (handle, _) = world.map(1, (1, 9), (HOST | DEVICE, 5 << 12)).unwrap();
-            let unmap = move |world: &World| world.unmap(1, &[gone(handle, mfn, 5)]);
-            let (world, first, second) = both(world, unmap, unmap);
-            let mut statuses = [first[0], second[0]];
-            statuses.sort_unstable();
-            assert_eq!(statuses, [grant::BAD_HANDLE, 0]);
-            assert_eq!(world.shared(0, 9).load(Ordering::SeqCst) & 0xffff, 1);
-        },
-        ORDERS,
-    );
+    orders(|| {
+        let (world, mfn) = granted();
+        let (handle, _) = world.map(1, (1, 9), (HOST | DEVICE, 5 << 12)).unwrap();
+        let unmap = move |world: &World| world.unmap(1, &[gone(handle, mfn, 5)]);
+        let (world, first, second) = both(world, unmap, unmap);
+        let mut statuses = [first[0], second[0]];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [grant::BAD_HANDLE, 0]);
+        assert_eq!(world.shared(0, 9).load(Ordering::SeqCst) & 0xffff, 1);
+    });
 }
 
 #[test]
 fn two_map_at_one_place() {
-    shuttle::check_random(
-        || {
-            let (world, mfn) = granted();
-            let map = |world: &World| world.map(1, (1, 9), (HOST, 5 << 12)).unwrap().0;
-            let (world, first, second) = both(world, map, map);
-            assert_ne!(first, second);
-            // One of the entries is gone, and with it the means to end that mapping.
-            let all = [gone(first, mfn, 5), gone(second, mfn, 5)];
-            assert_eq!(world.unmap(1, &all), [0, grant::GENERAL_ERROR]);
-            world.check();
-        },
-        ORDERS,
-    );
+    orders(|| {
+        let (world, mfn) = granted();
+        let map = |world: &World| world.map(1, (1, 9), (HOST, 5 << 12)).unwrap().0;
+        let (world, first, second) = both(world, map, map);
+        assert_ne!(first, second);
+        // One of the entries is gone, and with it the means to end that mapping.
+        let all = [gone(first, mfn, 5), gone(second, mfn, 5)];
+        assert_eq!(world.unmap(1, &all), [0, grant::GENERAL_ERROR]);
+        world.check();
+    });
 }
 
 #[test]
 fn the_granter_ends_meanwhile() {
-    shuttle::check_random(
-        || {
-            let (world, mfn) = granted();
-            let use_it = |world: &World| map_and_unmap(world, HOST | DEVICE, 5);
-            let (world, ..) = both(world, use_it, move |world| {
-                world.machine().on(0);
-                world.mm(0).take_away(mfn).unwrap();
-                world.grants(0).end_table()
-            });
-            assert!(world.grants(0).end_table());
-            world.check();
-            assert_eq!(world.machine().frames().owner(mfn), None);
-        },
-        ORDERS,
-    );
+    orders(|| {
+        let (world, mfn) = granted();
+        let use_it = |world: &World| map_and_unmap(world, HOST | DEVICE, 5);
+        let (world, ..) = both(world, use_it, move |world| {
+            world.machine().on(0);
+            world.mm(0).take_away(mfn).unwrap();
+            world.grants(0).end_table()
+        });
+        assert!(world.grants(0).end_table());
+        world.check();
+        assert_eq!(world.machine().frames().owner(mfn), None);
+    });
 }
 
 #[test]
 fn the_table_grows_on_two_cpus() {
-    shuttle::check_random(
-        || {
-            let (world, _) = granted();
-            let free = world.machine().frames().free_count();
-            let grow = |world: &World| world.grow(0, 3);
-            let (world, ..) = both(world, grow, grow);
-            assert_eq!(world.domains[0].grants.len(), 3);
-            assert_eq!(world.machine().frames().free_count(), free - 2);
-        },
-        ORDERS,
-    );
+    orders(|| {
+        let (world, _) = granted();
+        let free = world.machine().frames().free_count();
+        let grow = |world: &World| world.grow(0, 3);
+        let (world, ..) = both(world, grow, grow);
+        assert_eq!(world.domains[0].grants.len(), 3);
+        assert_eq!(world.machine().frames().free_count(), free - 2);
+    });
 }
