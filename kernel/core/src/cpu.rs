@@ -69,6 +69,11 @@ impl CpuSet {
 
     /// The CPUs of the set in ascending order.
     pub fn iter(self) -> impl Iterator<Item = CpuId> {
-        (0..Self::CAPACITY).filter_map(CpuId::new).filter(move |&cpu| self.contains(cpu))
+        let mut bits = self.0;
+        core::iter::from_fn(move || {
+            let number = (bits != 0).then(|| bits.trailing_zeros())?;
+            bits &= bits.wrapping_sub(1);
+            u8::try_from(number).ok().and_then(CpuId::new)
+        })
     }
 }

@@ -9,7 +9,8 @@ use hypercall_abi::types::{DomId, GrantRef, Mfn, PAGE_SIZE};
 
 use super::Status;
 use super::entry::{Access, TO_COPY};
-use super::peer::{Grants, Peer};
+use super::peer::Grants;
+use crate::domain::Domain;
 use crate::frames::{FrameError, FrameRef, TypeRef};
 use crate::platform::Platform;
 
@@ -35,7 +36,8 @@ struct Held {
 
 /// One end.
 struct End<P: Platform> {
-    peer: Peer<P>,
+    /// The domain that was named last, and found.
+    domain: Option<(DomId, P::Arc<Domain<P>>)>,
     held: Option<Held>,
 }
 
@@ -52,8 +54,8 @@ impl<'a, P: Platform> Copier<'a, P> {
     pub const fn new(grants: Grants<'a, P>) -> Self {
         Self {
             grants,
-            from: End { peer: Peer::none(), held: None },
-            to: End { peer: Peer::none(), held: None },
+            from: End { domain: None, held: None },
+            to: End { domain: None, held: None },
         }
     }
 
@@ -113,16 +115,27 @@ const fn named(end: CopyPtr, is_entry: bool) -> (DomId, u64, bool) {
 
 impl<P: Platform> End<P> {
     /// Finds the domain that is named. What is held of another is let go.
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, grants: Grants<'_, P>, named: DomId) -> Result<(), Status> {
-        if self.held.as_ref().is_some_and(|held| held.named.0 != named) {
-            self.release(grants);
+        if self.domain.as_ref().is_some_and(|(id, _)| *id == named) {
+            return Ok(());
         }
-        self.peer.find(grants, grants.real(named)).map(drop).ok_or(Status::BAD_DOMAIN)
+        self.look_up(grants, named)
+    }
+
+    #[cold]
+    fn look_up(&mut self, grants: Grants<'_, P>, named: DomId) -> Result<(), Status> {
+        self.release(grants);
+        let domain = match grants.real(named) {
+            id if id == grants.domain.id => Some(grants.domain.clone()),
+            id => grants.system.domains.get(grants.platform(), id),
+        };
+        self.domain = domain.map(|domain| (named, domain));
+        if self.domain.is_some() { Ok(()) } else { Err(Status::BAD_DOMAIN) }
     }
 
     /// Holds what is named. Frames are the caller's own, and it goes by no other name there.
-    #[inline]
+    #[inline(always)]
     fn hold(
         &mut self,
         grants: Grants<'_, P>,
@@ -138,7 +151,7 @@ impl<P: Platform> End<P> {
             FrameError::NotOwned => Status::BAD_PAGE,
             FrameError::Conflict(_) | FrameError::Overflow | FrameError::Flag => Status::GENERAL,
         };
-        let peer = self.peer.find(grants, grants.real(id)).ok_or(Status::BAD_DOMAIN)?;
+        let (_, peer) = self.domain.as_ref().ok_or(Status::BAD_DOMAIN)?;
         let (mfn, kept) = if is_entry {
             let reference = GrantRef(u32::try_from(page).unwrap_or(u32::MAX));
             let use_as = (grants.domain.id, Access::copy(writable), TO_COPY);
@@ -167,7 +180,7 @@ impl<P: Platform> End<P> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&mut self, grants: Grants<'_, P>) {
         let Some(held) = self.held.take() else { return };
         let frames = grants.mm().frames;
@@ -180,7 +193,7 @@ impl<P: Platform> End<P> {
             Kept::Own(own) => frames.put(own),
             Kept::Writable => {}
             Kept::Entry(reference) => {
-                if let Some(peer) = self.peer.find(grants, grants.real(held.named.0)) {
+                if let Some((_, peer)) = &self.domain {
                     grants.end_use(peer, reference, Access::copy(writable));
                 }
             }

@@ -133,7 +133,7 @@ impl Pins {
 /// # Errors
 ///
 /// [`Status::GENERAL`]: it does not, or not for writing, or it does not keep still.
-#[inline]
+#[inline(always)]
 pub(super) fn begin(
     cell: &impl Cell,
     fresh: Option<(DomId, EntryState)>,

@@ -206,6 +206,7 @@ impl<P: Platform> Grants<'_, P> {
         self.end_use(granter, mapping.reference, access);
     }
 
+    #[inline(always)]
     pub(super) fn end_use(self, granter: &Domain<P>, reference: GrantRef, access: Access) {
         if let Some(held) = granter.grants.end_use(self.platform(), reference, access) {
             self.mm().frames.put(held);

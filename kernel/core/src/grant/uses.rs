@@ -72,7 +72,7 @@ impl<P: Platform> GrantTable<P> {
     /// - [`Status::GENERAL`]: it does not admit the domain, or not to this, or it is used too often,
     ///   or by another domain;
     /// - [`Status::BAD_PAGE`]: its frame is not the owner's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin_use(
         &self,
         frames: Frames<'_, P, impl FrameOwners>,
@@ -109,7 +109,7 @@ impl<P: Platform> GrantTable<P> {
         begun.map(Use::mfn)
     }
 
-    #[inline]
+    #[inline(always)]
     fn first_use(
         &self,
         frames: Frames<'_, P, impl FrameOwners>,
@@ -133,7 +133,7 @@ impl<P: Platform> GrantTable<P> {
 
     /// Ends a use that was begun so. The reference that the entry held, if this was the last use, is
     /// to be put back.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(super) fn end_use(
         &self,
