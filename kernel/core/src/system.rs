@@ -134,7 +134,7 @@ impl<P: Platform> System<P> {
     }
 }
 
-/// Each domain keeps account of its own frames. To be asked without a lock held.
+/// Each domain keeps account of its own frames.
 impl<P: Platform> FrameOwners for System<P> {
     fn frame_freed(&self, owner: DomId) {
         if let Some(domain) = self.domains.get(&self.platform, owner) {

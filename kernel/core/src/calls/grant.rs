@@ -165,7 +165,9 @@ impl Batch {
         if !removed.is_empty() {
             grants.flush_removed();
         }
-        removed.into_iter().for_each(|removed| grants.finish(peer, removed));
+        while let Some(removed) = removed.pop() {
+            grants.finish(peer, removed);
+        }
         done
     }
 
@@ -275,9 +277,8 @@ fn status_frames<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
     if !guest_memory::may_begin_at(asked.frame_list) {
         return Err(Errno::EFAULT);
     }
-    let none = asked.nr_frames == 0;
-    let result = cx.named(asked.dom);
-    let result = result.and_then(|_| if none { Ok(()) } else { Err(Status(grant::GENERAL_ERROR)) });
+    let all = if asked.nr_frames == 0 { Ok(()) } else { Err(Status(grant::GENERAL_ERROR)) };
+    let result = cx.named(asked.dom).and(all);
     let status = core::mem::offset_of!(GetStatusFrames, status);
     write_status(cx, at, status, Status::of(&result))?;
     DONE

@@ -171,9 +171,9 @@ impl<P: Platform> Handles<P> {
     #[cfg(any(test, feature = "fake"))]
     pub(crate) fn all(&self, platform: &P) -> std::vec::Vec<(GrantHandle, Mapping)> {
         (0..self.made(platform))
-            .map(|handle| (GrantHandle(handle), self.word(handle).unwrap().load(Ordering::Acquire)))
+            .filter_map(|handle| Some((handle, self.word(handle)?.load(Ordering::Acquire))))
             .filter(|(_, word)| word & 0xffff != 0)
-            .map(|(handle, word)| (handle, Mapping::from_word(word)))
+            .map(|(handle, word)| (GrantHandle(handle), Mapping::from_word(word)))
             .collect()
     }
 }

@@ -25,7 +25,7 @@ impl Holders {
         let mut used: BTreeMap<(DomId, GrantRef), Counted> = BTreeMap::new();
         for domain in domains {
             let uses = domain.grants.all_uses(machine);
-            assert_eq!(uses.len(), usize::try_from(domain.grants.used()).unwrap());
+            assert_eq!(u32::try_from(uses.len()), Ok(domain.grants.used()));
             for (reference, by, mfn, counts) in uses {
                 used.insert((domain.id, reference), (by, mfn, counts));
                 self.general.push(mfn);
@@ -37,9 +37,10 @@ impl Holders {
                 let entry = (mapping.domain, mapping.reference);
                 let counted = mapped.entry(entry).or_insert((domain.id, 0));
                 assert_eq!(counted.0, domain.id, "an entry is used by two domains");
-                counted.1 += mapping.access().ones();
+                counted.1 = counted.1.wrapping_add(mapping.access().ones());
                 if mapping.access().device && mapping.is_writable() {
-                    self.typed.push((used[&entry].1, FrameType::Writable));
+                    let frame = used.get(&entry).map(|&(_, mfn, _)| (mfn, FrameType::Writable));
+                    self.typed.extend(frame);
                 }
             }
         }

@@ -189,8 +189,8 @@ impl<P: Platform> GrantTable<P> {
         }
         // Two buckets of one table are locked in the order of their numbers.
         let (low, high) = (a.min(b), a.max(b));
-        let first = self.uses.bucket(platform, low)?.lock(platform);
-        let second = self.uses.bucket(platform, high)?;
+        let (first, second) = (self.uses.bucket(platform, low)?, self.uses.bucket(platform, high)?);
+        let first = first.lock(platform);
         let second = (place(low).0 != place(high).0).then(|| second.lock(platform));
         let in_use = |bucket: &[Use; BUCKET], reference| {
             bucket.get(place(reference).1).is_none_or(|this| !this.pins.is_none())
@@ -211,8 +211,9 @@ impl<P: Platform> GrantTable<P> {
             let Some(bucket) = self.uses.buckets.get(number) else { continue };
             for (place, this) in bucket.lock(platform).iter().enumerate() {
                 if !this.pins.is_none() {
-                    let reference = GrantRef(u32::try_from(number * BUCKET + place).unwrap());
-                    all.push((reference, this.by, this.mfn(), this.pins.counts()));
+                    let index = number.wrapping_mul(BUCKET).wrapping_add(place);
+                    let reference = u32::try_from(index).unwrap_or(u32::MAX);
+                    all.push((GrantRef(reference), this.by, this.mfn(), this.pins.counts()));
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::platform::Platform;
 
 const DOMAINS: usize = 3;
 const FRAMES: usize = 48;
-const REFERENCES: u64 = 4;
+const REFERENCES: usize = 4;
 const SLOTS: u64 = 5;
 const STEPS: usize = 60;
 
@@ -66,7 +66,7 @@ struct Mapped {
 
 /// What the model knows: entries, and who has mapped what.
 struct Model {
-    words: [[u64; REFERENCES as usize]; DOMAINS],
+    words: [[u64; REFERENCES]; DOMAINS],
     mapped: [BTreeMap<GrantHandle, Mapped>; DOMAINS],
     dead: [bool; DOMAINS],
 }
@@ -110,7 +110,7 @@ impl Game {
         let known = (0..DOMAINS).map(|domain| (0..5).map(|_| world.frame(domain)).collect());
         let known = known.collect();
         let model = Model {
-            words: [[0; REFERENCES as usize]; DOMAINS],
+            words: [[0; REFERENCES]; DOMAINS],
             mapped: [const { BTreeMap::new() }; DOMAINS],
             dead: [false; DOMAINS],
         };
@@ -136,7 +136,7 @@ impl Game {
     }
 
     fn write_entry(&mut self, domain: usize) {
-        let reference = u32::try_from(self.random.next(REFERENCES)).unwrap();
+        let reference = u32::try_from(self.random.index(REFERENCES)).unwrap();
         // Mostly it keeps its hands off an entry in use, as it should.
         if self.model.words[domain][reference as usize] & READING != 0 && !self.random.chance(4) {
             return;
@@ -366,7 +366,7 @@ impl Game {
     }
 
     fn swap(&mut self, by: usize) {
-        let mut one = || u32::try_from(self.random.next(REFERENCES)).unwrap();
+        let mut one = || u32::try_from(self.random.index(REFERENCES)).unwrap();
         let (a, b) = (one(), one());
         let used = |reference| !self.model.of(by, reference).is_empty();
         let expected = if a != b && (used(a) || used(b)) { -12 } else { 0 };
