@@ -5,9 +5,9 @@
 //! - the *entry*, in memory that the granting domain writes: whom it admits to which frame, and two
 //!   flags that say to the guest that it is in use ([`entry`]);
 //! - its *use*, kept here: how often the entry is used in which way, by whom, and which frame it was
-//!   when the first use began ([`uses`]). Entry and use change together, under one lock of 256
+//!   when the first use began (`uses`). Entry and use change together, under one lock of 256
 //!   entries;
-//! - the *mapping* that a handle of the mapping domain stands for: which entry, and how ([`handles`]).
+//! - the *mapping* that a handle of the mapping domain stands for: which entry, and how (`handles`).
 //!
 //! An entry in use holds one reference to its frame, so that the frame stays what the entry said
 //! whatever the guest writes there. Page-table entries hold references of their own, as any others
@@ -44,11 +44,16 @@ use hypercall_abi::grant;
 pub struct Status(pub i16);
 
 impl Status {
-    const GENERAL: Self = Self(grant::GENERAL_ERROR);
-    const BAD_REFERENCE: Self = Self(grant::BAD_GNTREF);
-    const BAD_PAGE: Self = Self(grant::BAD_PAGE);
-    const BAD_DOMAIN: Self = Self(grant::BAD_DOMAIN);
-    const BAD_HANDLE: Self = Self(grant::BAD_HANDLE);
+    /// `GNTST_general_error`.
+    pub const GENERAL: Self = Self(grant::GENERAL_ERROR);
+    /// `GNTST_bad_gntref`.
+    pub const BAD_REFERENCE: Self = Self(grant::BAD_GNTREF);
+    /// `GNTST_bad_page`.
+    pub const BAD_PAGE: Self = Self(grant::BAD_PAGE);
+    /// `GNTST_bad_domain`.
+    pub const BAD_DOMAIN: Self = Self(grant::BAD_DOMAIN);
+    /// `GNTST_bad_handle`.
+    pub const BAD_HANDLE: Self = Self(grant::BAD_HANDLE);
 
     /// The value for the operation's status field.
     #[must_use]
