@@ -15,7 +15,9 @@ use crate::platform::Platform;
 
 /// Entries with one lock.
 const BUCKET: usize = 256;
-const _: () = assert!(MAX_FRAMES as usize * 512 / BUCKET <= 128);
+/// Buckets of the longest table.
+const BUCKETS: usize = MAX_FRAMES as usize * 512 / BUCKET;
+const _: () = assert!(BUCKETS <= 128);
 
 /// The use of one entry.
 #[derive(Clone, Copy, Debug)]
@@ -171,9 +173,9 @@ impl<P: Platform> GrantTable<P> {
     /// Whether `by` uses an entry for this frame.
     #[must_use]
     pub fn has_use(&self, platform: &P, by: DomId, mfn: Mfn) -> bool {
-        let buckets = (0..128).filter_map(|number| self.uses.buckets.get(number));
+        let mut buckets = (0..BUCKETS).filter_map(|number| self.uses.buckets.get(number));
         let used = |this: &Use| !this.pins.is_none() && this.by == by && this.mfn() == mfn;
-        buckets.into_iter().any(|bucket| bucket.lock(platform).iter().any(used))
+        buckets.any(|bucket| bucket.lock(platform).iter().any(used))
     }
 
     /// Exchanges two entries that are not in use.
@@ -207,7 +209,7 @@ impl<P: Platform> GrantTable<P> {
     #[cfg(any(test, feature = "fake"))]
     pub(crate) fn all_uses(&self, platform: &P) -> std::vec::Vec<(GrantRef, DomId, Mfn, u32)> {
         let mut all = std::vec::Vec::new();
-        for number in 0..128 {
+        for number in 0..BUCKETS {
             let Some(bucket) = self.uses.buckets.get(number) else { continue };
             for (place, this) in bucket.lock(platform).iter().enumerate() {
                 if !this.pins.is_none() {
