@@ -140,7 +140,7 @@ hypercalls! {
     3 StackSwitch "stack_switch" Any Done [] "Sets the kernel stack for entries from user mode.";
     4 SetCallbacks "set_callbacks" Any Done [] "Sets the event, failsafe and syscall callbacks; the older form of `callback_op`.";
     5 FpuTaskswitch "fpu_taskswitch" Any Done [] "Sets or clears the virtual task-switched flag.";
-    6 SchedOpCompat "sched_op_compat" Any Absent [] "The older form of `sched_op`: yield, block and shutdown.";
+    6 SchedOpCompat "sched_op_compat" Any Done [] "The older form of `sched_op`: yield, block and shutdown.";
     7 PlatformOp "platform_op" Privileged Absent [platform] "Settings of the machine.";
     8 SetDebugreg "set_debugreg" Any Done [] "Sets a debug register.";
     9 GetDebugreg "get_debugreg" Any Done [] "Returns a debug register.";
@@ -148,7 +148,7 @@ hypercalls! {
     12 MemoryOp "memory_op" Any Absent [memory] "How much memory a domain has, and which frames.";
     13 Multicall "multicall" Any Done [] "Makes several hypercalls.";
     14 UpdateVaMapping "update_va_mapping" Any Done [] "Changes the entry that maps a virtual address.";
-    15 SetTimerOp "set_timer_op" Any Absent [] "Sets this vCPU's one-shot timer.";
+    15 SetTimerOp "set_timer_op" Any Done [] "Sets this vCPU's one-shot timer.";
     16 EventChannelOpCompat "event_channel_op_compat" Any Done [] "The older form of `event_channel_op`, with the sub-op in the structure.";
     17 XenVersion "xen_version" Any Absent [version] "What the hypervisor is and offers.";
     18 ConsoleIo "console_io" Any Absent [console] "The hypervisor's own console.";

@@ -4,11 +4,11 @@ sub_ops! { sched "SCHEDOP_" "Sub-ops of `sched_op`." {
     0 YIELD "yield" Any Done "Lets other vCPUs run.";
     1 BLOCK "block" Any Done "Unmasks events and waits for one.";
     2 SHUTDOWN "shutdown" Any Done "Ends the domain, for a reason.";
-    3 POLL "poll" Any Absent "Waits for one of some ports, or a time.";
-    4 REMOTE_SHUTDOWN "remote_shutdown" Control Absent "Ends another domain.";
-    5 SHUTDOWN_CODE "shutdown_code" Any Absent "Records the reason for a shutdown to come.";
-    6 WATCHDOG "watchdog" Any Absent "Ends the domain unless renewed in time.";
-    7 PIN_OVERRIDE "pin_override" Privileged Absent "Keeps this vCPU on one real CPU for a while.";
+    3 POLL "poll" Any Done "Waits for one of some ports, or a time.";
+    4 REMOTE_SHUTDOWN "remote_shutdown" Control Done "Ends another domain.";
+    5 SHUTDOWN_CODE "shutdown_code" Any Done "Records the reason for a shutdown to come.";
+    6 WATCHDOG "watchdog" Any Done "Ends the domain unless renewed in time.";
+    7 PIN_OVERRIDE "pin_override" Privileged Done "Keeps this vCPU on one real CPU for a while.";
 }}
 
 sub_ops! { version "XENVER_" "Sub-ops of `xen_version`." {
@@ -53,20 +53,20 @@ sub_ops! { nmi "XENNMI_" "Sub-ops of `nmi_op`." {
 }}
 
 sub_ops! { vcpu "VCPUOP_" "Sub-ops of `vcpu_op`." {
-    0 INITIALISE "initialise" Any Absent "Gives a vCPU its first state.";
-    1 UP "up" Any Absent "Lets a vCPU run.";
-    2 DOWN "down" Any Absent "Stops a vCPU.";
-    3 IS_UP "is_up" Any Absent "Returns whether a vCPU is up.";
-    4 GET_RUNSTATE_INFO "get_runstate_info" Any Absent "What a vCPU is doing, and how long it did what.";
-    5 REGISTER_RUNSTATE_MEMORY_AREA "register_runstate_memory_area" Any Absent "Keeps that up to date in the guest's memory.";
-    6 SET_PERIODIC_TIMER "set_periodic_timer" Any Absent "Starts the periodic timer.";
-    7 STOP_PERIODIC_TIMER "stop_periodic_timer" Any Absent "Stops the periodic timer.";
-    8 SET_SINGLESHOT_TIMER "set_singleshot_timer" Any Absent "Starts the one-shot timer of the calling vCPU.";
-    9 STOP_SINGLESHOT_TIMER "stop_singleshot_timer" Any Absent "Stops the one-shot timer of the calling vCPU.";
-    10 REGISTER_VCPU_INFO "register_vcpu_info" Any Absent "Moves a vCPU's part of the shared page to a page of the guest.";
+    0 INITIALISE "initialise" Any Done "Gives a vCPU its first state.";
+    1 UP "up" Any Done "Lets a vCPU run.";
+    2 DOWN "down" Any Done "Stops a vCPU.";
+    3 IS_UP "is_up" Any Done "Returns whether a vCPU is up.";
+    4 GET_RUNSTATE_INFO "get_runstate_info" Any Done "What a vCPU is doing, and how long it did what.";
+    5 REGISTER_RUNSTATE_MEMORY_AREA "register_runstate_memory_area" Any Done "Keeps that up to date in the guest's memory.";
+    6 SET_PERIODIC_TIMER "set_periodic_timer" Any Done "Starts the periodic timer.";
+    7 STOP_PERIODIC_TIMER "stop_periodic_timer" Any Done "Stops the periodic timer.";
+    8 SET_SINGLESHOT_TIMER "set_singleshot_timer" Any Done "Starts the one-shot timer of the calling vCPU.";
+    9 STOP_SINGLESHOT_TIMER "stop_singleshot_timer" Any Done "Stops the one-shot timer of the calling vCPU.";
+    10 REGISTER_VCPU_INFO "register_vcpu_info" Any Done "Moves a vCPU's part of the shared page to a page of the guest.";
     11 SEND_NMI "send_nmi" Any Done "Sends a non-maskable interrupt.";
-    12 GET_PHYSID "get_physid" Privileged Absent "The real CPU that a vCPU is pinned to.";
-    13 REGISTER_VCPU_TIME_MEMORY_AREA "register_vcpu_time_memory_area" Any Absent "Keeps a second copy of the clock up to date.";
+    12 GET_PHYSID "get_physid" Privileged Done "The real CPU that a vCPU is pinned to.";
+    13 REGISTER_VCPU_TIME_MEMORY_AREA "register_vcpu_time_memory_area" Any Done "Keeps a second copy of the clock up to date.";
 }}
 
 sub_ops! { event "EVTCHNOP_" "Sub-ops of `event_channel_op`." {
@@ -87,17 +87,17 @@ sub_ops! { event "EVTCHNOP_" "Sub-ops of `event_channel_op`." {
 }}
 
 sub_ops! { grant "GNTTABOP_" "Sub-ops of `grant_table_op`." {
-    0 MAP_GRANT_REF "map_grant_ref" Any Absent "Maps granted pages.";
-    1 UNMAP_GRANT_REF "unmap_grant_ref" Any Absent "Unmaps them.";
-    2 SETUP_TABLE "setup_table" Any Absent "Returns the frames of the table, and makes it longer.";
-    3 DUMP_TABLE "dump_table" Control Absent "Prints the table on the console.";
-    4 TRANSFER "transfer" Any Absent "Gives pages away.";
-    5 COPY "copy" Any Absent "Copies between pages, granted or own.";
-    6 QUERY_SIZE "query_size" Any Absent "How long the table is and may become.";
-    7 UNMAP_AND_REPLACE "unmap_and_replace" Any Absent "Unmaps a page and moves another mapping to its place.";
-    8 SET_VERSION "set_version" Any Absent "Chooses the form of the entries; only version 1 exists here.";
-    9 GET_STATUS_FRAMES "get_status_frames" Any Absent "Returns the frames of version 2's status.";
-    10 GET_VERSION "get_version" Any Absent "Returns the form of the entries.";
-    11 SWAP_GRANT_REF "swap_grant_ref" Any Absent "Exchanges two entries.";
-    12 CACHE_FLUSH "cache_flush" Any Absent "Writes back or discards a page's cache lines.";
+    0 MAP_GRANT_REF "map_grant_ref" Any Done "Maps granted pages.";
+    1 UNMAP_GRANT_REF "unmap_grant_ref" Any Done "Unmaps them.";
+    2 SETUP_TABLE "setup_table" Any Done "Returns the frames of the table, and makes it longer.";
+    3 DUMP_TABLE "dump_table" Control Refused(ENOSYS) "Prints the table on the console.";
+    4 TRANSFER "transfer" Any Done "Gives pages away; each is answered as one that can't be.";
+    5 COPY "copy" Any Done "Copies between pages, granted or own.";
+    6 QUERY_SIZE "query_size" Any Done "How long the table is and may become.";
+    7 UNMAP_AND_REPLACE "unmap_and_replace" Any Done "Unmaps a page and moves another mapping to its place.";
+    8 SET_VERSION "set_version" Any Done "Chooses the form of the entries; only version 1 exists here.";
+    9 GET_STATUS_FRAMES "get_status_frames" Any Done "Returns the frames of version 2's status.";
+    10 GET_VERSION "get_version" Any Done "Returns the form of the entries.";
+    11 SWAP_GRANT_REF "swap_grant_ref" Any Done "Exchanges two entries.";
+    12 CACHE_FLUSH "cache_flush" Any Done "Writes back or discards a page's cache lines.";
 }}

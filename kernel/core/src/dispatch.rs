@@ -78,6 +78,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::EventChannelOpCompat => calls::event::event_channel_op_compat(self, args),
             Hypercall::SchedOpCompat => calls::sched::sched_op_compat(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),
+            Hypercall::GrantTableOp => calls::grant::grant_table_op(self, args),
             _ => Err(Errno::ENOSYS),
         }
     }

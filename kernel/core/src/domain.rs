@@ -8,6 +8,7 @@ use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
 use crate::event::Ports;
+use crate::grant::GrantTable;
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
@@ -45,6 +46,8 @@ pub struct Domain<P: Platform> {
     pub memory: DomainMemory,
     /// Its ports.
     pub ports: Ports<P>,
+    /// What it grants, and what it has mapped of others.
+    pub grants: GrantTable<P>,
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
@@ -63,6 +66,7 @@ impl<P: Platform> Domain<P> {
             shared_info,
             memory,
             ports: Ports::new(),
+            grants: GrantTable::new(),
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),

@@ -43,6 +43,7 @@ pub mod event;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frames;
+pub mod grant;
 pub mod guest_memory;
 pub mod initial;
 pub mod lock;

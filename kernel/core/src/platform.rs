@@ -88,6 +88,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn zero_frame(&self, mfn: Mfn);
     /// Copies a whole frame.
     fn copy_frame(&self, to: Mfn, from: Mfn);
+    /// Copies `len` bytes from an offset in a frame to one in another, or the same; stops at the first
+    /// end of one.
+    fn copy_part(&self, to: (Mfn, usize), from: (Mfn, usize), len: usize);
     /// Reads bytes of a frame; stops at the frame's end.
     fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]);
     /// Writes bytes of a frame; stops at the frame's end.

@@ -8,6 +8,7 @@ use crate::cpu_state::{CpuState, Cpus};
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::domains::Domains;
+use crate::frames::FrameOwners;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
@@ -15,6 +16,7 @@ use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
 use crate::vcpu_create::Windows;
+use hypercall_abi::types::DomId;
 
 /// Length of the `syscall` instruction. Unit: bytes.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
@@ -222,6 +224,15 @@ impl<P: Platform> System<P> {
             _ => MachineEnd::GuestFailed,
         };
         self.platform.end(end)
+    }
+}
+
+/// Each domain keeps account of its own frames.
+impl<P: Platform> FrameOwners for System<P> {
+    fn frame_freed(&self, owner: DomId) {
+        if let Some(domain) = self.domains.get(&self.platform, owner) {
+            domain.memory.shrink(1);
+        }
     }
 }
 

@@ -46,6 +46,15 @@ pub(super) fn copy(to: Mfn, from: Mfn) {
     unsafe { ptr::copy(start(from), start(to), PAGE_SIZE) };
 }
 
+/// Copies bytes from one place in a frame to another, up to the first end.
+pub(super) fn copy_part(to: (Mfn, usize), from: (Mfn, usize), len: usize) {
+    let (to_at, from_at) = (to.1.min(PAGE_SIZE), from.1.min(PAGE_SIZE));
+    let count = len.min(PAGE_SIZE - to_at).min(PAGE_SIZE - from_at);
+    let (from, to) = (start(from.0).wrapping_add(from_at), start(to.0).wrapping_add(to_at));
+    // SAFETY: `count` bytes from the offsets lie within both frames, which may be the same.
+    unsafe { ptr::copy(from, to, count) };
+}
+
 /// Copies bytes from the frame, up to its end.
 pub(super) fn read(mfn: Mfn, offset: usize, into: &mut [u8]) {
     let offset = offset.min(PAGE_SIZE);

@@ -76,6 +76,10 @@ impl Platform for X86 {
         frame::copy(to, from);
     }
 
+    fn copy_part(&self, to: (Mfn, usize), from: (Mfn, usize), len: usize) {
+        frame::copy_part(to, from, len);
+    }
+
     fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
         frame::read(mfn, offset, into);
     }

@@ -15,7 +15,7 @@ use crate::guest_memory;
 use crate::mm::reservation::{continued, is_badly_continued, named_domain, sub_op};
 use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source};
 use crate::platform::Platform;
-use crate::system::Context;
+use crate::system::{Context, System};
 
 /// Where the domain's number is in the argument of the calls about memory on demand. Unit: bytes.
 const POD_DOMAIN: u64 = 32;
@@ -163,9 +163,8 @@ pub const GUEST: &str = "guest";
 impl<'a, P: Platform> Context<'a, P> {
     /// The memory of the calling domain.
     #[inline]
-    pub(crate) fn mm(&self) -> Mm<'a, P, DomainMemory> {
-        let memory = &self.domain.memory;
-        Mm::new(&self.system.platform, memory, memory)
+    pub(crate) fn mm(&self) -> Mm<'a, P, System<P>> {
+        Mm::new(&self.system.platform, &self.domain.memory, self.system)
     }
 
     /// Whose tables `mmu_update` writes, which is the upper half of its domain argument: the number

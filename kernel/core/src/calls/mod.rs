@@ -4,6 +4,7 @@ pub mod assist;
 pub mod console;
 pub mod cpu;
 pub mod event;
+pub mod grant;
 pub mod memory_map;
 pub mod mmu;
 pub mod multicall;

@@ -33,8 +33,8 @@ fn play(
     prepare: impl Fn(&World) -> (Vec<Cpu>, Box<dyn FnOnce(&World)>) + Clone + Send + Sync + 'static,
 ) {
     let once = move || {
-        let mut machine = Machine::new(8, 1);
-        machine.interleave(thread::yield_now);
+        let machine = Machine::new(64, 1);
+        machine.pause_with(Some(|_| thread::yield_now()));
         let world = Arc::new(World::new(machine, domains, 2));
         let (cpus, check) = prepare(&world);
         let cpus: Vec<_> = cpus

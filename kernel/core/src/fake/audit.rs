@@ -16,8 +16,10 @@ use crate::platform::Platform;
 /// References that are held outside page tables and frame words.
 #[derive(Clone, Debug, Default)]
 pub struct Holders {
-    /// References of a type: roots, shared frames.
+    /// References of a type: roots, mappings for devices.
     pub typed: Vec<(Mfn, FrameType)>,
+    /// Frames that the kernel shares with a domain: they are writable, and not counted as owned.
+    pub shared: Vec<Mfn>,
     /// References of no type.
     pub general: Vec<Mfn>,
 }
@@ -45,6 +47,9 @@ impl Machine {
         for &(mfn, frame_type) in &holders.typed {
             audit.typed(mfn, frame_type, "a holder");
         }
+        for &mfn in &holders.shared {
+            audit.typed(mfn, FrameType::Writable, "the kernel, which shares it,");
+        }
         for &mfn in &holders.general {
             audit.counts[index(mfn)].general += 1;
         }
@@ -56,8 +61,7 @@ impl Machine {
         }
         for &(domain, count) in pages {
             let own = |&mfn: &Mfn| {
-                let shared = holders.typed.contains(&(mfn, FrameType::Writable));
-                self.frames().owner(mfn) == Some(domain) && !shared
+                self.frames().owner(mfn) == Some(domain) && !holders.shared.contains(&mfn)
             };
             let owned = self.all().filter(own).count() as u64;
             assert_eq!(owned, count, "domain {domain} owns {owned} frames, not {count}");

@@ -52,7 +52,8 @@ pub struct Machine {
     tsc: AtomicU64,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
-    between: Option<fn()>,
+    /// See [`Machine::pause_with`].
+    pause: Mutex<Option<fn(bool)>>,
 }
 
 impl Machine {
@@ -72,7 +73,7 @@ impl Machine {
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
-            between: None,
+            pause: Mutex::new(None),
         };
         machine.table.add_free(Mfn(0), frames as u64);
         (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
@@ -82,19 +83,6 @@ impl Machine {
     /// Limits what domains may do with a device's frames.
     pub fn keep_device(&mut self, start: Mfn, count: u64, access: DeviceAccess) {
         self.table.keep_device(start, count, access).unwrap();
-    }
-
-    /// From now on several threads play, of which one runs at a time. `between` lets others run; it
-    /// is called before each access to a frame's words or bytes, before each lock is taken, and
-    /// while waiting.
-    pub fn interleave(&mut self, between: fn()) {
-        self.between = Some(between);
-    }
-
-    fn between(&self) {
-        if let Some(between) = self.between {
-            between();
-        }
     }
 
     /// From now on the calling thread is this CPU.
@@ -112,6 +100,24 @@ impl Machine {
     #[must_use]
     pub fn alarm(&self, cpu: usize) -> u64 {
         self.alarms[cpu].load(Ordering::Relaxed)
+    }
+
+    /// From now on `pause` is called wherever the kernel looks at frames, takes a lock or waits, and
+    /// told whether it waits, so that a test can let other CPUs come in between.
+    pub fn pause_with(&self, pause: Option<fn(bool)>) {
+        *self.pause.lock().unwrap() = pause;
+    }
+
+    /// Lets other CPUs come in between, but not in the middle of the model's own work.
+    fn pause(&self, waits: bool) -> bool {
+        let pause = *self.pause.lock().unwrap();
+        let Some(pause) = pause else { return false };
+        if self.tlbs.try_lock().is_ok() {
+            let cpu = self.current.load(Ordering::Relaxed);
+            pause(waits);
+            self.current.store(cpu, Ordering::Relaxed);
+        }
+        true
     }
 
     /// How often a CPU had to flush everything by order of the kernel.
@@ -170,16 +176,17 @@ impl Platform for Machine {
     }
 
     fn frames(&self) -> &FrameTable {
+        let _ = self.pause(false);
         &self.table
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
-        self.between();
+        let _ = self.pause(false);
         self.frame(mfn).words()
     }
 
     fn bytes(&self, mfn: Mfn) -> &Bytes {
-        self.between();
+        let _ = self.pause(false);
         self.frame(mfn).bytes()
     }
 
@@ -197,6 +204,13 @@ impl Platform for Machine {
         for (to, from) in self.table(to).iter().zip(self.table(from)) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+
+    fn copy_part(&self, to: (Mfn, usize), from: (Mfn, usize), len: usize) {
+        let mut bytes = [0; 4096];
+        let len = len.min(4096 - to.1.min(4096)).min(4096 - from.1.min(4096));
+        self.read_frame(from.0, from.1, &mut bytes[..len]);
+        self.write_frame(to.0, to.1, &bytes[..len]);
     }
 
     fn read_frame(&self, mfn: Mfn, offset: usize, into: &mut [u8]) {
@@ -244,12 +258,11 @@ impl Platform for Machine {
     }
 
     fn about_to_race(&self) {
-        self.between();
+        let _ = self.pause(false);
     }
 
     fn spin_wait(&self) {
-        assert!(self.between.is_some(), "a single thread waits for itself");
-        self.between();
+        assert!(self.pause(true), "a single thread waits for itself");
     }
 
     fn flush_local(&self, flush: Flush) {

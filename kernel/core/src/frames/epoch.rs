@@ -69,10 +69,10 @@ impl Epochs {
     pub(super) fn stale(&self, cpus: CpuSet, stamp: u32) -> CpuSet {
         let since = self.extend(stamp);
         let mut stale = 0;
-        for cpu in each(cpus) {
-            let stamp = usize::try_from(cpu).ok().and_then(|cpu| self.cpus.get(cpu));
+        for cpu in cpus.iter() {
+            let stamp = self.cpus.get(usize::from(cpu.number()));
             if stamp.is_some_and(|stamp| stamp.load(Ordering::SeqCst) <= since) {
-                stale |= 1_u64.wrapping_shl(cpu);
+                stale |= CpuSet::one(cpu).bits();
             }
         }
         CpuSet::from_bits(stale)
@@ -96,16 +96,6 @@ impl Epochs {
             stamp.store(value, Ordering::SeqCst);
         }
     }
-}
-
-/// The numbers of the CPUs in a set, without looking at those that are not.
-fn each(cpus: CpuSet) -> impl Iterator<Item = u32> {
-    let mut bits = cpus.bits();
-    core::iter::from_fn(move || {
-        let number = (bits != 0).then(|| bits.trailing_zeros())?;
-        bits &= bits.wrapping_sub(1);
-        Some(number)
-    })
 }
 
 /// The CPUs that may have cached translations of a domain's addresses.

@@ -4,7 +4,7 @@ use hypercall_abi::layout::INVALID_M2P_ENTRY;
 use hypercall_abi::types::{DomId, Mfn, Pfn};
 
 use super::epoch::{DirtyCpus, FlushDue};
-use super::table::FrameTable;
+use super::table::{FrameInfo, FrameTable};
 use super::token::{FrameRef, TypeRef};
 use super::word::{FrameType, Outcome, Step, WordError};
 use crate::cpu::CpuSet;
@@ -138,15 +138,13 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     ///
     /// - [`FrameError::NotOwned`]: the frame is not this domain's;
     /// - [`FrameError::Overflow`]: too many references.
-    #[inline]
+    #[inline(always)]
     pub fn take(&self, mfn: Mfn, owner: DomId) -> Result<FrameRef, FrameError> {
-        if self.table().owner(mfn) != Some(owner) {
-            return Err(FrameError::NotOwned);
-        }
-        let _ = self.table().change(mfn, Step::Take)?;
+        let info = self.owned(mfn, owner)?;
+        let _ = info.change(Step::Take, self.table().epochs())?;
         let taken = FrameRef::new(mfn);
         // Between the two the frame may have become another's; not so from here on.
-        if self.table().owner(mfn) != Some(owner) {
+        if !info.is_owned_by(owner) {
             self.put(taken);
             return Err(FrameError::NotOwned);
         }
@@ -154,7 +152,7 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     }
 
     /// Puts a reference back.
-    #[inline]
+    #[inline(always)]
     pub fn put(&self, held: FrameRef) {
         self.settle(held.mfn(), self.table().change(held.mfn(), Step::Put));
     }
@@ -164,7 +162,7 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     /// # Errors
     ///
     /// As [`Frames::begin_type`].
-    #[inline]
+    #[inline(always)]
     pub fn take_writable(&self, mfn: Mfn, owner: Owner<'_>) -> Result<TypeRef, FrameError> {
         let held = match self.begin_type(mfn, owner, FrameType::Writable)? {
             Begun::Held(held) => held,
@@ -190,17 +188,15 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     /// - [`FrameError::NotOwned`]: the frame is not this domain's;
     /// - [`FrameError::Conflict`]: it is in use as another type;
     /// - [`FrameError::Overflow`]: too many references.
-    #[inline]
+    #[inline(always)]
     pub fn begin_type(
         &self,
         mfn: Mfn,
         owner: Owner<'_>,
         want: FrameType,
     ) -> Result<Begun, FrameError> {
-        if self.table().owner(mfn) != Some(owner.id) {
-            return Err(FrameError::NotOwned);
-        }
-        let begun = match self.wait_for(mfn, Step::TakeType(want))? {
+        let info = self.owned(mfn, owner.id)?;
+        let begun = match self.wait_for(info, Step::TakeType(want))? {
             Outcome::Validate { from, flush } => {
                 let busy = BusyFrame { mfn, frame_type: want };
                 if flush {
@@ -234,12 +230,12 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     #[inline]
     #[must_use]
     pub fn is_owner(&self, mfn: Mfn, owner: DomId) -> bool {
-        self.table().owner(mfn) == Some(owner)
+        self.table().info(mfn).is_some_and(|info| info.is_owned_by(owner))
     }
 
     /// Puts a reference of a type back. If it was the last one of a page table, the caller has to
     /// give back what its entries hold.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn put_type(&self, held: TypeRef) -> Option<Undo> {
         let (mfn, frame_type) = (held.mfn(), held.frame_type());
@@ -257,7 +253,8 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     /// Begins to undo a frame that was left half checked or half undone; `None` if it isn't so.
     #[must_use]
     pub fn reclaim(&self, mfn: Mfn) -> Option<Undo> {
-        match self.wait_for(mfn, Step::Reclaim) {
+        let info = self.table().info(mfn)?;
+        match self.wait_for(info, Step::Reclaim) {
             Ok(Outcome::Devalidate { below }) => {
                 // Busy by this CPU: the type stays what it is.
                 let frame_type = self.table().word(mfn).frame_type();
@@ -346,8 +343,14 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
         word.is_allocated() && word.general() == 2 && word.typed() == 0
     }
 
-    fn wait_for(&self, mfn: Mfn, step: Step) -> Result<Outcome, FrameError> {
+    #[inline(always)]
+    fn owned(&self, mfn: Mfn, owner: DomId) -> Result<&'a FrameInfo, FrameError> {
         let info = self.table().info(mfn).ok_or(FrameError::NotOwned)?;
+        if info.is_owned_by(owner) { Ok(info) } else { Err(FrameError::NotOwned) }
+    }
+
+    #[inline(always)]
+    fn wait_for(&self, info: &FrameInfo, step: Step) -> Result<Outcome, FrameError> {
         loop {
             match info.change(step, self.table().epochs()) {
                 Err(WordError::Busy) => self.platform.spin_wait(),
@@ -361,17 +364,22 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     }
 
     /// Ends a transition that can't be refused.
-    #[inline]
+    #[inline(always)]
     fn settle(&self, mfn: Mfn, result: Result<Outcome, FrameError>) {
         match result {
-            Ok(Outcome::Freed) => {
-                self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-                if let Some(owner) = self.table().give_back(mfn) {
-                    self.owners.frame_freed(owner);
-                }
-            }
+            Ok(Outcome::Freed) => self.free(mfn),
             Ok(_) => {}
             Err(_) => broken("a frame's state does not fit a reference"),
+        }
+    }
+}
+
+impl<P: Platform, O: FrameOwners> Frames<'_, P, O> {
+    #[cold]
+    fn free(&self, mfn: Mfn) {
+        self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
+        if let Some(owner) = self.table().give_back(mfn) {
+            self.owners.frame_freed(owner);
         }
     }
 }

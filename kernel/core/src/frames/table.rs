@@ -254,10 +254,14 @@ impl FrameTable {
         owner
     }
 
+    #[inline]
     pub(super) fn info(&self, mfn: Mfn) -> Option<&FrameInfo> {
         self.infos.get(usize::try_from(mfn.0).ok()?)
     }
 
+    /// Inlined, as what it calls is: the step is a constant wherever it is called, and little is left
+    /// of it then.
+    #[inline(always)]
     pub(super) fn change(&self, mfn: Mfn, step: Step) -> Result<Outcome, FrameError> {
         let info = self.info(mfn).ok_or(FrameError::NotOwned)?;
         info.change(step, &self.epochs).map_err(FrameError::from)
@@ -269,11 +273,17 @@ impl FrameTable {
 }
 
 impl FrameInfo {
+    /// Whether the frame is a domain's at this moment.
+    #[inline]
+    pub(super) fn is_owned_by(&self, owner: DomId) -> bool {
+        self.owner.load(Ordering::Acquire) == u32::from(owner.0).wrapping_add(1)
+    }
+
     /// The stamp is written before the word: whoever sees that the last reference is gone sees the
     /// stamp too. Nobody else can write the stamp meanwhile, since the caller holds that last
     /// reference until the exchange succeeds. The clock is read anew in each round, after the word:
     /// the entries of those who put back their references before have gone by then.
-    #[inline]
+    #[inline(always)]
     pub(super) fn change(&self, step: Step, epochs: &Epochs) -> Result<Outcome, WordError> {
         word::change(&self.word, step, || {
             self.epoch.store(epochs.now_short(), Ordering::Release);

@@ -195,7 +195,7 @@ impl Cell for AtomicU64 {
 
 /// The compare-and-swap loop: the only place where a word is written after boot. `ends_use` is
 /// called before the exchange, in each round, when the step would end the frame's use.
-#[inline]
+#[inline(always)]
 pub(super) fn change(
     cell: &impl Cell,
     step: Step,
@@ -305,7 +305,7 @@ impl Word {
     /// # Errors
     ///
     /// [`WordError`], and nothing changes.
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, step: Step) -> Result<(Self, Outcome), WordError> {
         match step {
             Step::Allocate { allocated } => self.allocate(allocated),

@@ -105,7 +105,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// Keeps a frame a table of a level until it is unpinned.
-    pub(super) fn pin(&self, mfn: Mfn, level: Level, budget: &mut Budget) -> Result<(), Stop> {
+    pub(crate) fn pin(&self, mfn: Mfn, level: Level, budget: &mut Budget) -> Result<(), Stop> {
         let held = self.take_table(mfn, level, budget)?;
         Ok(self.pin_table(held, budget)?)
     }

@@ -85,7 +85,7 @@ impl DomainMemory {
     }
 
     /// Counts `count` more frames, whether it may have them or not: as many will go at once.
-    pub(super) fn add(&self, count: u64) {
+    pub(crate) fn add(&self, count: u64) {
         self.pages.fetch_add(count, Ordering::Relaxed);
     }
 

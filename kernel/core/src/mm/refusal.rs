@@ -66,6 +66,8 @@ pub enum Why {
     ForeignTable,
     /// The frame is not pinned.
     NotPinned(Mfn),
+    /// The entry does not map the frame, or not so.
+    NotMapped(Mfn),
     /// A descriptor is not one that a guest may use.
     Descriptor {
         /// The frame.
@@ -145,6 +147,7 @@ impl Refusal {
             | Why::Pinned(_)
             | Why::ForeignTable
             | Why::NotPinned(_)
+            | Why::NotMapped(_)
             | Why::Descriptor { .. }
             | Why::Count(_)
             | Why::Set(_) => Errno::EINVAL,
@@ -210,6 +213,7 @@ impl fmt::Display for Why {
             Self::Pinned(mfn) => write!(f, "frame {mfn:#x} is pinned already"),
             Self::ForeignTable => f.write_str("another domain's tables can't be referred to"),
             Self::NotPinned(mfn) => write!(f, "frame {mfn:#x} is not pinned"),
+            Self::NotMapped(mfn) => write!(f, "frame {mfn:#x} is not mapped so there"),
             Self::Descriptor { mfn, index, value } => {
                 write!(f, "descriptor {index} of frame {mfn:#x} is not allowed: {value:#018x}")
             }

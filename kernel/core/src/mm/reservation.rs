@@ -1,8 +1,6 @@
 //! `memory_op`: how much memory a domain has, and which frames.
 
-use hypercall_abi::layout::{
-    INVALID_M2P_ENTRY, MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START,
-};
+use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use hypercall_abi::memory::{
     ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg,
     EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO,
@@ -257,13 +255,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         (0..extents.pages()).try_for_each(|at| self.take_away(Mfn(start.checked_add(at)?)))
     }
 
-    /// Takes one frame from the domain.
-    pub(super) fn take_away(&self, mfn: Mfn) -> Option<()> {
+    /// Takes one frame from the domain. It keeps its number until it is free.
+    pub(crate) fn take_away(&self, mfn: Mfn) -> Option<()> {
         let frame = self.frames.take(mfn, self.memory.id()).ok()?;
-        let disowned = self.frames.disown(&frame);
-        if disowned.is_ok() {
-            self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-        }
+        let _ = self.frames.disown(&frame);
         // Taken away already and still referred to, or the kernel's to share: nothing to do.
         self.frames.put(frame);
         Some(())

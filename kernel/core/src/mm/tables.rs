@@ -294,7 +294,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
 
     /// A frame is flushed for when it changes its type, but only where its owner runs. So what this
     /// domain's CPUs have cached of another domain's frame must go before the reference does.
-    pub(super) fn flush_for_foreign(&self) {
+    pub(crate) fn flush_for_foreign(&self) {
         FlushDue::new(self.memory.dirty_cpus()).spend(self.platform);
     }
 

@@ -171,7 +171,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
 
     /// A request alone.
     #[cfg(test)]
-    pub(super) fn one_update(
+    pub(crate) fn one_update(
         &self,
         request: MmuUpdate,
         source: Source<'_>,
@@ -267,7 +267,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
 }
 
 /// The index of the entry at a machine address in its frame.
-const fn entry_index(address: u64) -> u16 {
+pub(super) const fn entry_index(address: u64) -> u16 {
     let [low, high, ..] = ((address >> 3) & 0x1ff).to_le_bytes();
     u16::from_le_bytes([low, high])
 }

@@ -1,0 +1,6 @@
+//! Tests with domains that grant, map and die.
+
+mod attacks;
+mod interleavings;
+mod random;
+mod world;
