@@ -51,7 +51,7 @@ impl<P: Platform> System<P> {
         match self.scheduler.choose(platform, cpu, now, Some(&here.running)) {
             Choice::Stay { until } => {
                 here.cpu.arm(self, until);
-                return self.context(here, regs).goes_on();
+                self.context(here, regs).goes_on();
             }
             Choice::Switch { next, until } => {
                 self.save(here, regs);

@@ -17,7 +17,7 @@ use crate::platform::Platform;
 use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu};
 use crate::timer::{NEVER, instant};
-use crate::vcpu::{INFO_ALIGNMENT, LAST_INFO_OFFSET};
+use crate::vcpu::{INFO_ALIGNMENT, LAST_INFO_OFFSET, Vcpu};
 
 /// The shortest period of a timer. Unit: nanoseconds.
 const SHORTEST_PERIOD: u64 = 1_000_000;
@@ -58,13 +58,7 @@ pub fn vcpu_op<P: Platform>(
         vcpu::REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(cx, &target, argument),
         vcpu::REGISTER_VCPU_TIME_MEMORY_AREA => register_time(cx, &target, argument),
         vcpu::SET_PERIODIC_TIMER => {
-            let SetPeriodicTimer { period_ns } = guest_memory::read(platform, argument)?;
-            if !(SHORTEST_PERIOD..=LONGEST_PERIOD).contains(&period_ns) {
-                return Err(Errno::EINVAL);
-            }
-            cx.system.set_timers(&target, |timers| timers.set_period(period_ns));
-            cx.system.serve_timers(cx.system.now());
-            DONE
+            set_periodic(cx, &target, guest_memory::read(platform, argument)?)
         }
         vcpu::STOP_PERIODIC_TIMER => {
             cx.system.set_timers(&target, |timers| timers.set_period(0));
@@ -82,7 +76,7 @@ pub fn vcpu_op<P: Platform>(
             register_info(cx, &target, guest_memory::read(platform, argument)?)
         }
         vcpu::GET_PHYSID => {
-            let phys_id = cx.physical_id(vcpu.id).ok_or(Errno::EINVAL)?;
+            let phys_id = cx.physical_id(vcpu).ok_or(Errno::EINVAL)?;
             guest_memory::write(platform, argument, &GetPhysid { phys_id })?;
             DONE
         }
@@ -102,6 +96,24 @@ fn down<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
         cx.shut_down(hypercall_abi::sched::REASON_POWEROFF);
     }
     cx.system.hold(target, Reasons::DOWN);
+    DONE
+}
+
+/// Sets a vCPU's periodic timer, which goes on from its last tick.
+///
+/// # Errors
+///
+/// `EINVAL`: a period below 1 ms, or of 2^62 ns and more.
+fn set_periodic<P: Platform>(
+    cx: &Context<'_, P>,
+    target: &DomainVcpu<P>,
+    SetPeriodicTimer { period_ns }: SetPeriodicTimer,
+) -> Answer {
+    if !(SHORTEST_PERIOD..=LONGEST_PERIOD).contains(&period_ns) {
+        return Err(Errno::EINVAL);
+    }
+    cx.system.set_timers(target, |timers| timers.set_period(period_ns));
+    cx.system.serve_timers(cx.system.now());
     DONE
 }
 
@@ -191,14 +203,14 @@ fn register_info<P: Platform>(
 }
 
 impl<P: Platform> Context<'_, P> {
-    /// What `get_physid` says of one of the initial domain's vCPUs: the number of the CPU of the
-    /// same number, in both halves, and all ones where there is no such CPU.
-    fn physical_id(&self, id: VcpuId) -> Option<u64> {
-        let cpu = u8::try_from(id.0).ok().and_then(CpuId::new);
-        let cpu = cpu.filter(|&cpu| self.system.cpus.get(cpu).is_some());
-        let numbered =
-            cpu.map_or(u64::MAX, |cpu| u64::from(cpu.number()).wrapping_mul(1 << 32 | 1));
-        self.domain.is_privileged().then_some(numbered)
+    /// What `get_physid` says of a vCPU of the initial domain that can run on one CPU alone: the
+    /// number of the CPU of its own number, in both halves, and all ones where there is none.
+    fn physical_id(&self, vcpu: &Vcpu) -> Option<u64> {
+        let exists = |cpu: &CpuId| self.system.cpus.get(*cpu).is_some();
+        let is_pinned = vcpu.scheduling.affinity().iter().filter(exists).count() == 1;
+        let cpu = u8::try_from(vcpu.id.0).ok().and_then(CpuId::new).filter(exists);
+        let numbers = cpu.map_or(u64::MAX, |cpu| u64::from(cpu.number()).wrapping_mul(1 << 32 | 1));
+        (self.domain.is_privileged() && is_pinned).then_some(numbers)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Fairness.** Each unit has a virtual time that advances while it runs, by the time it ran divided
 //! by its weight, measured from timestamps: there is no sampling to dodge. A CPU runs the unit of its
-//! queue with the earliest one, for a slice. A unit that slept comes back at most [`fair::CREDIT`]
+//! queue with the earliest one, for a slice. A unit that slept comes back at most `fair::CREDIT`
 //! before the others, so it runs soon but can't save up. CPUs level out their queues: an idle one
 //! takes what another has waiting, and a busy one takes what is far behind its own.
 //!
@@ -101,4 +101,15 @@ pub enum Choice<T> {
 fn point() {
     #[cfg(test)]
     tests::interleavings::point();
+}
+
+/// What a CPU holds while it has a queue's lock, so that tests know. Outside of tests there is
+/// nothing here.
+#[cfg(test)]
+use tests::interleavings::{Turn, turn};
+#[cfg(not(test))]
+type Turn = ();
+#[cfg(not(test))]
+const fn turn(_: CpuId) -> Option<Turn> {
+    None
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::vcpu::RUNNING;
 
 use super::unit::Presence;
-use super::{Scheduling, Unit, fair, point};
+use super::{Scheduling, Turn, Unit, fair, point, turn};
 use crate::cpu::{CpuId, CpuSet};
 use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
@@ -113,16 +113,8 @@ impl<T: Unit> CpuQueue<T> {
     /// Takes the lock, at this time.
     pub(super) fn lock<'a, P: Platform>(&'a self, platform: &'a P, now: u64) -> Locked<'a, P, T> {
         point();
-        #[cfg(test)]
-        let turn = super::tests::interleavings::turn(self.cpu);
-        Locked {
-            queue: self,
-            platform,
-            now,
-            inner: self.inner.lock(platform),
-            #[cfg(test)]
-            _turn: turn,
-        }
+        let turn = turn(self.cpu);
+        Locked { queue: self, platform, now, inner: self.inner.lock(platform), _turn: turn }
     }
 }
 
@@ -132,8 +124,7 @@ pub(super) struct Locked<'a, P, T> {
     pub(super) platform: &'a P,
     pub(super) now: u64,
     inner: Guard<'a, Inner<T>>,
-    #[cfg(test)]
-    _turn: Option<super::tests::interleavings::Turn>,
+    _turn: Option<Turn>,
 }
 
 impl<P: Platform, T: Unit> Locked<'_, P, T> {
