@@ -23,6 +23,17 @@ const WELL: &str = "first=1 \"two words\" a,b";
 const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
+/// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
+/// alone: their name, command line, the CPUs, and whether instructions are counted.
+const HARD: [(&str, &str, u32, bool); 6] = [
+    ("smp", WELL, 2, false),
+    ("smp", WELL, 4, false),
+    ("ping-pong", WELL, 2, false),
+    ("tour-events", WELL, 2, false),
+    ("fair", "", 2, false),
+    ("fair", "strict", 1, true),
+];
+
 /// Runs the checks that need no QEMU, or with `boots` all there is.
 ///
 /// # Errors
@@ -53,6 +64,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
             });
         }
+        hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
             let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
@@ -90,6 +102,27 @@ fn on_both(
     });
     if let [Some(ours), Some(theirs)] = &said {
         steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
+    }
+}
+
+/// Boots the guests of [`HARD`].
+fn hard(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (name, args, cpus, icount) in HARD {
+        let Some(guest) = workspace.guests.iter().find(|guest| guest.name == name) else {
+            continue;
+        };
+        let counted = if icount { ", counted" } else { "" };
+        steps.run(&format!("guest {name} with {cpus} CPUs{counted} on paravane"), || {
+            let mut options = options.clone();
+            (options.machine.smp, options.machine.icount) = (cpus, icount);
+            let well = (guest, args, &End::Success);
+            transcript_of(workspace, builder, &options, well, System::Paravane).map(drop)
+        });
     }
 }
 
