@@ -25,12 +25,11 @@ const FAILURES: [(&str, &str); 3] =
 
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
 /// alone: their name, command line, the CPUs, and whether instructions are counted.
-const HARD: [(&str, &str, u32, bool); 6] = [
+const HARD: [(&str, &str, u32, bool); 5] = [
     ("smp", WELL, 2, false),
     ("smp", WELL, 4, false),
     ("ping-pong", WELL, 2, false),
     ("tour-events", WELL, 2, false),
-    ("fair", "", 2, false),
     ("fair", "strict", 1, true),
 ];
 
