@@ -55,6 +55,11 @@ impl Tables {
         self.ldt_entries
     }
 
+    /// All frames; each holds a reference.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Mfn> {
+        self.gdt.iter().chain(&self.ldt).copied().flatten()
+    }
+
     /// The tables a vCPU starts with, whose frames are taken.
     pub(crate) const fn start(&mut self, gdt: GdtFrames, ldt: Ldt) {
         self.gdt = gdt;
@@ -241,6 +246,16 @@ pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain<P>, vc
         platform.set_window_page(vcpu.window, page, None);
     }
     put_frames(Mm::new(platform, &domain.memory, system), &old);
+}
+
+/// Takes all frames out of the window of a vCPU that runs no more.
+pub(crate) fn end_tables<P: Platform>(system: &System<P>, domain: &Domain<P>, vcpu: &Vcpu) {
+    forget_ldt(system, domain, vcpu);
+    let old = core::mem::take(&mut vcpu.state.lock(&system.platform).tables.gdt);
+    for (page, _) in (0_u8..).zip(old).filter(|(_, frame)| frame.is_some()) {
+        system.platform.set_window_page(vcpu.window, page, None);
+    }
+    put_frames(Mm::new(&system.platform, &domain.memory, system), &old);
 }
 
 fn put_frames<P: Platform>(mm: Mm<'_, P, System<P>>, frames: &[Option<Mfn>]) {

@@ -1,12 +1,13 @@
 //! A domain: one guest and what belongs to it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
+use crate::calls::memory_map::MemoryMap;
 use crate::event::Ports;
 use crate::grant::GrantTable;
 use crate::lock::Lock;
@@ -28,6 +29,18 @@ pub enum Privilege {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ShutdownReason(pub u32);
 
+/// Whether a domain is being ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Life {
+    /// It is not, though it may have shut down.
+    Alive = 0,
+    /// It is: nothing of it runs, and what it has is taken from it.
+    Dying = 1,
+    /// It has nothing left but frames that others still map.
+    Dead = 2,
+}
+
 /// Lines about itself that a domain may cause in the log between two refills.
 const LOG_LINES: u32 = 64;
 
@@ -48,6 +61,22 @@ pub struct Domain<P: Platform> {
     pub ports: Ports<P>,
     /// What it grants, and what it has mapped of others.
     pub grants: GrantTable<P>,
+    /// The name that the tools gave it, a UUID.
+    pub handle: Lock<[u8; 16]>,
+    /// Its security label, a number that only the tools understand.
+    pub ssidref: u32,
+    /// vCPUs it may have.
+    pub max_vcpus: u32,
+    /// The memory map that it is told of, if it is told of any.
+    pub memory_map: Lock<Option<P::Arc<MemoryMap>>>,
+    /// How often it is paused.
+    pub(crate) pauses: Lock<u32>,
+    /// [`Life`].
+    pub(crate) life: AtomicU8,
+    /// Who works on it from outside.
+    pub(crate) visitors: AtomicU32,
+    /// A CPU is at work to end it.
+    pub(crate) ending: AtomicBool,
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
@@ -67,6 +96,14 @@ impl<P: Platform> Domain<P> {
             memory,
             ports: Ports::new(),
             grants: GrantTable::new(),
+            handle: Lock::new([0; 16]),
+            ssidref: 0,
+            max_vcpus: MAX_VCPUS as u32,
+            memory_map: Lock::new(None),
+            pauses: Lock::new(0),
+            life: AtomicU8::new(Life::Alive as u8),
+            visitors: AtomicU32::new(0),
+            ending: AtomicBool::new(false),
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),
@@ -82,16 +119,31 @@ impl<P: Platform> Domain<P> {
         self.privilege == Privilege::Initial
     }
 
+    /// Whether it is being ended.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        match self.life.load(Ordering::SeqCst) {
+            0 => Life::Alive,
+            1 => Life::Dying,
+            _ => Life::Dead,
+        }
+    }
+
+    /// How often the tools have paused it; it runs at 0.
+    pub fn pauses(&self, platform: &P) -> u32 {
+        *self.pauses.lock(platform)
+    }
+
     /// Notes why the domain will have stopped. The first reason stays.
     pub fn set_shutdown_reason(&self, platform: &P, reason: ShutdownReason) -> ShutdownReason {
         *self.shutdown.lock(platform).get_or_insert(reason)
     }
 
-    /// Notes that the domain runs no more, and why; returns the reason that stays.
-    pub fn stop(&self, platform: &P, reason: ShutdownReason) -> ShutdownReason {
+    /// Notes that the domain runs no more, and why; returns the reason that stays, and whether it ran
+    /// until now.
+    pub fn stop(&self, platform: &P, reason: ShutdownReason) -> (ShutdownReason, bool) {
         let reason = self.set_shutdown_reason(platform, reason);
-        self.stopped.store(true, Ordering::Release);
-        reason
+        (reason, !self.stopped.swap(true, Ordering::AcqRel))
     }
 
     /// One more of its vCPUs polls ports.

@@ -24,6 +24,7 @@
 extern crate std;
 
 pub mod areas;
+pub mod audit;
 pub mod boot;
 pub mod bounce;
 pub mod calls;
@@ -46,6 +47,7 @@ pub mod frames;
 pub mod grant;
 pub mod guest_memory;
 pub mod initial;
+pub mod life;
 pub mod lock;
 pub mod mm;
 pub mod nmi;

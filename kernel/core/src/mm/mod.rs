@@ -26,6 +26,7 @@ pub mod granted;
 pub mod memory;
 pub mod progress;
 pub mod refusal;
+mod release;
 pub mod reservation;
 pub mod roots;
 pub mod tables;
@@ -75,7 +76,7 @@ impl<'a, P: Platform, O: FrameOwners> Mm<'a, P, O> {
     }
 
     /// The same for another domain's tables.
-    const fn on<'b>(&'b self, memory: &'b DomainMemory) -> Mm<'b, P, O> {
+    pub(crate) const fn on<'b>(&'b self, memory: &'b DomainMemory) -> Mm<'b, P, O> {
         Mm { platform: self.platform, memory, frames: self.frames }
     }
 
