@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 use hypercall_abi::vm_assist::TYPE_ARCHITECTURAL_IOPL;
 
-use crate::boot::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
+use domain_builder::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 use crate::cpuid;
 use crate::debug::Written;
 use crate::descriptors;

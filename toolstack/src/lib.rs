@@ -1,0 +1,3 @@
+//! Builds and watches domains.
+#![no_std]
+#![forbid(unsafe_code)]
