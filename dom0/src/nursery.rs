@@ -26,7 +26,7 @@ entry!(main);
 pv_guest_sdk::heap!();
 
 /// Where frames of domains are mapped: one while it is built, one console each.
-const WINDOW: u64 = 0xffff_ea00_0000_0000;
+const WINDOW: u64 = 0xffff_a000_0000_0000;
 /// Each domain's memory: 16 MiB. Unit: pages.
 const PAGES: u64 = 4096;
 /// Each domain's virtual CPUs, as many as the initial domain has.
