@@ -1,7 +1,8 @@
 //! Runs the guests in its ramdisk as domains of their own, all at once, shows what they say, and
 //! tells how each ended. It ends well if all of them did.
 //!
-//! Command line: names of the files to run, all of them if there are none.
+//! Command line: names of the files to run, all of them if there are none. `NAME=WORD,WORD` gives a
+//! guest the command line `WORD WORD`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -36,7 +37,8 @@ const VCPUS: u32 = 4;
 struct Child<'a> {
     name: &'a str,
     domain: Domain,
-    console: Foreign,
+    /// Its console's ring, until it has ended.
+    console: Option<Foreign>,
     channel: Channel,
     lines: Lines,
     end: Option<End>,
@@ -50,15 +52,19 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     let mut children = Vec::new();
     for file in files(boot.ramdisk()) {
         let file = file?;
-        let mut words = boot.arguments().peekable();
-        if words.peek().is_none() || words.any(|word| word == file.name) {
+        let all = boot.arguments().next().is_none();
+        let chosen = boot.arguments().map(parts).find(|(name, _)| *name == file.name);
+        if let Some((_, words)) = chosen.or(all.then_some((file.name, ""))) {
+            let command_line = words.replace(',', " ");
             children.push(
-                start(file, children.len() + 1)
+                start(file, &command_line, children.len() + 1)
                     .map_err(|error| format!("{}: {error}", file.name))?,
             );
         }
     }
-    if let Some(word) = boot.arguments().find(|word| children.iter().all(|it| it.name != *word)) {
+    if let Some(word) =
+        boot.arguments().find(|word| children.iter().all(|it| it.name != parts(word).0))
+    {
         return Err(format!("no file {word} in the ramdisk").into());
     }
     children.iter().try_for_each(|child| child.domain.control(Plain::Unpause))?;
@@ -68,17 +74,26 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     if well == children.len() { Ok(()) } else { Err("not all domains ended well".into()) }
 }
 
+/// A word of the command line: a file's name, and words for the guest.
+fn parts(word: &str) -> (&str, &str) {
+    word.split_once('=').unwrap_or((word, ""))
+}
+
 /// The page of a window, by its number.
 fn window(number: usize) -> Result<Page, ControlError> {
     let address = WINDOW + (number * PAGE_SIZE) as u64;
     Page::at(address).ok_or(ControlError::Gone)
 }
 
-fn start(file: File<'_>, number: usize) -> Result<Child<'_>, Box<dyn Error>> {
+fn start<'a>(
+    file: File<'a>,
+    command_line: &str,
+    number: usize,
+) -> Result<Child<'a>, Box<dyn Error>> {
     let settings =
-        Settings { image: file.bytes, ramdisk: &[], command_line: "", pages: PAGES, vcpus: VCPUS };
+        Settings { image: file.bytes, ramdisk: &[], command_line, pages: PAGES, vcpus: VCPUS };
     let built = build::domain(&settings, window(0)?)?;
-    let console = built.domain.map(window(number)?, built.console)?;
+    let console = Some(built.domain.map(window(number)?, built.console)?);
     let channel = Channel::connect(built.domain.id(), built.console_port)?;
     channel.mask();
     let (name, domain) = (file.name, built.domain);
@@ -109,7 +124,7 @@ impl Child<'_> {
         let end = End::of(&self.domain.info()?);
         let mut text = [0; 512];
         loop {
-            let taken = self.console.console().take(&mut text);
+            let taken = self.console.as_ref().map_or(0, |it| it.console().take(&mut text));
             if taken == 0 {
                 break;
             }
@@ -122,6 +137,8 @@ impl Child<'_> {
         if let Some(end) = end {
             self.lines.end(|line| println!("{}| {line}", self.name));
             println!("{}: {end}", self.name);
+            // A frame that is mapped would keep what is left of the domain.
+            self.console = None;
             self.domain.control(Plain::Destroy)?;
             self.end = Some(end);
         }
