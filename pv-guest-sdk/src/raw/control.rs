@@ -5,7 +5,9 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use hypercall_abi::domctl::{self as abi, CreateDomain, DomainInfo, Domctl, VcpuContext};
+use hypercall_abi::domctl::{
+    self as abi, AffinityFlags, Bitmap, CreateDomain, DomainInfo, Domctl, VcpuAffinity, VcpuContext,
+};
 use hypercall_abi::event::AllocUnbound;
 use hypercall_abi::grant::{self, SetupTable};
 use hypercall_abi::memory::{self, E820Entry, ForeignMemoryMap, MemoryMap, Reservation};
@@ -137,6 +139,25 @@ impl Domain {
         let mut payload = VcpuContext { vcpu, ctxt: writable(context), ..VcpuContext::default() };
         // SAFETY: as above; the structure takes any bytes.
         unsafe { operate(self.0, abi::GETVCPUCONTEXT, &mut payload) }.map(drop)
+    }
+
+    /// Lets a virtual CPU run on these real CPUs alone, one a bit. Returns those of them that there
+    /// are.
+    ///
+    /// # Errors
+    /// EINVAL (22) if there is none of them, or no such virtual CPU.
+    pub fn set_affinity(&self, vcpu: VcpuId, cpus: u64) -> Result<u64, ControlError> {
+        let mut set = cpus.to_le_bytes();
+        let bitmap = Bitmap { bitmap: writable(&mut set), nr_bits: u64::BITS, ..Bitmap::default() };
+        let mut payload = VcpuAffinity {
+            vcpu,
+            flags: AffinityFlags::HARD.bits(),
+            cpumap_hard: bitmap,
+            ..VcpuAffinity::default()
+        };
+        // SAFETY: the set, of so many bits, is borrowed; the domain is another.
+        unsafe { operate(self.0, abi::SETVCPUAFFINITY, &mut payload) }?;
+        Ok(u64::from_le_bytes(set))
     }
 
     /// Gives the domain memory: one frame for each page in `frames`, whose numbers become those of
