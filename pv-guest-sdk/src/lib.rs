@@ -35,6 +35,8 @@ extern crate std;
 
 pub mod boot;
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod control;
 pub mod cpuid;
 pub mod descriptor;
 pub mod entry;

@@ -41,6 +41,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
+    if options.guest == "nursery" && options.ramdisk.is_none() {
+        machine.ramdisk = Some(builder.nursery(&scratch)?);
+    }
     let by_hand = machine.by_hand(&scratch)?;
     eprintln!("{by_hand}");
     if watch == Watch::Terminal {
@@ -200,6 +203,27 @@ impl<'a> Builder<'a> {
             GuestChoice::File(path) => Ok(path.clone()),
             GuestChoice::Built { package, name } => self.build(package, name),
         }
+    }
+
+    /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
+    fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
+        let mut archive = Vec::new();
+        let mut add = |name: &str, bytes: &[u8]| {
+            let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
+            archive.extend(format!("070701{:08x}{mode:08x}{:032x}", 0, 0).bytes());
+            archive.extend(format!("{length:08x}{:032x}{name_length:08x}{:08x}", 0, 0).bytes());
+            for part in [&*format!("{name}\0").into_bytes(), bytes] {
+                archive.extend(part);
+                archive.resize(archive.len().next_multiple_of(4), 0);
+            }
+        };
+        for name in ["hello", "tour", "usermode", "smp"] {
+            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+        }
+        add("TRAILER!!!", &[]);
+        let path = scratch.join("nursery.cpio");
+        std::fs::write(&path, archive)?;
+        Ok(path)
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

@@ -23,6 +23,8 @@ pv_guest_sdk::heap!();
 const WRITE: u32 = 1;
 const YIELD: u32 = 2;
 const EXIT: u32 = 3;
+/// What an unknown system call answers: -ENOSYS.
+const UNKNOWN: u64 = (-38_i64).cast_unsigned();
 
 /// A variable of the kernel.
 static KERNEL: AtomicU64 = AtomicU64::new(42);
@@ -106,7 +108,7 @@ fn run(process: &mut Process) -> Result<bool, MemoryError> {
             }
             Exit::Call(number, _) => {
                 println!("{} makes unknown call {:#x}", process.name, number);
-                user.answer(u64::MAX);
+                user.answer(UNKNOWN);
             }
             Exit::Trap(trap) => {
                 let reason = trap.error.explain(trap.vector);

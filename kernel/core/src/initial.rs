@@ -7,9 +7,6 @@ use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, LEGACY_MAX_VCPUS};
 use hypercall_abi::start::{VcpuInfo, VgaConsoleText};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn, VcpuId};
 
-use crate::boot::build::{self, Contents, Target};
-use crate::boot::image::{Image, ImageError};
-use crate::boot::plan::{COMMAND_LINE_MAX, Connections, Kind, Plan, PlanError, Request};
 use crate::bounce::rflags;
 use crate::domain::{Domain, Privilege};
 use crate::mm::{DomainMemory, Refusal, VcpuRoots};
@@ -18,6 +15,9 @@ use crate::platform::{NoMemory, Platform};
 use crate::regs::GuestRegs;
 use crate::sched::Reasons;
 use crate::system::{DomainVcpu, System};
+use domain_builder::build::{self, Contents, Target};
+use domain_builder::image::{Image, ImageError};
+use domain_builder::plan::{COMMAND_LINE_MAX, Connections, Kind, Plan, PlanError, Request};
 
 /// Number of the initial domain.
 const ID: DomId = DomId(0);

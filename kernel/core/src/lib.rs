@@ -6,7 +6,7 @@
 //!
 //! Where to start reading: [`system`] (what happens on each way into ring 0), [`dispatch`] (a
 //! hypercall's way from registers to handler), [`frames`] and [`mm`] (who may use which frame as
-//! what), [`boot`] (how a domain comes to be).
+//! what), [`initial`] (how the initial domain comes to be).
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -25,7 +25,6 @@ extern crate std;
 
 pub mod areas;
 pub mod audit;
-pub mod boot;
 pub mod bounce;
 pub mod calls;
 pub mod clock;

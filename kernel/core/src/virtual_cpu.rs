@@ -6,7 +6,6 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 use hypercall_abi::vm_assist::TYPE_ARCHITECTURAL_IOPL;
 
-use crate::boot::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 use crate::cpuid;
 use crate::debug::Written;
 use crate::descriptors;
@@ -27,6 +26,7 @@ use crate::mm::{Budget, Mm, Stop};
 use crate::platform::{Platform, SegmentBase};
 use crate::system::{Context, System};
 use crate::vcpu::{State, Vcpu};
+use domain_builder::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 
 /// A vCPU while an instruction is executed on its behalf.
 struct VirtualCpu<'a, P: Platform> {

@@ -118,7 +118,10 @@ extern "C" fn enter(start: u64) -> ! {
         crate::println!("warning: the stack's end is not guarded: {error}");
     }
     match boot {
-        Ok(boot) => __pv_guest_main(&boot),
+        Ok(boot) => {
+            super::console::find(&boot);
+            __pv_guest_main(&boot)
+        }
         Err(error) => {
             crate::println!("error: {error}");
             shutdown(Reason::Crash)

@@ -10,6 +10,10 @@ pub(crate) mod backtrace;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]
+pub(crate) mod console;
+#[cfg(target_os = "none")]
+pub(crate) mod control;
+#[cfg(target_os = "none")]
 pub(crate) mod descriptor;
 #[cfg(target_os = "none")]
 mod entry;

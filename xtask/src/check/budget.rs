@@ -9,10 +9,14 @@ use super::source::Source;
 /// Folders of one budget, and the most lines of code they may have. Files that a later row names
 /// more exactly do not count in an earlier one.
 const BUDGETS: [(&str, &[&str], Option<usize>); 7] = [
-    ("kernel and kernel/core", &["kernel/src", "kernel/core/src"], Some(25_000)),
+    (
+        "kernel and kernel/core",
+        &["kernel/src", "kernel/core/src", "domain-builder/src"],
+        Some(25_000),
+    ),
     ("hypercall-abi", &["hypercall-abi/src"], Some(2_500)),
     ("pv-guest-sdk", &["pv-guest-sdk/src"], Some(6_500)),
-    ("dom0", &["dom0/src"], Some(10_000)),
+    ("dom0", &["dom0/src", "toolstack/src"], Some(10_000)),
     ("xtask", &["xtask/src"], Some(2_700)),
     ("example-guests", &["example-guests/src"], None),
     ("conformance", &["conformance/src"], None),

@@ -11,7 +11,9 @@ const FENCES: [&str; 4] =
     ["kernel/src/x86", "pv-guest-sdk/src/raw", "dom0/src/hw", "conformance/src/raw"];
 
 /// What all is searched.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 10] = [
+    "domain-builder/src",
+    "toolstack/src",
     "kernel/src",
     "kernel/core/src",
     "hypercall-abi/src",
@@ -23,7 +25,12 @@ const FOLDERS: [&str; 8] = [
 ];
 
 /// Crates whose root must forbid unsafe code, because they cannot inherit the lint as forbidden.
-const PURE: [&str; 2] = ["hypercall-abi/src/lib.rs", "kernel/core/src/lib.rs"];
+const PURE: [&str; 4] = [
+    "hypercall-abi/src/lib.rs",
+    "kernel/core/src/lib.rs",
+    "domain-builder/src/lib.rs",
+    "toolstack/src/lib.rs",
+];
 
 /// Prints the unsafe blocks of each file.
 ///

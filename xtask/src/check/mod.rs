@@ -17,8 +17,16 @@ use crate::steps::Steps;
 use crate::workspace::{Workspace, cargo};
 
 /// The crates that are built for bare metal.
-const BARE_METAL: [&str; 6] =
-    ["kernel-core", "paravane-kernel", "pv-guest-sdk", "dom0", "example-guests", "conformance"];
+const BARE_METAL: [&str; 8] = [
+    "domain-builder",
+    "kernel-core",
+    "paravane-kernel",
+    "pv-guest-sdk",
+    "toolstack",
+    "dom0",
+    "example-guests",
+    "conformance",
+];
 
 /// Adds all checks to `steps`.
 pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut Steps) {

@@ -7,7 +7,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::mmu::{
     ENTRIES_PER_TABLE, MmuUpdate, MmuextOp, mmu_update::NORMAL_PT_UPDATE, mmuext,
 };
-use hypercall_abi::types::{Mfn, Pfn};
+use hypercall_abi::types::{DomId, Mfn, Pfn};
 
 use super::frame::Frame;
 pub(in crate::raw) use super::layout::home;
@@ -42,7 +42,19 @@ static EXTENDED: Site = Site::call(
 /// As of [`extended`].
 pub(in crate::raw) unsafe fn operate(operations: &[MmuextOp]) -> Result<(), HypercallError> {
     // SAFETY: by this function's contract.
-    let request = unsafe { extended(operations) };
+    unsafe { operate_of(operations, DomId::SELF) }
+}
+
+/// The same, with frames of `owner`.
+///
+/// # Safety
+/// As of [`extended`].
+pub(in crate::raw) unsafe fn operate_of(
+    operations: &[MmuextOp],
+    owner: DomId,
+) -> Result<(), HypercallError> {
+    // SAFETY: by this function's contract.
+    let request = unsafe { extended(operations, owner) };
     perform(&Machine, &EXTENDED, &request).map(drop)
 }
 
@@ -93,11 +105,24 @@ impl Slot {
     /// # Safety
     /// As of [`update_entries`].
     pub(in crate::raw) unsafe fn write(self, entry: Entry) -> Result<(), MemoryError> {
+        // SAFETY: by this function's contract.
+        unsafe { self.write_of(entry, DomId::SELF) }
+    }
+
+    /// The same, where the entry leads to a frame of `owner`.
+    ///
+    /// # Safety
+    /// As of [`update_entries`].
+    pub(in crate::raw) unsafe fn write_of(
+        self,
+        entry: Entry,
+        owner: DomId,
+    ) -> Result<(), MemoryError> {
         let table = layout()?.machine(self.table)?;
         let ptr = table.address() + 8 * self.index as u64 + u64::from(NORMAL_PT_UPDATE);
         let update = [MmuUpdate { ptr, val: entry.0 }];
         // SAFETY: by this function's contract.
-        let request = unsafe { update_entries(&update) };
+        let request = unsafe { update_entries(&update, owner) };
         Ok(perform(&Machine, &UPDATE, &request).map(drop)?)
     }
 }

@@ -48,25 +48,25 @@ pub(in crate::raw) unsafe fn set_page(address: u64, entry: u64) -> Request<'stat
     unsafe { Request::new(Hypercall::UpdateVaMapping, args) }
 }
 
-/// Writes page-table entries.
+/// Writes page-table entries, which lead to frames of `owner`.
 ///
 /// # Safety
 /// As of [`set_page`], for all that the entries map, in every address space they belong to.
 #[must_use]
-pub(in crate::raw) unsafe fn update_entries(updates: &[MmuUpdate]) -> Request<'_> {
-    let args = [readable(updates), updates.len() as u64, 0, DomId::SELF.0.into(), 0, 0];
+pub(in crate::raw) unsafe fn update_entries(updates: &[MmuUpdate], owner: DomId) -> Request<'_> {
+    let args = [readable(updates), updates.len() as u64, 0, owner.0.into(), 0, 0];
     // SAFETY: the updates are initialised and borrowed; the rest by this function's contract.
     unsafe { Request::new(Hypercall::MmuUpdate, args) }
 }
 
-/// Pins, unpins, loads and flushes.
+/// Pins, unpins, loads and flushes, with frames of `owner`.
 ///
 /// # Safety
 /// A table that is loaded must map what this program uses, where it is; a frame that is cleared
 /// or copied to must not be what a Rust reference sees.
 #[must_use]
-pub(in crate::raw) unsafe fn extended(operations: &[MmuextOp]) -> Request<'_> {
-    let args = [readable(operations), operations.len() as u64, 0, DomId::SELF.0.into(), 0, 0];
+pub(in crate::raw) unsafe fn extended(operations: &[MmuextOp], owner: DomId) -> Request<'_> {
+    let args = [readable(operations), operations.len() as u64, 0, owner.0.into(), 0, 0];
     // SAFETY: the operations are initialised and borrowed; the rest by this function's contract.
     unsafe { Request::new(Hypercall::MmuextOp, args) }
 }

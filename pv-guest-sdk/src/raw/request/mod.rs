@@ -6,6 +6,8 @@
 use super::gate::Request;
 
 mod console;
+#[cfg(target_os = "none")]
+mod control;
 mod event;
 mod grant;
 #[cfg(target_os = "none")]
@@ -20,6 +22,8 @@ mod vcpu;
 mod version;
 
 pub use console::{console_read, console_write};
+#[cfg(target_os = "none")]
+pub(super) use control::{domctl, memory_operation};
 pub(crate) use event::event_channel;
 pub use grant::grant_copy;
 #[cfg(target_os = "none")]

@@ -1,7 +1,7 @@
 //! What the file itself is: format, header, completeness.
 use core::fmt;
 
-use crate::boot::image::Compression;
+use crate::image::Compression;
 
 /// Why a file is no ELF64 executable for x86-64.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

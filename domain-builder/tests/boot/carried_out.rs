@@ -1,11 +1,11 @@
 //! A plan carried out against memory that can be looked at.
 use std::convert::Infallible;
 
+use domain_builder::build::{Contents, Target, build};
+use domain_builder::image::Image;
+use domain_builder::plan::{Connections, Kind, Plan, Request};
 use hypercall_abi::start::{VGA_TEXT_MODE_3, VgaConsoleText};
 use hypercall_abi::types::{Mfn, Pfn};
-use kernel_core::boot::build::{Contents, Target, build};
-use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Connections, Kind, Plan, Request};
 use zerocopy::FromZeros;
 
 use crate::elf_file::{ElfFile, HYPERCALL_PAGE, INIT_P2M, MOD_START_PFN};

@@ -2,9 +2,9 @@
 //!
 //! Whether Xen 4.17.7 boots each of these as its initial domain was tried; where it differs, the
 //! test says so.
+use domain_builder::image::{Compression, FileError, Image, ImageError, NoteError};
+use domain_builder::plan::{Kind, Plan, PlanError, Request};
 use hypercall_abi::version::Features;
-use kernel_core::boot::image::{Compression, FileError, Image, ImageError, NoteError};
-use kernel_core::boot::plan::{Kind, Plan, PlanError, Request};
 
 use crate::elf_file::{
     ENTRY, ElfFile, GUEST_OS, HYPERCALL_PAGE, INIT_P2M, LOADER, PADDR_OFFSET, SUPPORTED_FEATURES,

@@ -1,9 +1,9 @@
 //! For any image facts and sizes: no plan, or a plan that holds together.
 use std::collections::{BTreeMap, HashSet};
 
+use domain_builder::image::Image;
+use domain_builder::plan::{Entry, Extent, Kind, Level, Plan, PlanError, Request};
 use hypercall_abi::types::Pfn;
-use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Entry, Extent, Kind, Level, Plan, PlanError, Request};
 use proptest::prelude::*;
 
 use crate::elf_file::{ElfFile, INIT_P2M, MOD_START_PFN};

@@ -1,8 +1,8 @@
 //! Layouts of domains that the toolstack builds, measured on Xen 4.17.7: stock kernels.
+use domain_builder::image::Image;
+use domain_builder::plan::{Connections, Extent, Kind, Level, Plan, Request};
 use hypercall_abi::start::StartFlags;
 use hypercall_abi::types::{Mfn, Pfn, Port};
-use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Connections, Extent, Kind, Level, Plan, Request};
 
 use crate::elf_file::{ElfFile, INIT_P2M, MOD_START_PFN};
 

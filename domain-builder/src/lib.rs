@@ -11,7 +11,20 @@
 //! The same code builds the initial domain (in ring 0) and all others (in the control domain's
 //! toolstack); [`plan::Kind`] names the differences. Frame numbers here are the domain's own
 //! ([`Pfn`](hypercall_abi::types::Pfn)); the target alone knows the machine's.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
 pub mod build;
-pub(crate) mod hypercall_page;
+pub mod hypercall_page;
 pub mod image;
 pub mod plan;

@@ -4,7 +4,7 @@ use hypercall_abi::types::Pfn;
 
 use super::tables::Span;
 use super::{Extent, Kind, PAGE, Plan, PlanError, Request};
-use crate::boot::image::Image;
+use crate::image::Image;
 
 /// The mapped range ends at a multiple of this many bytes.
 const END_ALIGN: u64 = 4 << 20;

@@ -21,7 +21,7 @@ use hypercall_abi::types::Pfn;
 pub use self::error::PlanError;
 pub use self::start_info::{COMMAND_LINE_MAX, Connections};
 pub use self::tables::{Entry, Level, Table, Tables};
-use crate::boot::image::Image;
+use crate::image::Image;
 use layout::lay_out;
 
 /// Bytes of a page.

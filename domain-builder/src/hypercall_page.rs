@@ -5,9 +5,9 @@
 //! return; it pushes RAX as well, which completes the frame that hypercall reads.
 
 /// Bytes from one stub to the next.
-pub(crate) const STUB_LEN: usize = 32;
+pub const STUB_LEN: usize = 32;
 /// Stubs in the page.
-pub(crate) const STUB_COUNT: u8 = 128;
+pub const STUB_COUNT: u8 = 128;
 /// The hypercall that returns to where its frame says.
 const IRET: u8 = 23;
 /// Fills the rest of a stub: `int3`.
@@ -21,7 +21,7 @@ const RETURN: [u8; 11] = [0x51, 0x41, 0x53, 0x50, 0xb8, IRET, 0, 0, 0, 0x0f, 0x0
 const NUMBER_AT: usize = 4;
 
 /// The stub of hypercall `number`.
-pub(crate) fn stub(number: u8) -> [u8; STUB_LEN] {
+pub fn stub(number: u8) -> [u8; STUB_LEN] {
     let code: &[u8] = if number == IRET { &RETURN } else { &CALL };
     let mut stub = [FILL; STUB_LEN];
     for (to, from) in stub.iter_mut().zip(code) {

@@ -1,6 +1,6 @@
 //! Damaged files are refused or understood, never the end of the kernel.
-use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Kind, Plan, Request};
+use domain_builder::image::Image;
+use domain_builder::plan::{Kind, Plan, Request};
 use proptest::prelude::*;
 
 use crate::elf_file::{ElfFile, HYPERCALL_PAGE, INIT_P2M, SUPPORTED_FEATURES};

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use domain_builder::image::Image;
+use domain_builder::plan::{Connections, Entry, Extent, Kind, Level, Plan, Request, Table};
 use hypercall_abi::types::{Mfn, Pfn};
-use kernel_core::boot::image::Image;
-use kernel_core::boot::plan::{Connections, Entry, Extent, Kind, Level, Plan, Request, Table};
 
 use crate::elf_file::{ElfFile, INIT_P2M, MOD_START_PFN};
 
