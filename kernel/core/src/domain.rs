@@ -46,6 +46,9 @@ const LOG_LINES: u32 = 64;
 
 /// vCPUs a domain can have: as many as have their information in the shared page from the start.
 pub const MAX_VCPUS: usize = LEGACY_MAX_VCPUS;
+/// The same number as vCPUs are counted.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+pub const MOST_VCPUS: u32 = MAX_VCPUS as u32;
 
 /// One guest.
 pub struct Domain<P: Platform> {
@@ -98,7 +101,7 @@ impl<P: Platform> Domain<P> {
             grants: GrantTable::new(),
             handle: Lock::new([0; 16]),
             ssidref: 0,
-            max_vcpus: MAX_VCPUS as u32,
+            max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(None),
             pauses: Lock::new(0),
             life: AtomicU8::new(Life::Alive as u8),

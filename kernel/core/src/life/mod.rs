@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::types::DomId;
 
-use crate::domain::{Domain, Life, MAX_VCPUS, Privilege};
+use crate::domain::{Domain, Life, MOST_VCPUS, Privilege};
 use crate::frames::Frames;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
@@ -27,7 +27,7 @@ pub struct NewDomain {
     pub handle: [u8; 16],
     /// Its security label.
     pub ssidref: u32,
-    /// vCPUs it may have: 1 to [`MAX_VCPUS`].
+    /// vCPUs it may have: 1 to [`MOST_VCPUS`].
     pub max_vcpus: u32,
     /// The highest port it may have.
     pub max_port: u32,
@@ -85,7 +85,7 @@ impl<P: Platform> System<P> {
             Some(_) => return Err(Errno::EEXIST),
             None => self.next_number(free).ok_or(Errno::ENOMEM)?,
         };
-        if config.max_vcpus == 0 || config.max_vcpus > MAX_VCPUS as u32 {
+        if config.max_vcpus == 0 || config.max_vcpus > MOST_VCPUS {
             return Err(Errno::EINVAL);
         }
         let platform = &self.platform;
