@@ -1,8 +1,8 @@
 //! Shared structures described as data, for tools and tests.
 
 use crate::{
-    callback, console, event, grant, memory, mmu, multicall, physdev, platform, regs, sched, start,
-    trap, vcpu, version, xenstore,
+    callback, console, domctl, event, grant, memory, mmu, multicall, physdev, platform, regs,
+    sched, start, sysctl, trap, vcpu, version, xenstore,
 };
 
 /// One shared structure: what C calls it, and where its bytes are.
@@ -55,6 +55,8 @@ pub fn all() -> impl Iterator<Item = &'static Structure> {
         vcpu::STRUCTURES,
         physdev::STRUCTURES,
         platform::STRUCTURES,
+        domctl::STRUCTURES,
+        sysctl::STRUCTURES,
         console::STRUCTURES,
         xenstore::STRUCTURES,
     ]

@@ -8,8 +8,8 @@ use hypercall_abi::start::{ClockFlags, StartFlags};
 use hypercall_abi::types::DomId;
 use hypercall_abi::version::Features;
 use hypercall_abi::{
-    callback, cpuid, elfnote, event, grant, layout, memory, mmu, physdev, platform, sched, start,
-    trap, vcpu, version, virq, vm_assist, xenstore,
+    callback, cpuid, domctl, elfnote, event, grant, layout, memory, mmu, physdev, platform, sched,
+    start, sysctl, trap, vcpu, version, virq, vm_assist, xenstore,
 };
 
 /// A number as C sees it, and as Rust does; negative ones as their 64-bit pattern.
@@ -30,6 +30,7 @@ pub(crate) fn all() -> Vec<Fact> {
     all.extend(types_and_layout());
     all.extend(flags());
     all.extend(states());
+    all.extend(control());
     all.extend(named());
     all.extend(limits());
     all
@@ -65,6 +66,9 @@ fn named() -> Vec<Fact> {
         vm_assist::TYPES,
         xenstore::KINDS,
         xenstore::STATES,
+        domctl::FRAME_KINDS,
+        domctl::SCHEDULERS,
+        domctl::SCHEDULER_COMMANDS,
     ] {
         all.extend(table.iter().map(|(name, value)| fact(name, *value)));
     }
@@ -186,6 +190,41 @@ fn states() -> Vec<Fact> {
         map("contains_pte", grant::MapFlags::CONTAINS_PTE),
         map("guest_avail_mask", grant::MapFlags::GUEST_AVAIL_MASK),
     ]);
+    all
+}
+
+/// Of `domctl` and `sysctl`.
+fn control() -> Vec<Fact> {
+    let case = |prefix: &str, name: &str| match (prefix, name) {
+        ("XEN_VCPUAFFINITY_", _) => name.to_owned(),
+        _ => name.to_lowercase(),
+    };
+    let mut all = vec![
+        fact("XEN_DOMCTL_INTERFACE_VERSION", domctl::INTERFACE_VERSION),
+        fact("XEN_DOMCTL_GRANT_version_mask", domctl::GRANT_VERSION_MASK),
+        fact("XEN_INVALID_MAX_VCPU_ID", domctl::INVALID_MAX_VCPU_ID),
+        fact("XEN_DOMINF_shutdownshift", domctl::SHUTDOWN_SHIFT),
+        fact("XEN_DOMINF_shutdownmask", domctl::SHUTDOWN_MASK),
+        fact("XEN_SYSCTL_INTERFACE_VERSION", sysctl::INTERFACE_VERSION),
+        fact("XEN_INVALID_CORE_ID", sysctl::INVALID_ID),
+        fact("XEN_SYSCTL_PERFCOP_reset", sysctl::PERFC_RESET),
+        fact("XEN_SYSCTL_PERFCOP_query", sysctl::PERFC_QUERY),
+    ];
+    let mut flags = |prefix: &str, name: &str, bits: u32| {
+        all.push(fact(&format!("{prefix}{}", case(prefix, name)), bits));
+    };
+    for (name, bit) in domctl::CreateFlags::all().iter_names() {
+        flags("XEN_DOMCTL_CDF_", name, bit.bits());
+    }
+    for (name, bit) in domctl::DomainFlags::all().iter_names() {
+        flags("XEN_DOMINF_", name, bit.bits());
+    }
+    for (name, bit) in domctl::AffinityFlags::all().iter_names() {
+        flags("XEN_VCPUAFFINITY_", name, bit.bits());
+    }
+    for (name, bit) in sysctl::Capabilities::all().iter_names() {
+        flags("XEN_SYSCTL_PHYSCAP_", name, bit.bits());
+    }
     all
 }
 
