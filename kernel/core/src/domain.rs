@@ -1,7 +1,7 @@
 //! A domain: one guest and what belongs to it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
@@ -27,6 +27,18 @@ pub enum Privilege {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ShutdownReason(pub u32);
 
+/// Whether a domain is being ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Life {
+    /// It is not, though it may have shut down.
+    Alive = 0,
+    /// It is: nothing of it runs, and what it has is taken from it.
+    Dying = 1,
+    /// It has nothing left but frames that others still map.
+    Dead = 2,
+}
+
 /// Lines about itself that a domain may cause in the log between two refills.
 const LOG_LINES: u32 = 64;
 
@@ -45,6 +57,18 @@ pub struct Domain<P: Platform> {
     pub memory: DomainMemory,
     /// Its ports.
     pub ports: Ports<P>,
+    /// The name that the tools gave it, a UUID.
+    pub handle: Lock<[u8; 16]>,
+    /// Its security label, a number that only the tools understand.
+    pub ssidref: u32,
+    /// vCPUs it may have.
+    pub max_vcpus: u32,
+    /// How often it is paused.
+    pub(crate) pauses: Lock<u32>,
+    /// [`Life`].
+    pub(crate) life: AtomicU8,
+    /// Who works on it from outside.
+    pub(crate) visitors: AtomicU32,
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
@@ -63,6 +87,12 @@ impl<P: Platform> Domain<P> {
             shared_info,
             memory,
             ports: Ports::new(),
+            handle: Lock::new([0; 16]),
+            ssidref: 0,
+            max_vcpus: MAX_VCPUS as u32,
+            pauses: Lock::new(0),
+            life: AtomicU8::new(Life::Alive as u8),
+            visitors: AtomicU32::new(0),
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),
@@ -76,6 +106,21 @@ impl<P: Platform> Domain<P> {
     #[must_use]
     pub fn is_privileged(&self) -> bool {
         self.privilege == Privilege::Initial
+    }
+
+    /// Whether it is being ended.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        match self.life.load(Ordering::SeqCst) {
+            0 => Life::Alive,
+            1 => Life::Dying,
+            _ => Life::Dead,
+        }
+    }
+
+    /// How often the tools have paused it; it runs at 0.
+    pub fn pauses(&self, platform: &P) -> u32 {
+        *self.pauses.lock(platform)
     }
 
     /// Notes why the domain will have stopped. The first reason stays.

@@ -205,7 +205,7 @@ impl<P: Platform> System<P> {
     }
 
     /// Every vCPU starts with upcalls masked.
-    fn mask_upcalls(&self, shared_info: Mfn) {
+    pub(crate) fn mask_upcalls(&self, shared_info: Mfn) {
         for vcpu in 0..LEGACY_MAX_VCPUS {
             let info = vcpu.wrapping_mul(size_of::<VcpuInfo>());
             let at = info.wrapping_add(offset_of!(VcpuInfo, evtchn_upcall_mask));

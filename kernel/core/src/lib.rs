@@ -39,12 +39,14 @@ pub mod dispatch;
 pub mod domain;
 pub mod domains;
 pub mod emulate;
+pub mod end;
 pub mod event;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frames;
 pub mod guest_memory;
 pub mod initial;
+pub mod life;
 pub mod lock;
 pub mod mm;
 pub mod nmi;

@@ -1,6 +1,9 @@
 //! The whole system: what happens on each way into ring 0, until the way out.
 
+use core::sync::atomic::AtomicU32;
+
 use hypercall_abi::memory::E820Entry;
+use hypercall_abi::types::DomId;
 
 use crate::calls::memory_map::MAP_LINES;
 use crate::clock::Clock;
@@ -8,6 +11,7 @@ use crate::cpu_state::{CpuState, Cpus};
 use crate::crash;
 use crate::domain::{Domain, ShutdownReason};
 use crate::domains::Domains;
+use crate::frames::FrameOwners;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
@@ -34,6 +38,8 @@ pub struct System<P: Platform> {
     pub identity: Identity,
     /// All domains.
     pub domains: Domains<P>,
+    /// The number that a domain got last.
+    pub(crate) last_number: AtomicU32,
     /// The CPUs that run guests.
     pub cpus: Cpus<P>,
     /// Descriptor-table windows in use.
@@ -125,6 +131,7 @@ impl<P: Platform> System<P> {
             platform,
             identity,
             domains: Domains::new(),
+            last_number: AtomicU32::new(0),
             cpus: Cpus::new(),
             windows: Windows::new(),
             scheduler: Scheduler::new(),
@@ -204,7 +211,7 @@ impl<P: Platform> System<P> {
     }
 
     /// Ends a domain: none of its vCPUs runs any more. The initial domain's end is the machine's.
-    pub(crate) fn shut_down(&self, domain: &P::Arc<Domain<P>>, reason: ShutdownReason) {
+    pub fn shut_down(&self, domain: &P::Arc<Domain<P>>, reason: ShutdownReason) {
         let reason = domain.stop(&self.platform, reason);
         if domain.is_privileged() {
             self.initial_domain_ended(reason);
@@ -222,6 +229,15 @@ impl<P: Platform> System<P> {
             _ => MachineEnd::GuestFailed,
         };
         self.platform.end(end)
+    }
+}
+
+/// Each domain keeps account of its own frames.
+impl<P: Platform> FrameOwners for System<P> {
+    fn frame_freed(&self, owner: DomId) {
+        if let Some(domain) = self.domains.get(&self.platform, owner) {
+            domain.memory.shrink(1);
+        }
     }
 }
 
