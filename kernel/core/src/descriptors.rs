@@ -15,7 +15,7 @@ use crate::dispatch::{Answer, DONE, low_u32};
 use crate::domain::Domain;
 use crate::frames::{FrameType, TypeRef};
 use crate::guest_memory::{self, is_canonical};
-use crate::mm::{DomainMemory, Ldt, Mm, Refusal};
+use crate::mm::{Ldt, Mm, Refusal};
 use crate::platform::Platform;
 use crate::system::{Context, System};
 use crate::trap::FAULT_USER;
@@ -240,10 +240,20 @@ pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain<P>, vc
     for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {
         platform.set_window_page(vcpu.window, page, None);
     }
-    put_frames(Mm::new(platform, &domain.memory, &domain.memory), &old);
+    put_frames(Mm::new(platform, &domain.memory, system), &old);
 }
 
-fn put_frames<P: Platform>(mm: Mm<'_, P, DomainMemory>, frames: &[Option<Mfn>]) {
+/// Takes all frames out of the window of a vCPU that runs no more.
+pub(crate) fn end_tables<P: Platform>(system: &System<P>, domain: &Domain<P>, vcpu: &Vcpu) {
+    forget_ldt(system, domain, vcpu);
+    let old = core::mem::take(&mut vcpu.state.lock(&system.platform).tables.gdt);
+    for (page, _) in (0_u8..).zip(old).filter(|(_, frame)| frame.is_some()) {
+        system.platform.set_window_page(vcpu.window, page, None);
+    }
+    put_frames(Mm::new(&system.platform, &domain.memory, system), &old);
+}
+
+fn put_frames<P: Platform>(mm: Mm<'_, P, System<P>>, frames: &[Option<Mfn>]) {
     for mfn in frames.iter().copied().flatten() {
         mm.put_descriptors(TypeRef::from_entry(mfn, FrameType::Descriptors));
     }

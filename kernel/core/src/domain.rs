@@ -7,6 +7,7 @@ use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
+use crate::calls::memory_map::MemoryMap;
 use crate::event::Ports;
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
@@ -63,12 +64,16 @@ pub struct Domain<P: Platform> {
     pub ssidref: u32,
     /// vCPUs it may have.
     pub max_vcpus: u32,
+    /// The memory map that it is told of, if it is told of any.
+    pub memory_map: Lock<Option<P::Arc<MemoryMap>>>,
     /// How often it is paused.
     pub(crate) pauses: Lock<u32>,
     /// [`Life`].
     pub(crate) life: AtomicU8,
     /// Who works on it from outside.
     pub(crate) visitors: AtomicU32,
+    /// A CPU is at work to end it.
+    pub(crate) ending: AtomicBool,
     vcpus: [Once<P::Arc<Vcpu>>; MAX_VCPUS],
     shutdown: Lock<Option<ShutdownReason>>,
     stopped: AtomicBool,
@@ -90,9 +95,11 @@ impl<P: Platform> Domain<P> {
             handle: Lock::new([0; 16]),
             ssidref: 0,
             max_vcpus: MAX_VCPUS as u32,
+            memory_map: Lock::new(None),
             pauses: Lock::new(0),
             life: AtomicU8::new(Life::Alive as u8),
             visitors: AtomicU32::new(0),
+            ending: AtomicBool::new(false),
             vcpus: [const { Once::new() }; MAX_VCPUS],
             shutdown: Lock::new(None),
             stopped: AtomicBool::new(false),
@@ -128,11 +135,11 @@ impl<P: Platform> Domain<P> {
         *self.shutdown.lock(platform).get_or_insert(reason)
     }
 
-    /// Notes that the domain runs no more, and why; returns the reason that stays.
-    pub fn stop(&self, platform: &P, reason: ShutdownReason) -> ShutdownReason {
+    /// Notes that the domain runs no more, and why; returns the reason that stays, and whether it ran
+    /// until now.
+    pub fn stop(&self, platform: &P, reason: ShutdownReason) -> (ShutdownReason, bool) {
         let reason = self.set_shutdown_reason(platform, reason);
-        self.stopped.store(true, Ordering::Release);
-        reason
+        (reason, !self.stopped.swap(true, Ordering::AcqRel))
     }
 
     /// One more of its vCPUs polls ports.

@@ -49,6 +49,27 @@ impl<P: Platform> Domains<P> {
         group.push(domain).map_err(|_| NumberTaken)
     }
 
+    /// The domain with the lowest number from `first` on.
+    pub fn from(&self, platform: &P, first: DomId) -> Option<P::Arc<Domain<P>>> {
+        let lowest = |group: &Lock<Group<P>>| {
+            let group = group.lock(platform);
+            let after = group.iter().filter(|domain| domain.id >= first);
+            after.min_by_key(|domain| domain.id).cloned()
+        };
+        self.groups.iter().filter_map(lowest).min_by_key(|domain| domain.id)
+    }
+
+    /// Removes a domain; whether it was still there.
+    pub(crate) fn remove(&self, platform: &P, domain: &Domain<P>) -> bool {
+        let Some(group) = self.group(domain.id) else { return false };
+        let mut group = group.lock(platform);
+        let place = group.iter().position(|other| core::ptr::eq::<Domain<P>>(&**other, domain));
+        // Dropped without the lock.
+        let removed = place.map(|at| group.swap_remove(at));
+        drop(group);
+        removed.is_some()
+    }
+
     fn group(&self, id: DomId) -> Option<&Lock<Group<P>>> {
         self.groups.get(usize::from(id.0) % GROUPS)
     }

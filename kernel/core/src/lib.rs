@@ -39,7 +39,6 @@ pub mod dispatch;
 pub mod domain;
 pub mod domains;
 pub mod emulate;
-pub mod end;
 pub mod event;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

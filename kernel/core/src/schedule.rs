@@ -48,6 +48,7 @@ impl<P: Platform> System<P> {
         let platform = &self.platform;
         let (cpu, now) = (platform.cpu(), self.now());
         self.serve_timers(now);
+        self.bury_if_due();
         match self.scheduler.choose(platform, cpu, now, Some(&here.running)) {
             Choice::Stay { until } => {
                 here.cpu.arm(self, until);

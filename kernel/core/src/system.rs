@@ -1,15 +1,12 @@
 //! The whole system: what happens on each way into ring 0, until the way out.
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
-use hypercall_abi::memory::E820Entry;
-use hypercall_abi::types::DomId;
-
-use crate::calls::memory_map::MAP_LINES;
+use crate::calls::memory_map::MemoryMap;
 use crate::clock::Clock;
 use crate::cpu_state::{CpuState, Cpus};
 use crate::crash;
-use crate::domain::{Domain, ShutdownReason};
+use crate::domain::{Domain, Life, ShutdownReason};
 use crate::domains::Domains;
 use crate::frames::FrameOwners;
 use crate::platform::{MachineEnd, Platform};
@@ -19,6 +16,8 @@ use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
 use crate::vcpu_create::Windows;
+use hypercall_abi::types::DomId;
+use hypercall_abi::virq;
 
 /// Length of the `syscall` instruction. Unit: bytes.
 pub(crate) const SYSCALL_LENGTH: u64 = 2;
@@ -40,6 +39,8 @@ pub struct System<P: Platform> {
     pub domains: Domains<P>,
     /// The number that a domain got last.
     pub(crate) last_number: AtomicU32,
+    /// A dead domain has lost its last frame.
+    pub(crate) burial: AtomicBool,
     /// The CPUs that run guests.
     pub cpus: Cpus<P>,
     /// Descriptor-table windows in use.
@@ -49,7 +50,7 @@ pub struct System<P: Platform> {
     /// The time.
     pub clock: Clock,
     /// The firmware's memory map.
-    pub memory_map: heapless::Vec<E820Entry, MAP_LINES>,
+    pub memory_map: MemoryMap,
     /// Ports that the kernel keeps.
     pub ports: Ports,
 }
@@ -132,6 +133,7 @@ impl<P: Platform> System<P> {
             identity,
             domains: Domains::new(),
             last_number: AtomicU32::new(0),
+            burial: AtomicBool::new(false),
             cpus: Cpus::new(),
             windows: Windows::new(),
             scheduler: Scheduler::new(),
@@ -210,15 +212,15 @@ impl<P: Platform> System<P> {
         Context { system: self, here: &here.cpu, domain, vcpu, regs }
     }
 
-    /// Ends a domain: none of its vCPUs runs any more. The initial domain's end is the machine's.
+    /// Ends what a domain does: none of its vCPUs runs any more, and whoever looks after domains is
+    /// told. It keeps what it has. The initial domain's end is the machine's.
     pub fn shut_down(&self, domain: &P::Arc<Domain<P>>, reason: ShutdownReason) {
-        let reason = domain.stop(&self.platform, reason);
         if domain.is_privileged() {
-            self.initial_domain_ended(reason);
+            self.initial_domain_ended(domain.stop(&self.platform, reason).0);
         }
-        for vcpu in domain.vcpus() {
-            let vcpu = DomainVcpu { domain: domain.clone(), vcpu: vcpu.clone() };
-            self.hold(&vcpu, Reasons::STOPPED);
+        self.for_vcpus(domain, |vcpu| self.hold(vcpu, Reasons::STOPPED));
+        if domain.stop(&self.platform, reason).1 {
+            self.send_global_virq(virq::DOM_EXC);
         }
     }
 
@@ -237,6 +239,11 @@ impl<P: Platform> FrameOwners for System<P> {
     fn frame_freed(&self, owner: DomId) {
         if let Some(domain) = self.domains.get(&self.platform, owner) {
             domain.memory.shrink(1);
+            // Who makes it dead looks at its frames afterwards.
+            fence(Ordering::SeqCst);
+            if domain.memory.pages() == 0 && domain.life() == Life::Dead {
+                self.bury_later();
+            }
         }
     }
 }

@@ -299,6 +299,17 @@ impl Vcpu {
         self.info.store(frame.0.wrapping_shl(PAGE_SHIFT) | offset, Ordering::Release);
     }
 
+    /// Takes the vCPU's information back to `first`, the frame it was in at first; the frame that it
+    /// was moved to, if it was.
+    pub(crate) fn take_info_back(&self, first: Mfn) -> Option<Mfn> {
+        if !self.info_moved.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let place = u64::from(self.id.0).wrapping_mul(size_of::<VcpuInfo>() as u64);
+        let old = self.info.swap(first.0.wrapping_shl(PAGE_SHIFT) | place, Ordering::AcqRel);
+        Some(Mfn(old.wrapping_shr(PAGE_SHIFT)))
+    }
+
     /// Sets the virtual CR2, and tells the guest in its information.
     pub fn set_cr2<P: Platform>(&self, platform: &P, address: u64) {
         self.cr2.store(address, Ordering::Relaxed);

@@ -4,9 +4,9 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::MACH2PHYS_VIRT_START;
-use hypercall_abi::memory::{E820Entry, MachphysMfnList, MemoryMap};
+use hypercall_abi::memory::{self, E820Entry, ForeignMemoryMap, MachphysMfnList};
 use hypercall_abi::mmu::EntryFlags;
-use hypercall_abi::types::Mfn;
+use hypercall_abi::types::{DomId, Mfn};
 
 use crate::dispatch::{Answer, DONE};
 use crate::guest_memory;
@@ -14,8 +14,11 @@ use crate::mm::{Entry, Level};
 use crate::platform::Platform;
 use crate::system::Context;
 
-/// Lines of a machine's memory map.
+/// Lines of a memory map.
 pub const MAP_LINES: usize = 128;
+
+/// A memory map.
+pub type MemoryMap = heapless::Vec<E820Entry, MAP_LINES>;
 
 /// `memory_op(machine_memory_map, argument)`: the firmware's memory map; `nr_entries` becomes the
 /// number of its lines.
@@ -30,19 +33,82 @@ pub fn machine_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> An
     if !cx.domain.is_privileged() {
         return Err(Errno::EPERM);
     }
-    let mut map: MemoryMap = guest_memory::read(platform, argument)?;
+    let mut map: memory::MemoryMap = guest_memory::read(platform, argument)?;
     let lines = &cx.system.memory_map;
     let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     if map.nr_entries < count {
         return Err(Errno::EINVAL);
     }
-    let mut at = map.buffer;
-    for line in lines {
-        guest_memory::write(platform, at, line)?;
-        at = at.wrapping_add(size_of::<E820Entry>() as u64);
-    }
     map.nr_entries = count;
+    tell(platform, argument, map, lines)
+}
+
+/// Writes as many lines as `map` says, and the map itself.
+fn tell<P: Platform>(
+    platform: &P,
+    argument: u64,
+    map: memory::MemoryMap,
+    lines: &[E820Entry],
+) -> Answer {
+    for (line, at) in lines.iter().zip(entries(map)) {
+        guest_memory::write(platform, at, line)?;
+    }
     guest_memory::write(platform, argument, &map)?;
+    DONE
+}
+
+/// Guest addresses of the lines of a map.
+fn entries(map: memory::MemoryMap) -> impl Iterator<Item = u64> {
+    let size = size_of::<E820Entry>() as u64;
+    let at = move |line: u32| map.buffer.wrapping_add(u64::from(line).wrapping_mul(size));
+    (0..map.nr_entries).map(at)
+}
+
+/// `memory_op(memory_map, argument)`: the map that the tools gave the caller; `nr_entries` becomes
+/// the number of lines, of those there is room for.
+///
+/// # Errors
+///
+/// - `ENOSYS`: they gave it none.
+/// - `EFAULT`: the argument can't be read, or it or the buffer can't be written.
+pub fn memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+    let platform = &cx.system.platform;
+    let mut map: memory::MemoryMap = guest_memory::read(platform, argument)?;
+    let lines = cx.domain.memory_map.lock(platform).clone().ok_or(Errno::ENOSYS)?;
+    map.nr_entries = map.nr_entries.min(u32::try_from(lines.len()).unwrap_or(0));
+    tell(platform, argument, map, &lines)
+}
+
+/// `memory_op(set_memory_map, argument)`: gives a domain its map; one of no lines takes it away.
+///
+/// # Errors
+///
+/// - `EFAULT`: the argument or a line can't be read.
+/// - `EINVAL`: more lines than [`MAP_LINES`].
+/// - `ESRCH`, `EPERM`: see [`Context::visit`].
+/// - `ENOMEM`.
+pub fn set_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+    let platform = &cx.system.platform;
+    let asked: ForeignMemoryMap = guest_memory::read(platform, argument)?;
+    if usize::try_from(asked.map.nr_entries).is_ok_and(|lines| lines > MAP_LINES) {
+        return Err(Errno::EINVAL);
+    }
+    let other = match asked.domid {
+        id if id == DomId::SELF || id == cx.domain.id => None,
+        id => Some(cx.visit(id)?),
+    };
+    let domain = other.as_ref().map_or(cx.domain, |other| &**other);
+    let mut map = MemoryMap::new();
+    for at in entries(asked.map) {
+        // There is room: checked above.
+        let _ = map.push(guest_memory::read(platform, at)?);
+    }
+    let map = match map.is_empty() {
+        true => None,
+        false => Some(platform.arc(map).map_err(|_| Errno::ENOMEM)?),
+    };
+    let old = core::mem::replace(&mut *domain.memory_map.lock(platform), map);
+    drop(old);
     DONE
 }
 

@@ -11,11 +11,13 @@ use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
 use hypercall_abi::types::DomId;
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
+use crate::domain::Domain;
 use crate::guest_memory;
+use crate::life::Visit;
 use crate::mm::reservation::{continued, is_badly_continued, named_domain, sub_op};
-use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source};
+use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source, Why};
 use crate::platform::Platform;
-use crate::system::Context;
+use crate::system::{Context, System};
 
 /// Where the domain's number is in the argument of the calls about memory on demand. Unit: bytes.
 const POD_DOMAIN: u64 = 32;
@@ -39,9 +41,15 @@ pub fn mmu_update<P: Platform>(
     if !batch.begins_in_guest() {
         return Err(Errno::EFAULT);
     }
-    cx.check_tables(domain)?;
-    let source = cx.source(domain)?;
-    let progress = cx.mm().mmu_update(batch, source);
+    let tables = cx.tables(domain)?;
+    let frames = cx.whose(domain)?;
+    let memory = tables.as_ref().map_or(&cx.domain.memory, |tables| &tables.memory);
+    let source = match frames.source() {
+        Source::Own if tables.is_some() => Source::Foreign(&cx.domain.memory),
+        Source::Foreign(same) if same.id() == memory.id() => Source::Own,
+        source => source,
+    };
+    let progress = cx.mm().on(memory).mmu_update(batch, source);
     cx.answer("mmu_update", progress, |done| {
         let rest = batch.after(done, size_of::<MmuUpdate>());
         [rest.address, u64::from(rest.count), rest.done, domain, 0, 0]
@@ -61,10 +69,10 @@ pub fn mmuext_op<P: Platform>(
     if !batch.begins_in_guest() {
         return Err(Errno::EFAULT);
     }
-    let other = cx.other(domain)?;
+    let whose = cx.whose(domain)?;
     let roots = &cx.vcpu.roots;
     let before = roots.kernel();
-    let progress = cx.mm().mmuext_op(roots, batch, other, &mut |ldt| cx.set_ldt(ldt));
+    let progress = cx.mm().mmuext_op(roots, batch, whose.memory(), &mut |ldt| cx.set_ldt(ldt));
     if roots.kernel() != before {
         cx.forget_ldt();
     }
@@ -101,8 +109,8 @@ pub fn update_va_mapping_otherdomain<P: Platform>(
     [address, value, flags, domain, ..]: [u64; 6],
 ) -> Answer {
     let roots = &cx.vcpu.roots;
-    let source = cx.source(domain)?;
-    let progress = cx.mm().update_va_mapping(roots, (address, value, flags), source);
+    let whose = cx.whose(domain)?;
+    let progress = cx.mm().update_va_mapping(roots, (address, value, flags), whose.source());
     cx.answer("update_va_mapping_otherdomain", progress, |_| [address, value, flags, domain, 0, 0])
 }
 
@@ -136,25 +144,74 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
         return Err(Errno::EINVAL);
     }
     let named = named_domain(&cx.system.platform, cmd, argument);
-    let own = named.is_none_or(|domain| domain == DomId::SELF || domain == cx.domain.id);
+    let other = named.filter(|&domain| domain != DomId::SELF && domain != cx.domain.id);
+    let other = other.map(|domain| cx.visit(domain)).transpose();
     match sub_op(cmd) {
         memory::MACHINE_MEMORY_MAP => return super::memory_map::machine_memory_map(cx, argument),
         memory::MACHPHYS_MFN_LIST => return super::memory_map::machphys_frames(cx, argument),
         memory::ACQUIRE_RESOURCE => {
-            // Of other domains than the caller alone, and there is none yet.
-            let _: AcquireResource = guest_memory::read(&cx.system.platform, argument)?;
-            return Err(Errno::ESRCH);
+            // Of other domains than the caller alone; what they have is not handed out yet.
+            let asked: AcquireResource = guest_memory::read(&cx.system.platform, argument)?;
+            return Err(cx.visit(asked.domid).err().unwrap_or(Errno::EOPNOTSUPP));
         }
         memory::MAXIMUM_GPFN => {
             named.ok_or(Errno::EFAULT)?;
-            return if own { Ok(Reply::Value(cx.last_page())) } else { Err(Errno::ESRCH) };
+            let domain = other?;
+            let domain = domain.as_ref().map_or(cx.domain, |other| &**other);
+            return Ok(Reply::Value(last_page(&cx.system.platform, domain)));
         }
+        memory::MEMORY_MAP => return super::memory_map::memory_map(cx, argument),
+        memory::SET_MEMORY_MAP => return super::memory_map::set_memory_map(cx, argument),
         memory::SET_POD_TARGET | memory::GET_POD_TARGET => return Err(cx.no_pod(argument)),
         _ => {}
     }
-    let target = own.then_some(&cx.domain.memory);
+    let target = match &other {
+        Ok(None) => Ok(&cx.domain.memory),
+        Ok(Some(other)) => Ok(&other.memory),
+        Err(Errno::EPERM) => Err(Why::Privilege),
+        Err(_) => Err(Why::Domain(named.unwrap_or(DomId::INVALID))),
+    };
     let progress = cx.mm().memory_op(target, cmd, argument);
     cx.answer("memory_op", progress, |done| [continued(cmd, done), argument, 0, 0, 0, 0])
+}
+
+/// Whose frames a call means.
+enum Whose<P: Platform> {
+    /// The caller's.
+    Own,
+    /// What is no memory.
+    Devices,
+    /// The kernel's own.
+    Hypervisor,
+    /// Another domain's.
+    Other(Visit<P>),
+}
+
+impl<P: Platform> Whose<P> {
+    /// The memory of the domain, if it is not the caller.
+    fn memory(&self) -> Option<&DomainMemory> {
+        match self {
+            Self::Own => None,
+            Self::Devices => Some(&DEVICES),
+            Self::Hypervisor => Some(&HYPERVISOR),
+            Self::Other(domain) => Some(&domain.memory),
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        match self {
+            Self::Devices => Source::Devices,
+            _ => self.memory().map_or(Source::Own, Source::Foreign),
+        }
+    }
+}
+
+/// The highest page number that a guest says it has.
+fn last_page<P: Platform>(platform: &P, domain: &Domain<P>) -> u64 {
+    let mut count = [0; 8];
+    let at = offset_of!(SharedInfo, arch).wrapping_add(offset_of!(ArchSharedInfo, max_pfn));
+    platform.read_frame(domain.shared_info, at, &mut count);
+    u64::from_le_bytes(count).saturating_sub(1)
 }
 
 /// Target of log lines about what a guest did.
@@ -163,51 +220,42 @@ pub const GUEST: &str = "guest";
 impl<'a, P: Platform> Context<'a, P> {
     /// The memory of the calling domain.
     #[inline]
-    pub(crate) fn mm(&self) -> Mm<'a, P, DomainMemory> {
-        let memory = &self.domain.memory;
-        Mm::new(&self.system.platform, memory, memory)
+    pub(crate) fn mm(&self) -> Mm<'a, P, System<P>> {
+        Mm::new(&self.system.platform, &self.domain.memory, self.system)
+    }
+
+    /// Another domain, for the caller to change.
+    ///
+    /// # Errors
+    ///
+    /// - `ESRCH`: there is none with that number, or it is being ended.
+    /// - `EPERM`: the caller is not privileged.
+    pub(crate) fn visit(&self, id: DomId) -> Result<Visit<P>, Errno> {
+        let visit = self.system.visit(id).ok_or(Errno::ESRCH)?;
+        if self.domain.is_privileged() { Ok(visit) } else { Err(Errno::EPERM) }
     }
 
     /// Whose tables `mmu_update` writes, which is the upper half of its domain argument: the number
     /// plus 1, or 0 for the caller.
-    fn check_tables(&self, domain: u64) -> Result<(), Errno> {
+    fn tables(&self, domain: u64) -> Result<Option<Visit<P>>, Errno> {
         let [.., low, high, _, _, _, _] = domain.to_le_bytes();
-        match u16::from_le_bytes([low, high]).checked_sub(1) {
-            None => Ok(()),
-            Some(tables) if DomId(tables) == self.domain.id => Ok(()),
-            Some(_) => Err(Errno::ESRCH),
-        }
+        let tables = u16::from_le_bytes([low, high]).checked_sub(1).map(DomId);
+        let other = tables.filter(|&tables| tables != self.domain.id);
+        other.map(|tables| self.visit(tables)).transpose()
     }
 
-    /// Which other domain than the caller a call means: the low half of its domain argument. The
-    /// caller's own number does not mean the caller: measured on Xen 4.17.
-    fn other(&self, domain: u64) -> Result<Option<&'static DomainMemory>, Errno> {
+    /// Whose frames a call means: the low half of its domain argument. The caller's own number does
+    /// not mean the caller: measured on Xen 4.17.
+    fn whose(&self, domain: u64) -> Result<Whose<P>, Errno> {
         let [low, high, ..] = domain.to_le_bytes();
         match DomId(u16::from_le_bytes([low, high])) {
-            DomId::SELF => Ok(None),
+            DomId::SELF => Ok(Whose::Own),
             DomId::IO | DomId::XEN if !self.domain.is_privileged() => Err(Errno::EPERM),
-            DomId::IO => Ok(Some(&DEVICES)),
-            DomId::XEN => Ok(Some(&HYPERVISOR)),
-            // No other domain exists yet.
-            _ => Err(Errno::ESRCH),
+            DomId::IO => Ok(Whose::Devices),
+            DomId::XEN => Ok(Whose::Hypervisor),
+            id if id == self.domain.id => Err(Errno::ESRCH),
+            id => self.visit(id).map(Whose::Other),
         }
-    }
-
-    /// Whose frames a call means.
-    fn source(&self, domain: u64) -> Result<Source<'a>, Errno> {
-        Ok(match self.other(domain)? {
-            None => Source::Own,
-            Some(devices) if devices.id() == DomId::IO => Source::Devices,
-            Some(other) => Source::Foreign(other),
-        })
-    }
-
-    /// The highest page number that the guest says it has.
-    fn last_page(&self) -> u64 {
-        let mut count = [0; 8];
-        let at = offset_of!(SharedInfo, arch).wrapping_add(offset_of!(ArchSharedInfo, max_pfn));
-        self.system.platform.read_frame(self.domain.shared_info, at, &mut count);
-        u64::from_le_bytes(count).saturating_sub(1)
     }
 
     /// Why memory on demand is refused: it is not for PV guests.
@@ -215,7 +263,7 @@ impl<'a, P: Platform> Context<'a, P> {
         let domain = argument.wrapping_add(POD_DOMAIN);
         match guest_memory::read::<DomId>(&self.system.platform, domain) {
             Ok(domain) if domain == DomId::SELF || domain == self.domain.id => Errno::EINVAL,
-            Ok(_) => Errno::ESRCH,
+            Ok(domain) => self.visit(domain).err().unwrap_or(Errno::EINVAL),
             Err(_) => Errno::EFAULT,
         }
     }

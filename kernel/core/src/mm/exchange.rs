@@ -59,7 +59,7 @@ type Leaving = heapless::Vec<FrameRef, LARGEST>;
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// Exchanges frames of the caller. Each piece is exchanged or not as a whole; the structure in
     /// guest memory says how many extents are done, also when the call is continued.
-    pub(super) fn exchange(&self, target: Option<&DomainMemory>, argument: u64) -> Progress {
+    pub(super) fn exchange(&self, target: Result<&DomainMemory, Why>, argument: u64) -> Progress {
         let refused = |why| Progress::Refused { done: 0, refusal: Refusal::new(why) };
         let mut budget = Budget::new();
         if self.finish_pending(&mut budget).is_err() {
@@ -73,10 +73,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             Ok(sides) => sides,
             Err(why) => return refused(why),
         };
-        let Some(target) = target else {
-            return refused(Why::Domain(asked.given.domid));
+        let target = match target {
+            Ok(target) => self.on(target),
+            Err(why) => return refused(why),
         };
-        let target = self.on(target);
         let per_piece = sides.in_piece(sides.given);
         let mut piece = asked.nr_exchanged.checked_div(per_piece).unwrap_or(0);
         let mut end = Progress::Done(0);
@@ -115,7 +115,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             let (order, bits) = (sides.taken.order, sides.taken.address_bits);
             let frames = self.platform.frames();
             match frames.alloc_for(self.platform, self.memory.id(), order, bits) {
-                Ok(start) => _ = new.push(start),
+                Ok(start) => {
+                    self.memory.note_frames(start, sides.taken.pages());
+                    let _ = new.push(start);
+                }
                 Err(_) => {
                     new.iter().for_each(|&start| self.discard(start, sides.taken.pages()));
                     self.stay(&mut leaving);

@@ -52,13 +52,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         set_ldt: &mut impl FnMut(Ldt),
     ) -> Progress {
         let mut budget = Budget::new();
-        if self.finish_pending(&mut budget).is_err() {
+        let target = self.on(other.unwrap_or(self.memory));
+        if target.finish_pending(&mut budget).is_err() {
             return Progress::Again { done: 0 };
         }
         let progress = batch.run(self.platform, &mut budget, |operation, budget| {
             self.one_extended(roots, other, operation, budget, set_ldt)
         });
-        self.unless_pending(progress, batch.length(), &mut budget)
+        target.unless_pending(progress, batch.length(), &mut budget)
     }
 
     /// One operation. What it leaves to be undone is noted, and comes first in the next slice.
@@ -72,7 +73,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     ) -> Result<(), Stop> {
         budget.charge(1);
         self.extended(&mut Asked { roots, other, set_ldt }, operation, budget)?;
-        if self.finish_pending(budget).is_err() {
+        if self.on(other.unwrap_or(self.memory)).finish_pending(budget).is_err() {
             budget.charge(u32::MAX);
         }
         Ok(())
@@ -176,6 +177,12 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let old = roots.replace_user(new);
         self.drop_root(old, budget);
         Ok(())
+    }
+
+    /// Puts back the roots of a vCPU that runs no more.
+    pub(crate) fn end_roots(&self, roots: &VcpuRoots, budget: &mut Budget) {
+        self.drop_root(roots.replace_kernel(None), budget);
+        self.drop_root(roots.replace_user(None), budget);
     }
 
     /// Puts back the reference that a vCPU's root was.

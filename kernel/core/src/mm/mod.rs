@@ -25,6 +25,7 @@ pub mod ext;
 pub mod memory;
 pub mod progress;
 pub mod refusal;
+mod release;
 pub mod reservation;
 pub mod roots;
 pub mod tables;
@@ -73,7 +74,7 @@ impl<'a, P: Platform, O: FrameOwners> Mm<'a, P, O> {
     }
 
     /// The same for another domain's tables.
-    const fn on<'b>(&'b self, memory: &'b DomainMemory) -> Mm<'b, P, O> {
+    pub(crate) const fn on<'b>(&'b self, memory: &'b DomainMemory) -> Mm<'b, P, O> {
         Mm { platform: self.platform, memory, frames: self.frames }
     }
 

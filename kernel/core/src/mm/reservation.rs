@@ -113,14 +113,13 @@ impl Extents {
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// `memory_op(command, argument)` on `target`'s memory, for the caller, whose memory this is.
-    /// `target` is what [`named_domain`] means; `None` if there is no such domain or the caller may
-    /// not touch it.
+    /// `target` is what [`named_domain`] means, or why the caller may not touch it.
     ///
     /// The calls that change the reservation never fail: they return how many extents are done. When
     /// they stop early, [`Progress::Again`] has the number that [`continued`] takes.
     pub fn memory_op(
         &self,
-        target: Option<&DomainMemory>,
+        target: Result<&DomainMemory, Why>,
         command: u64,
         argument: u64,
     ) -> Progress {
@@ -138,13 +137,13 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                     return refused(Why::Fault(argument));
                 }
                 match target {
-                    None => refused(Why::Domain(DomId::INVALID)),
-                    Some(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
-                    Some(target) if op == MAXIMUM_RESERVATION => Progress::Done(target.max_pages()),
+                    Err(why) => refused(why),
+                    Ok(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
+                    Ok(target) if op == MAXIMUM_RESERVATION => Progress::Done(target.max_pages()),
                     // Nobody was given nodes.
-                    Some(_) if op == GET_VNUMAINFO => refused(Why::Gone(op)),
+                    Ok(_) if op == GET_VNUMAINFO => refused(Why::Gone(op)),
                     // PV guests keep their own list of frames.
-                    Some(_) => refused(Why::OwnList),
+                    Ok(_) => refused(Why::OwnList),
                 }
             }
             MACHPHYS_MAPPING => {
@@ -177,15 +176,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// Increase, decrease and populate.
-    fn reserve(&self, target: Option<&DomainMemory>, command: u64, argument: u64) -> Progress {
+    fn reserve(&self, target: Result<&DomainMemory, Why>, command: u64, argument: u64) -> Progress {
         let start = command.wrapping_shr(DONE_SHIFT);
         let mut budget = Budget::new();
         let target = match target {
             _ if self.finish_pending(&mut budget).is_err() => {
                 return Progress::Again { done: start };
             }
-            Some(target) => self.on(target),
-            None => return Progress::Done(start),
+            Ok(target) => self.on(target),
+            Err(_) => return Progress::Done(start),
         };
         let Ok(reservation) = guest_memory::read::<Reservation>(self.platform, argument) else {
             return Progress::Done(start);
@@ -236,8 +235,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let (id, bits) = (self.memory.id(), extents.address_bits);
         let frames = self.platform.frames();
         let start = frames.alloc_for(self.platform, id, extents.order, bits).ok();
-        if start.is_none() {
-            self.memory.shrink(pages);
+        match start {
+            Some(start) => self.memory.note_frames(start, pages),
+            None => self.memory.shrink(pages),
         }
         start
     }

@@ -79,6 +79,11 @@ impl Deadlines {
         self.set_period(self.period);
     }
 
+    /// Stops all of them, for ever.
+    pub(crate) const fn end(&mut self) {
+        *self = Self { next: NEVER, period: 0, home: self.home, ..Self::new() };
+    }
+
     fn earliest(&self) -> u64 {
         let [first, second] = self.watchdogs;
         self.once.min(self.next).min(self.poll).min(first).min(second)

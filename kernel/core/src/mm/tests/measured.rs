@@ -280,10 +280,10 @@ fn what_a_guest_has_not_is_refused_in_its_own_way() {
         Progress::Done(value) => Ok(value),
         Progress::Again { .. } => panic!("a query goes on"),
     };
-    let own = Some(&world.domains[0].memory);
+    let own = Ok(&world.domains[0].memory);
     for (command, errno) in [(7, Errno::EACCES), (15, Errno::EACCES), (26, Errno::EOPNOTSUPP)] {
         assert_eq!(ask(own, command, 0), Err(errno), "{command}");
-        assert_eq!(ask(None, command, 0), Err(Errno::ESRCH), "{command}");
+        assert_eq!(ask(Err(Why::Domain(DomId(9))), command, 0), Err(Errno::ESRCH), "{command}");
         assert_eq!(ask(own, command, 0x1000), Err(Errno::EFAULT), "{command}");
     }
     assert_eq!((ask(own, 18, 0x1000), ask(own, 19, 0x1000)), (Ok(0), Ok(0)));

@@ -1,4 +1,8 @@
-//! How domains come to be and are paused. [`crate::end`] has how they end.
+//! How domains come to be, are paused, and end ([`end`]).
+
+mod end;
+#[cfg(test)]
+mod tests;
 
 use core::ops::Deref;
 use core::sync::atomic::Ordering;
