@@ -55,6 +55,11 @@ impl Tables {
         self.ldt_entries
     }
 
+    /// All frames; each holds a reference.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Mfn> {
+        self.gdt.iter().chain(&self.ldt).copied().flatten()
+    }
+
     /// The tables a vCPU starts with, whose frames are taken.
     pub(crate) const fn start(&mut self, gdt: GdtFrames, ldt: Ldt) {
         self.gdt = gdt;

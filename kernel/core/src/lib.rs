@@ -24,6 +24,7 @@
 extern crate std;
 
 pub mod areas;
+pub mod audit;
 pub mod boot;
 pub mod bounce;
 pub mod calls;

@@ -299,6 +299,12 @@ impl Vcpu {
         self.info.store(frame.0.wrapping_shl(PAGE_SHIFT) | offset, Ordering::Release);
     }
 
+    /// The frame that its information was moved to, if it was.
+    pub(crate) fn moved_info(&self) -> Option<Mfn> {
+        let at = self.info.load(Ordering::Acquire);
+        self.info_is_moved().then_some(Mfn(at.wrapping_shr(PAGE_SHIFT)))
+    }
+
     /// Takes the vCPU's information back to `first`, the frame it was in at first; the frame that it
     /// was moved to, if it was.
     pub(crate) fn take_info_back(&self, first: Mfn) -> Option<Mfn> {

@@ -8,7 +8,8 @@ use hypercall_abi::types::VcpuId;
 use crate::domain::{Domain, MAX_VCPUS};
 use crate::mm::VcpuRoots;
 use crate::platform::{NoMemory, Platform};
-use crate::system::System;
+use crate::sched::Reasons;
+use crate::system::{DomainVcpu, System};
 use crate::timer;
 use crate::vcpu::Vcpu;
 
@@ -74,7 +75,19 @@ impl<P: Platform> System<P> {
         let vcpu = Vcpu::new(VcpuId(id), roots, domain.shared_info, place, window, self.now());
         let made = self.platform.make_window(window).and_then(|()| self.platform.arc(vcpu));
         let vcpu = made.inspect_err(|_| self.windows.give(window))?;
-        domain.add_vcpu(vcpu);
+        // Under the lock, so that who unpauses the domain meanwhile finds it.
+        let pauses = domain.pauses.lock(&self.platform);
+        domain.add_vcpu(vcpu.clone());
+        let target = DomainVcpu { domain: domain.clone(), vcpu };
+        if *pauses != 0 {
+            self.hold(&target, Reasons::PAUSED);
+        }
+        drop(pauses);
+        // Another CPU may have added one of that number.
+        if domain.vcpu(VcpuId(id)).is_none_or(|there| there.window != window) {
+            self.windows.give(window);
+            return Err(NoMemory);
+        }
         Ok(())
     }
 }

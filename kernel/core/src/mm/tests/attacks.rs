@@ -153,7 +153,7 @@ fn a_frame_shared_by_the_kernel_is_writable_and_never_a_table() {
     world.ext(0, 0, PIN_L4_TABLE, l4.0).unwrap();
     let id = world.domains[0].memory.id();
     let shared = world.machine.frames().alloc_shared(&world.machine, id).unwrap().into_entry();
-    world.holders.lock().unwrap().typed.push((shared, FrameType::Writable));
+    world.holders.lock().unwrap().shared.push(shared);
     world.check();
     world.update(0, at(l1, 1), entry(shared, P | RW)).unwrap();
     world.check();

@@ -57,7 +57,7 @@ impl Game {
             let id = world.domains[domain].memory.id();
             let shared = world.machine.frames().alloc_shared(&world.machine, id).unwrap();
             known[domain].push(shared.mfn());
-            world.holders.lock().unwrap().typed.push((shared.into_entry(), FrameType::Writable));
+            world.holders.lock().unwrap().shared.push(shared.into_entry());
         }
         let mut game = Self { world, random: Random(seed | 1), known };
         for domain in 0..2 {
