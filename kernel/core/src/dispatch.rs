@@ -78,6 +78,8 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::EventChannelOpCompat => calls::event::event_channel_op_compat(self, args),
             Hypercall::SchedOpCompat => calls::sched::sched_op_compat(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),
+            Hypercall::Domctl => calls::control::domctl(self, args),
+            Hypercall::Sysctl => calls::control::sysctl(self, args),
             _ => Err(Errno::ENOSYS),
         }
     }
