@@ -215,4 +215,24 @@ abi_structs! {
         /// Guest address of an array of [`CpuTopology`]; 0 asks how many there are.
         8 cputopo: u64,
     }
+
+    /// Element of what [`NUMAINFO`] writes: a node's memory.
+    MemInfo = "struct xen_sysctl_meminfo", size 16, align 8 {
+        /// What it spans. Unit: bytes.
+        0 memsize: u64,
+        /// What is free of it. Unit: bytes.
+        8 memfree: u64,
+    }
+
+    /// Payload of [`NUMAINFO`].
+    NumaInfo = "struct xen_sysctl_numainfo", size 24, align 8 {
+        /// In: length of the arrays. Out: how many nodes.
+        0 num_nodes: u32,
+        /// No meaning.
+        4 pad: u32 = "",
+        /// Guest address of an array of [`MemInfo`], or 0.
+        8 meminfo: u64,
+        /// Guest address of an array of `u32`, by two nodes; or 0.
+        16 distance: u64,
+    }
 }

@@ -13,12 +13,44 @@ use spin::Mutex;
 
 use crate::x86::uart::Uart;
 
-static CONSOLE: Mutex<Uart> = Mutex::new(Uart::absent());
+static CONSOLE: Mutex<Console> =
+    Mutex::new(Console { uart: Uart::absent(), kept: [0; KEPT], end: 0, cleared: 0 });
 static PORT: AtomicU16 = AtomicU16::new(0);
 static BAUD: AtomicU32 = AtomicU32::new(0);
 
 /// Levels of the kernel's own lines, and of those about guests.
 static LEVELS: Mutex<[log::LevelFilter; 2]> = Mutex::new([log::LevelFilter::Off; 2]);
+
+/// Bytes of the log that are kept for whoever asks.
+const KEPT: usize = 16 * 1024;
+
+/// The serial port, and a ring of what went there last, without carriage returns.
+struct Console {
+    uart: Uart,
+    kept: [u8; KEPT],
+    /// Bytes that were ever kept, and how many of them were cleared; modulo 2^32.
+    end: u32,
+    cleared: u32,
+}
+
+impl Console {
+    fn send(&mut self, bytes: &[u8]) {
+        self.uart.send(bytes);
+        for &byte in bytes.iter().filter(|&&byte| byte != b'\r') {
+            self.kept[self.end as usize % KEPT] = byte;
+            self.end = self.end.wrapping_add(1);
+        }
+    }
+
+    fn line(&mut self, label: &str, message: fmt::Arguments<'_>) {
+        line(&mut |bytes| self.send(bytes), label, message);
+    }
+
+    /// How many bytes from `from` on are still there.
+    fn available(&self, from: u32) -> u32 {
+        self.end.wrapping_sub(from).min(KEPT as u32)
+    }
+}
 
 /// How often a panic tries the lock before it goes on without.
 const PANIC_TRIES: u32 = 1_000_000;
@@ -29,7 +61,7 @@ const PANIC_TRIES: u32 = 1_000_000;
 /// of those about what guests do (target [`GUEST`]) those below `guests`.
 pub(crate) fn start(serial: Option<Serial>, own: LogLevel, guests: LogLevel) {
     let mut console = CONSOLE.lock();
-    *console = serial.map_or(Uart::absent(), |Serial { port, baud }| {
+    console.uart = serial.map_or(Uart::absent(), |Serial { port, baud }| {
         PORT.store(port, Ordering::Relaxed);
         BAUD.store(baud, Ordering::Relaxed);
         Uart::open(port, baud)
@@ -54,7 +86,7 @@ const fn filter(level: LogLevel) -> log::LevelFilter {
 
 /// Prints a line whatever the log level: refusals, the end of a guest, what an operator asked for.
 pub(crate) fn always(message: fmt::Arguments<'_>) {
-    line(&mut CONSOLE.lock(), "", message);
+    CONSOLE.lock().line("", message);
 }
 
 /// Sends a guest's output to the console as one piece, each line feed as CR LF.
@@ -73,7 +105,33 @@ pub(crate) fn guest_output(bytes: &[u8]) {
 
 /// Takes what was typed on the console, without waiting; the number of bytes put into `buffer`.
 pub(crate) fn input(buffer: &mut [u8]) -> usize {
-    CONSOLE.lock().receive(buffer)
+    CONSOLE.lock().uart.receive(buffer)
+}
+
+/// Copies from what was printed, from byte `from` of all, or from the first that is kept and not
+/// cleared; how many bytes, and where to go on.
+pub(crate) fn read(from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+    let console = CONSOLE.lock();
+    let first = console.end.wrapping_sub(console.available(console.cleared));
+    // A place behind the end, or no longer kept, is none.
+    let wanted =
+        from.filter(|&from| console.end.wrapping_sub(from) <= console.end.wrapping_sub(first));
+    let mut at = wanted.unwrap_or(first);
+    let mut count = 0;
+    for to in into {
+        if at == console.end {
+            break;
+        }
+        *to = console.kept[at as usize % KEPT];
+        (at, count) = (at.wrapping_add(1), count + 1);
+    }
+    (count, at)
+}
+
+/// Reads that do not say where begin behind what has been printed so far.
+pub(crate) fn clear() {
+    let mut console = CONSOLE.lock();
+    console.cleared = console.end;
 }
 
 /// Runs `body` with a printer of lines, at all costs: if another CPU (or this one, interrupted)
@@ -81,16 +139,16 @@ pub(crate) fn input(buffer: &mut [u8]) -> usize {
 pub(crate) fn emergency(body: impl FnOnce(&mut dyn FnMut(fmt::Arguments<'_>))) {
     for _ in 0..PANIC_TRIES {
         if let Some(mut console) = CONSOLE.try_lock() {
-            return body(&mut |message| line(&mut console, "", message));
+            return body(&mut |message| console.line("", message));
         }
         core::hint::spin_loop();
     }
-    let mut console = match PORT.load(Ordering::Relaxed) {
+    let mut uart = match PORT.load(Ordering::Relaxed) {
         0 => Uart::absent(),
         port => Uart::open(port, BAUD.load(Ordering::Relaxed)),
     };
-    console.send(b"\r\n");
-    body(&mut |message| line(&mut console, "", message));
+    uart.send(b"\r\n");
+    body(&mut |message| line(&mut |bytes| uart.send(bytes), "", message));
 }
 
 struct Facade;
@@ -108,7 +166,7 @@ impl log::Log for Facade {
                 log::Level::Warn => "warning: ",
                 log::Level::Info | log::Level::Debug | log::Level::Trace => "",
             };
-            line(&mut CONSOLE.lock(), label, *record.args());
+            CONSOLE.lock().line(label, *record.args());
         }
     }
 
@@ -116,26 +174,26 @@ impl log::Log for Facade {
 }
 
 /// Prints `message`, each of its lines behind the kernel's mark.
-fn line(console: &mut Uart, label: &str, message: fmt::Arguments<'_>) {
-    console.send(b"(PV) ");
-    console.send(label.as_bytes());
+fn line(send: &mut dyn FnMut(&[u8]), label: &str, message: fmt::Arguments<'_>) {
+    send(b"(PV) ");
+    send(label.as_bytes());
     // The adapter's `write_str` never fails; a formatting trait that does loses the line's rest.
-    let _ = Marked(console).write_fmt(message);
-    console.send(b"\r\n");
+    let _ = Marked(send).write_fmt(message);
+    send(b"\r\n");
 }
 
 /// Turns line feeds within a message into new marked lines.
-struct Marked<'a>(&'a mut Uart);
+struct Marked<'a>(&'a mut dyn FnMut(&[u8]));
 
 impl Write for Marked<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut lines = text.split('\n');
         if let Some(first) = lines.next() {
-            self.0.send(first.as_bytes());
+            (self.0)(first.as_bytes());
         }
         for next in lines {
-            self.0.send(b"\r\n(PV) ");
-            self.0.send(next.as_bytes());
+            (self.0)(b"\r\n(PV) ");
+            (self.0)(next.as_bytes());
         }
         Ok(())
     }

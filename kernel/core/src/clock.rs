@@ -5,6 +5,7 @@
 //! and none ever goes back.
 
 use core::mem::offset_of;
+use core::sync::atomic::{Ordering, fence};
 
 use hypercall_abi::start::{ClockFlags, SharedInfo, VcpuTimeInfo};
 use hypercall_abi::types::Mfn;
@@ -91,9 +92,22 @@ impl Clock {
 
     /// Writes the wall clock into a domain's shared page, before the domain runs.
     pub fn publish_wall_clock(&self, platform: &impl Platform, shared_info: Mfn) {
-        let [a, b, c, d, e, f, g, h] = self.wall_seconds.to_le_bytes();
-        let fields = [2, u32::from_le_bytes([a, b, c, d]), 0, u32::from_le_bytes([e, f, g, h])];
-        platform.write_frame(shared_info, offset_of!(SharedInfo, wc_version), fields.as_bytes());
+        self.change_wall_clock(platform, shared_info, 0);
+    }
+
+    /// Writes it again, so many seconds off. The version is odd while it is written.
+    pub fn change_wall_clock(&self, platform: &impl Platform, shared_info: Mfn, offset: i64) {
+        let at = offset_of!(SharedInfo, wc_version);
+        let mut version = [0; 4];
+        platform.read_frame(shared_info, at, &mut version);
+        let version = u32::from_le_bytes(version) & !1;
+        platform.write_frame(shared_info, at, version.wrapping_add(1).as_bytes());
+        fence(Ordering::SeqCst);
+        let [a, b, c, d, e, f, g, h] = self.wall_seconds.wrapping_add_signed(offset).to_le_bytes();
+        let fields = [u32::from_le_bytes([a, b, c, d]), 0, u32::from_le_bytes([e, f, g, h])];
+        platform.write_frame(shared_info, at.wrapping_add(4), fields.as_bytes());
+        fence(Ordering::SeqCst);
+        platform.write_frame(shared_info, at, version.wrapping_add(2).as_bytes());
     }
 }
 

@@ -15,6 +15,8 @@ pub struct CpuState<P: Platform> {
     attention: AtomicBool,
     /// Timers this CPU looks after.
     pub(crate) timers: TimerList<P>,
+    /// How long it had no guest to run. Unit: nanoseconds.
+    pub(crate) idle_time: AtomicU64,
     /// What the hardware timer is set for. Unit: nanoseconds of system time.
     alarm: AtomicU64,
 }
@@ -24,6 +26,7 @@ impl<P: Platform> CpuState<P> {
         Self {
             attention: AtomicBool::new(false),
             timers: TimerList::new(),
+            idle_time: AtomicU64::new(0),
             alarm: AtomicU64::new(NEVER),
         }
     }

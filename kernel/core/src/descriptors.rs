@@ -55,6 +55,16 @@ impl Tables {
         self.ldt_entries
     }
 
+    /// Frames of the GDT, without gaps.
+    pub(crate) const fn gdt(&self) -> &GdtFrames {
+        &self.gdt
+    }
+
+    /// The LDT's address.
+    pub(crate) const fn ldt_address(&self) -> u64 {
+        self.ldt_address
+    }
+
     /// All frames; each holds a reference.
     pub(crate) fn frames(&self) -> impl Iterator<Item = Mfn> {
         self.gdt.iter().chain(&self.ldt).copied().flatten()
@@ -88,7 +98,7 @@ impl<P: Platform> Context<'_, P> {
             let at = list.wrapping_add(number.wrapping_mul(size_of::<u64>() as u64));
             *slot = Some(Mfn(guest_memory::read(platform, at)?));
         }
-        self.take_frames(&mut wanted)?;
+        self.take_frames(self.mm(), &mut wanted)?;
         let old = {
             let mut state = self.vcpu.state.lock(platform);
             core::mem::replace(&mut state.tables.gdt, wanted)
@@ -101,15 +111,19 @@ impl<P: Platform> Context<'_, P> {
     }
 
     /// Takes a reference to each frame; after an error, none is held.
-    pub(crate) fn take_frames(&self, wanted: &mut GdtFrames) -> Result<(), Errno> {
+    pub(crate) fn take_frames(
+        &self,
+        mm: Mm<'_, P, System<P>>,
+        wanted: &mut GdtFrames,
+    ) -> Result<(), Errno> {
         for at in 0..GDT_FRAMES {
             let Some(mfn) = wanted.get(at).copied().flatten() else { continue };
-            match self.mm().take_descriptors(mfn) {
+            match mm.take_descriptors(mfn) {
                 Ok(held) => {
                     let _ = held.into_entry();
                 }
                 Err(refusal) => {
-                    self.put_frames(wanted.get(..at).unwrap_or(&[]));
+                    put_frames(mm, wanted.get(..at).unwrap_or(&[]));
                     self.refused("set_gdt", &refusal);
                     return Err(Errno::EINVAL);
                 }
@@ -258,7 +272,8 @@ pub(crate) fn end_tables<P: Platform>(system: &System<P>, domain: &Domain<P>, vc
     put_frames(Mm::new(&system.platform, &domain.memory, system), &old);
 }
 
-fn put_frames<P: Platform>(mm: Mm<'_, P, System<P>>, frames: &[Option<Mfn>]) {
+/// Puts back a reference to each frame.
+pub(crate) fn put_frames<P: Platform>(mm: Mm<'_, P, System<P>>, frames: &[Option<Mfn>]) {
     for mfn in frames.iter().copied().flatten() {
         mm.put_descriptors(TypeRef::from_entry(mfn, FrameType::Descriptors));
     }

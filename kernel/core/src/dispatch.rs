@@ -79,6 +79,8 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::SchedOpCompat => calls::sched::sched_op_compat(self, args),
             Hypercall::SchedOp => calls::sched::sched_op(self, args),
             Hypercall::GrantTableOp => calls::grant::grant_table_op(self, args),
+            Hypercall::Domctl => calls::control::domctl(self, args),
+            Hypercall::Sysctl => calls::control::sysctl(self, args),
             _ => Err(Errno::ENOSYS),
         }
     }

@@ -8,6 +8,7 @@ use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
 use crate::calls::memory_map::MemoryMap;
+use crate::control::Ranges;
 use crate::event::Ports;
 use crate::grant::GrantTable;
 use crate::lock::Lock;
@@ -68,6 +69,10 @@ pub struct Domain<P: Platform> {
     pub handle: Lock<[u8; 16]>,
     /// Its security label, a number that only the tools understand.
     pub ssidref: u32,
+    /// Ports of the machine that it may use.
+    pub io_ports: Lock<Ranges>,
+    /// Interrupts of the machine that it may use.
+    pub irqs: Lock<Ranges>,
     /// vCPUs it may have.
     pub max_vcpus: u32,
     /// The memory map that it is told of, if it is told of any.
@@ -92,6 +97,10 @@ impl<P: Platform> Domain<P> {
     /// A domain that runs nothing yet.
     #[must_use]
     pub fn new(id: DomId, privilege: Privilege, shared_info: Mfn, memory: DomainMemory) -> Self {
+        let rights = match privilege {
+            Privilege::Initial => Ranges::ALL,
+            Privilege::None => Ranges::NONE,
+        };
         Self {
             id,
             privilege,
@@ -101,6 +110,8 @@ impl<P: Platform> Domain<P> {
             grants: GrantTable::new(),
             handle: Lock::new([0; 16]),
             ssidref: 0,
+            io_ports: Lock::new(rights.clone()),
+            irqs: Lock::new(rights),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(None),
             pauses: Lock::new(0),

@@ -29,6 +29,7 @@ pub mod bounce;
 pub mod calls;
 pub mod clock;
 mod code_segment;
+pub mod control;
 pub mod cpu;
 pub mod cpu_state;
 pub mod cpuid;

@@ -207,6 +207,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn console_write(&self, bytes: &[u8]);
     /// Takes received bytes from the console; returns how many.
     fn console_read(&self, into: &mut [u8]) -> usize;
+    /// Copies from the hypervisor's log, from byte `from` of all that was ever printed, or from the
+    /// first that is kept and has not been cleared. Returns how many bytes, and where to go on.
+    fn log_read(&self, from: Option<u32>, into: &mut [u8]) -> (usize, u32);
+    /// Whoever does not say where to begin reads only what is printed from now on.
+    fn log_clear(&self);
     /// Ends the machine.
     fn end(&self, end: MachineEnd) -> !;
 }

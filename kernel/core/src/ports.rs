@@ -1,4 +1,4 @@
-//! Which I/O ports the privileged domain reaches, and which are the kernel's own.
+//! Which I/O ports are the kernel's own; the others a domain may be given.
 
 use crate::emulate::width::Width;
 
@@ -21,10 +21,17 @@ impl Ports {
     /// Whether an access may reach the machine: none of its ports is the kernel's.
     #[must_use]
     pub fn may_pass(&self, port: u16, width: Width) -> bool {
-        let bytes = u16::try_from(width.bytes()).unwrap_or(u16::MAX);
-        let Some(last) = port.checked_add(bytes.saturating_sub(1)) else { return false };
+        let bytes = u32::try_from(width.bytes()).unwrap_or(u32::MAX);
+        let last = u32::from(port).saturating_add(bytes.saturating_sub(1));
+        last <= u32::from(u16::MAX) && !self.keeps(port.into(), last)
+    }
+
+    /// Whether one of the ports from `first` to `last` is the kernel's.
+    #[must_use]
+    pub fn keeps(&self, first: u32, last: u32) -> bool {
         let console = self.console.map(|first| (first, first.saturating_add(SERIAL - 1)));
-        !ALWAYS.into_iter().chain(console).any(|(from, to)| port <= to && last >= from)
+        let mut kept = ALWAYS.into_iter().chain(console);
+        kept.any(|(from, to)| first <= to.into() && last >= from.into())
     }
 }
 

@@ -4,6 +4,8 @@
 //! that waits has noted what it waits for and given its answer already. So changing vCPUs is
 //! exchanging registers, and one kernel stack per CPU is enough.
 
+use core::sync::atomic::Ordering;
+
 use crate::cpu::CpuId;
 use crate::mm::roots;
 use crate::platform::{NoMemory, Platform};
@@ -136,7 +138,13 @@ impl<P: Platform> System<P> {
             }
             match next {
                 Some(next) => return next,
-                None => self.platform.wait_for_interrupt(),
+                None => {
+                    self.platform.wait_for_interrupt();
+                    if let Some(here) = self.cpus.get(cpu) {
+                        let slept = self.now().saturating_sub(now);
+                        here.idle_time.fetch_add(slept, Ordering::Relaxed);
+                    }
+                }
             }
         }
     }

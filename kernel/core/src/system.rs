@@ -39,6 +39,8 @@ pub struct System<P: Platform> {
     pub domains: Domains<P>,
     /// The number that a domain got last.
     pub(crate) last_number: AtomicU32,
+    /// A CPU serves a `domctl`.
+    pub(crate) control_busy: AtomicBool,
     /// A dead domain has lost its last frame.
     pub(crate) burial: AtomicBool,
     /// The CPUs that run guests.
@@ -133,6 +135,7 @@ impl<P: Platform> System<P> {
             identity,
             domains: Domains::new(),
             last_number: AtomicU32::new(0),
+            control_busy: AtomicBool::new(false),
             burial: AtomicBool::new(false),
             cpus: Cpus::new(),
             windows: Windows::new(),

@@ -10,11 +10,11 @@ use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 
 use crate::bounce::rflags;
 use crate::debug::DebugRegisters;
-use crate::descriptors::GdtFrames;
+use crate::descriptors::{GdtFrames, put_frames};
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::emulate::control::{CR4_DE, CR4_TSD};
 use crate::guest_memory::{self, GuestRange, is_canonical};
-use crate::mm::{Budget, Ldt, Stop};
+use crate::mm::{Budget, Ldt, Mm, Stop};
 use crate::platform::Platform;
 use crate::regs::GuestRegs;
 use crate::saved::{FpuState, Saved, Selectors};
@@ -42,27 +42,43 @@ impl<P: Platform> Context<'_, P> {
         if target.vcpu.is_initialised() {
             return Err(Errno::EEXIST);
         }
-        check(&context)?;
+        self.set_context(target, &context, "vcpu_op: initialise")
+    }
+
+    /// Gives a vCPU that never ran its state, for `call`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: an address that is none, a table that is too long, or a frame that can't be what it
+    /// is to be.
+    pub(crate) fn set_context(
+        &self,
+        target: &DomainVcpu<P>,
+        context: &VcpuGuestContext,
+        call: &str,
+    ) -> Answer {
+        let mm = Mm::new(&self.system.platform, &target.domain.memory, self.system);
+        check(context)?;
         let mut gdt = GdtFrames::default();
         let entries = low_u32(context.gdt_ents);
         for (slot, frame) in gdt.iter_mut().zip(context.gdt_frames).take(pages(entries)) {
             *slot = Some(Mfn(frame));
         }
-        self.take_frames(&mut gdt)?;
+        self.take_frames(mm, &mut gdt)?;
         let user = Some(root(context.ctrlreg[1])).filter(|user| user.0 != 0);
         let kernel = root(context.ctrlreg[3]);
         let mut budget = Budget::new();
-        match self.mm().first_roots(&target.vcpu.roots, kernel, user, &mut budget) {
+        match mm.first_roots(&target.vcpu.roots, kernel, user, &mut budget) {
             Ok(()) => {}
             Err(stop) => {
-                self.put_frames(&gdt);
+                put_frames(mm, &gdt);
                 return match stop {
                     Stop::Again => Ok(Reply::Again(self.regs.hypercall_args())),
-                    Stop::Refused(refusal) => Err(self.refused("vcpu_op: initialise", &refusal)),
+                    Stop::Refused(refusal) => Err(self.refused(call, &refusal)),
                 };
             }
         }
-        self.start(target, &context, gdt);
+        self.start(target, context, gdt);
         DONE
     }
 

@@ -246,7 +246,7 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn port_in(&mut self, port: u16, width: Width) -> u32 {
-        if self.domain.is_privileged() && self.system.ports.may_pass(port, width) {
+        if self.may_use_port(port, width) {
             self.platform().port_in(port, width)
         } else {
             low_u32(width.mask())
@@ -254,7 +254,7 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
-        if self.domain.is_privileged() && self.system.ports.may_pass(port, width) {
+        if self.may_use_port(port, width) {
             self.platform().port_out(port, width, value);
         }
     }
@@ -265,6 +265,16 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn write_guest(&mut self, to: GuestRange, from: &[u8]) -> Result<(), GuestFault> {
         self.platform().write_guest(to, from)
+    }
+}
+
+impl<P: Platform> VirtualCpu<'_, P> {
+    /// Whether an access reaches the machine: the domain has the ports, and the kernel has not.
+    fn may_use_port(&self, port: u16, width: Width) -> bool {
+        let first = u64::from(port);
+        let last = first.saturating_add(width.bytes() as u64).saturating_sub(1);
+        self.domain.io_ports.lock(self.platform()).contains(first, last)
+            && self.system.ports.may_pass(port, width)
     }
 }
 

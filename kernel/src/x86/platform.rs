@@ -282,6 +282,14 @@ impl Platform for X86 {
         crate::log::input(into)
     }
 
+    fn log_read(&self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        crate::log::read(from, into)
+    }
+
+    fn log_clear(&self) {
+        crate::log::clear();
+    }
+
     fn end(&self, end: MachineEnd) -> ! {
         match end {
             MachineEnd::PowerOff => exit::exit(Outcome::Success),

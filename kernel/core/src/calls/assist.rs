@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use crate::system::Context;
 
 /// The assists that a 64-bit guest may switch.
-const ASSISTS: [u32; 7] = [
+pub(crate) const ASSISTS: [u32; 7] = [
     vm_assist::TYPE_4GB_SEGMENTS,
     vm_assist::TYPE_4GB_SEGMENTS_NOTIFY,
     vm_assist::TYPE_WRITABLE_PAGETABLES,

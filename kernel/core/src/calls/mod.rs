@@ -2,6 +2,7 @@
 
 pub mod assist;
 pub mod console;
+pub mod control;
 pub mod cpu;
 pub mod event;
 pub mod grant;

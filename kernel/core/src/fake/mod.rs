@@ -375,6 +375,12 @@ impl Platform for Machine {
         0
     }
 
+    fn log_read(&self, from: Option<u32>, _into: &mut [u8]) -> (usize, u32) {
+        (0, from.unwrap_or(0))
+    }
+
+    fn log_clear(&self) {}
+
     fn end(&self, end: MachineEnd) -> ! {
         panic!("the machine ends: {end:?}")
     }

@@ -114,6 +114,20 @@ impl FrameTable {
         self.pool.free_count()
     }
 
+    /// How many frames are memory, free or not. Looks at every frame.
+    #[must_use]
+    pub fn memory_count(&self) -> u64 {
+        let memory = |info: &&FrameInfo| info.owner.load(Ordering::Relaxed) != 0;
+        self.infos.iter().filter(memory).count() as u64
+    }
+
+    /// How many frames from `start` on and below `end` are free at this moment.
+    #[must_use]
+    pub fn free_between(&self, start: Mfn, end: Mfn) -> u64 {
+        let end = end.0.min(self.len());
+        (start.0..end).filter(|&mfn| self.pool.is_free(Mfn(mfn))).count() as u64
+    }
+
     /// The domain that owns the frame at this moment. It stays so only as long as the caller holds
     /// a reference.
     #[must_use]

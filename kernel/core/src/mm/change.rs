@@ -206,7 +206,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// What is no memory is not counted.
     fn check_device(&self, mfn: Mfn, source: Source<'_>) -> Result<(), Refusal> {
         let allowed = match source {
-            Source::Own | Source::Devices => self.memory.has_devices(),
+            Source::Own | Source::Devices => {
+                self.memory.may_map_devices(self.platform, mfn.0, mfn.0)
+            }
             Source::Foreign(_) => false,
         };
         if !allowed || mfn.0 >= DEVICE_LIMIT {

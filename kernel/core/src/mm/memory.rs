@@ -1,11 +1,15 @@
 //! What is known of a domain's memory as a whole.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{DomId, Mfn};
 
+use crate::control::Ranges;
 use crate::cpu::CpuSet;
 use crate::frames::{DirtyCpus, FrameOwners, Owner};
+use crate::lock::Lock;
+use crate::platform::Platform;
 
 /// How many tables can wait to be undone.
 const PENDING: usize = 4;
@@ -14,7 +18,10 @@ const PENDING: usize = 4;
 #[derive(Debug)]
 pub struct DomainMemory {
     id: DomId,
-    has_devices: bool,
+    /// Whether `devices` is not empty.
+    has_devices: AtomicBool,
+    /// Frames that are no memory which the domain may map.
+    devices: Lock<Ranges>,
     pages: AtomicU64,
     max_pages: AtomicU64,
     dirty: DirtyCpus,
@@ -33,7 +40,8 @@ impl DomainMemory {
     pub const fn new(id: DomId, pages: u64) -> Self {
         Self {
             id,
-            has_devices: false,
+            has_devices: AtomicBool::new(false),
+            devices: Lock::new(Ranges::NONE),
             pages: AtomicU64::new(pages),
             max_pages: AtomicU64::new(pages),
             dirty: DirtyCpus::new(),
@@ -45,8 +53,8 @@ impl DomainMemory {
 
     /// This memory, of a domain that may map devices.
     #[must_use]
-    pub const fn with_devices(self) -> Self {
-        Self { has_devices: true, ..self }
+    pub fn with_devices(self) -> Self {
+        Self { has_devices: AtomicBool::new(true), devices: Lock::new(Ranges::ALL), ..self }
     }
 
     /// The domain.
@@ -57,8 +65,31 @@ impl DomainMemory {
 
     /// Whether the domain may map what is no memory.
     #[must_use]
-    pub const fn has_devices(&self) -> bool {
-        self.has_devices
+    pub fn has_devices(&self) -> bool {
+        self.has_devices.load(Ordering::Relaxed)
+    }
+
+    /// Whether the domain may map all of these frames, if they are no memory.
+    pub fn may_map_devices(&self, platform: &impl Platform, first: u64, last: u64) -> bool {
+        self.has_devices() && self.devices.lock(platform).contains(first, last)
+    }
+
+    /// Says whether it may. What it has mapped stays mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: too many ranges.
+    pub fn permit_devices(
+        &self,
+        platform: &impl Platform,
+        first: u64,
+        last: u64,
+        allowed: bool,
+    ) -> Result<(), Errno> {
+        let mut devices = self.devices.lock(platform);
+        devices.set(first, last, allowed)?;
+        self.has_devices.store(!devices.is_empty(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Frames the domain owns, those included that it has given up and that are still referred to.

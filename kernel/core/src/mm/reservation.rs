@@ -169,7 +169,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
     }
 
-    pub(super) const fn max_order(&self) -> u32 {
+    pub(super) fn max_order(&self) -> u32 {
         if self.memory.has_devices() { MAX_ORDER_WITH_DEVICES } else { MAX_ORDER }
     }
 

@@ -1,0 +1,78 @@
+//! Which ports, interrupts and device memory a domain may use. Nobody can give what he has not.
+
+use hypercall_abi::domctl::{IomemPermission, IoportPermission, IrqPermission};
+use hypercall_abi::errno::Errno;
+
+use super::{Payload, get};
+use crate::domain::Domain;
+use crate::platform::Platform;
+use crate::system::Context;
+
+/// Ports of a PC.
+const PORTS: u32 = 1 << 16;
+/// Interrupts that can be named.
+const IRQS: u32 = 1024;
+
+impl<P: Platform> Context<'_, P> {
+    /// `ioport_permission`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no port, or beyond the last.
+    /// - `EPERM`: the caller has not got them, or the kernel keeps them.
+    /// - `ENOMEM`: too many ranges.
+    pub(crate) fn permit_ports(&self, to: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
+        let asked: IoportPermission = get(payload);
+        let (first, end) = (asked.first_port, asked.first_port.wrapping_add(asked.nr_ports));
+        if end <= first || end > PORTS {
+            return Err(Errno::EINVAL);
+        }
+        let (platform, last) = (&self.system.platform, end.saturating_sub(1));
+        let own = self.domain.io_ports.lock(platform).contains(first.into(), last.into());
+        if !own || self.system.ports.keeps(first, last) {
+            return Err(Errno::EPERM);
+        }
+        to.io_ports.lock(platform).set(first.into(), last.into(), asked.allow_access != 0)
+    }
+
+    /// `iomem_permission`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no frame, or the range wraps.
+    /// - `EPERM`: the caller has not got them.
+    /// - `ENOMEM`: too many ranges.
+    pub(crate) fn permit_memory(&self, to: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
+        let asked: IomemPermission = get(payload);
+        let first = asked.first_mfn;
+        let last = first.wrapping_add(asked.nr_mfns).wrapping_sub(1);
+        if last < first {
+            return Err(Errno::EINVAL);
+        }
+        let platform = &self.system.platform;
+        if !self.domain.memory.may_map_devices(platform, first, last) {
+            return Err(Errno::EPERM);
+        }
+        to.memory.permit_devices(platform, first, last, asked.allow_access != 0)
+    }
+
+    /// `irq_permission`.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no such interrupt.
+    /// - `EPERM`: the caller has not got it.
+    /// - `ENOMEM`: too many ranges.
+    pub(crate) fn permit_irq(&self, to: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
+        let asked: IrqPermission = get(payload);
+        let irq = u64::from(asked.pirq);
+        if asked.pirq >= IRQS {
+            return Err(Errno::EINVAL);
+        }
+        let platform = &self.system.platform;
+        if !self.domain.irqs.lock(platform).contains(irq, irq) {
+            return Err(Errno::EPERM);
+        }
+        to.irqs.lock(platform).set(irq, irq, asked.allow_access != 0)
+    }
+}
