@@ -14,7 +14,7 @@ use spin::Mutex;
 use crate::x86::uart::Uart;
 
 static CONSOLE: Mutex<Console> =
-    Mutex::new(Console { uart: Uart::absent(), kept: [0; KEPT], end: 0, cleared: 0 });
+    Mutex::new(Console { uart: Uart::absent(), kept: [0; KEPT as usize], end: 0, cleared: 0 });
 static PORT: AtomicU16 = AtomicU16::new(0);
 static BAUD: AtomicU32 = AtomicU32::new(0);
 
@@ -22,12 +22,12 @@ static BAUD: AtomicU32 = AtomicU32::new(0);
 static LEVELS: Mutex<[log::LevelFilter; 2]> = Mutex::new([log::LevelFilter::Off; 2]);
 
 /// Bytes of the log that are kept for whoever asks.
-const KEPT: usize = 16 * 1024;
+const KEPT: u32 = 16 * 1024;
 
 /// The serial port, and a ring of what went there last, without carriage returns.
 struct Console {
     uart: Uart,
-    kept: [u8; KEPT],
+    kept: [u8; KEPT as usize],
     /// Bytes that were ever kept, and how many of them were cleared; modulo 2^32.
     end: u32,
     cleared: u32,
@@ -37,7 +37,7 @@ impl Console {
     fn send(&mut self, bytes: &[u8]) {
         self.uart.send(bytes);
         for &byte in bytes.iter().filter(|&&byte| byte != b'\r') {
-            self.kept[self.end as usize % KEPT] = byte;
+            self.kept[(self.end % KEPT) as usize] = byte;
             self.end = self.end.wrapping_add(1);
         }
     }
@@ -48,7 +48,7 @@ impl Console {
 
     /// How many bytes from `from` on are still there.
     fn available(&self, from: u32) -> u32 {
-        self.end.wrapping_sub(from).min(KEPT as u32)
+        self.end.wrapping_sub(from).min(KEPT)
     }
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn read(from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
         if at == console.end {
             break;
         }
-        *to = console.kept[at as usize % KEPT];
+        *to = console.kept[(at % KEPT) as usize];
         (at, count) = (at.wrapping_add(1), count + 1);
     }
     (count, at)

@@ -114,7 +114,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
 
 fn run(mut parser: lexopt::Parser) -> Result<Request> {
     let mut options = RunOptions {
-        guest: "hello".into(),
+        guest: "nursery".into(),
         on: System::Paravane,
         machine: MachineOptions::default(),
         args: String::new(),
@@ -123,7 +123,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         exit: false,
         verbose: false,
     };
-    let mut named = false;
+    let (mut named, mut sized) = (false, false);
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(RUN_HELP)),
@@ -139,12 +139,17 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             }
             Long(name) => {
                 let name = name.to_owned();
+                sized |= name == "smp";
                 if !machine(&mut options.machine, &name, &mut parser)? {
                     return Err(unknown(&Long(&name), "run --help"));
                 }
             }
             other => return Err(unknown(&other, "run --help")),
         }
+    }
+    if !named && !sized {
+        // Its guests run side by side.
+        options.machine.smp = 2;
     }
     Ok(Request::Run(options))
 }

@@ -206,7 +206,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
-    fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
+    pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
         let mut archive = Vec::new();
         let mut add = |name: &str, bytes: &[u8]| {
             let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::boot::{self, End, Watch};
 use crate::check;
@@ -48,7 +48,8 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let words = "-q --release -p kernel-core --lib random_".split(' ');
             process::succeed(check::host(&workspace, "test").args(words))
         });
-        for guest in workspace.guests.iter().filter(|guest| guest.package != "conformance") {
+        let alone = ["conformance", "nursery"];
+        for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
             for (_, args) in FAILURES.iter().filter(|(name, _)| *name == guest.name) {
@@ -63,6 +64,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
             });
         }
+        nursery(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
@@ -101,6 +103,30 @@ fn on_both(
     });
     if let [Some(ours), Some(theirs)] = &said {
         steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
+    }
+}
+
+/// Boots the guest that runs others as domains; what those print comes in any order.
+fn nursery(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (system, cpus) in [(System::Paravane, 1), (System::Paravane, 2), (System::Xen, 1)] {
+        let name = system.name();
+        steps.run(&format!("nursery with {cpus} CPUs on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
+            let guest = guest.context("there is no nursery")?;
+            let scratch = workspace.scratch(&format!("nursery-{name}"))?;
+            let mut options = options.machine.clone();
+            options.smp = cpus;
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
+            machine.ramdisk = Some(builder.nursery(&scratch)?);
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            Ok(())
+        });
     }
 }
 
