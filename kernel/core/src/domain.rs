@@ -94,7 +94,7 @@ impl<P: Platform> Domain<P> {
             ports: Ports::new(),
             handle: Lock::new([0; 16]),
             ssidref: 0,
-            max_vcpus: MAX_VCPUS as u32,
+            max_vcpus: u32::try_from(MAX_VCPUS).unwrap_or(0),
             memory_map: Lock::new(None),
             pauses: Lock::new(0),
             life: AtomicU8::new(Life::Alive as u8),

@@ -85,7 +85,7 @@ impl<P: Platform> System<P> {
             Some(_) => return Err(Errno::EEXIST),
             None => self.next_number(free).ok_or(Errno::ENOMEM)?,
         };
-        if config.max_vcpus == 0 || config.max_vcpus > MAX_VCPUS as u32 {
+        if !(1..=MAX_VCPUS as u64).contains(&u64::from(config.max_vcpus)) {
             return Err(Errno::EINVAL);
         }
         let platform = &self.platform;
