@@ -39,11 +39,11 @@ sub_ops! { memory "XENMEM_" "Sub-ops of `memory_op`." {
     5 MACHPHYS_MFN_LIST "machphys_mfn_list" Any Absent "The frames of the machine-to-physical table.";
     6 POPULATE_PHYSMAP "populate_physmap" Any Done "Adds memory at the caller's own frame numbers.";
     7 ADD_TO_PHYSMAP "add_to_physmap" Any Absent "Of translated guests.";
-    9 MEMORY_MAP "memory_map" Any Absent "The domain's memory map.";
+    9 MEMORY_MAP "memory_map" Any Done "The domain's memory map.";
     10 MACHINE_MEMORY_MAP "machine_memory_map" Privileged Done "The machine's memory map.";
     11 EXCHANGE "exchange" Any Done "Exchanges frames, for instance for contiguous ones.";
     12 MACHPHYS_MAPPING "machphys_mapping" Any Done "Where the machine-to-physical table is.";
-    13 SET_MEMORY_MAP "set_memory_map" Control Absent "Sets a domain's memory map.";
+    13 SET_MEMORY_MAP "set_memory_map" Control Done "Sets a domain's memory map.";
     14 MAXIMUM_GPFN "maximum_gpfn" Any Absent "Returns a domain's highest frame number.";
     15 REMOVE_FROM_PHYSMAP "remove_from_physmap" Any Absent "Of translated guests.";
     16 SET_POD_TARGET "set_pod_target" Control Absent "Of memory given on demand.";

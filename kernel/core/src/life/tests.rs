@@ -490,9 +490,19 @@ fn large_domains_end_in_slices() {
     let free = world.machine().frames().free_count();
     let domain = world.create(None).unwrap();
     domain.memory.set_max_pages(3000);
+    // Extents of 8 pages: the last frame a domain has is none's first.
     for _ in 0..6 {
-        assert_eq!(world.populate(domain.id.0, 300).len(), 300);
+        let done = world.memory_op(memory::INCREASE_RESERVATION, domain.id.0, 40, 3);
+        assert_eq!(done, Ok(40));
     }
+    assert_eq!(domain.memory.pages(), 6 * 40 * 8);
+    // Nothing is taken while somebody works on it.
+    let visit = world.system.visit(domain.id).unwrap();
+    for _ in 0..3 {
+        assert!(world.system.destroy_domain(&domain).is_err());
+    }
+    assert_eq!((domain.life(), domain.memory.pages()), (Life::Dying, 6 * 40 * 8));
+    drop(visit);
     let mut steps = 0;
     world.destroy_and(&domain, || steps += 1);
     assert!(steps >= 3, "{steps}");
@@ -542,6 +552,12 @@ fn the_privileged_domain_works_on_others() {
     assert_eq!(world.update(l1 + 8 * 102, entry(world.page), one, one), Err(Errno::EBUSY));
     assert_eq!(world.update(l1 + 8 * 102, entry(first.pages[0]), two, two), Err(Errno::EINVAL));
     assert_eq!(world.update(l1, 0, one, 0), Err(Errno::ESRCH));
+    // A table refers to tables of its own domain alone.
+    let (l2, table) = (first.tables[2].address(), entry(first.tables[3]));
+    world.update(l2 + 8, table, one, one).unwrap();
+    world.update(l2 + 8, 0, one, one).unwrap();
+    assert_eq!(world.update(l2 + 8, table, one, DomId::SELF.0), Err(Errno::EINVAL));
+    assert_eq!(world.update(l2 + 8, table, one, two), Err(Errno::EINVAL));
     // The machine-to-physical table.
     let pages = first.pages[3].address();
     world.update(pages | 1, 77, 0, one).unwrap();
