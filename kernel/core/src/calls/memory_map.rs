@@ -85,7 +85,8 @@ pub fn memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
 ///
 /// - `EFAULT`: the argument or a line can't be read.
 /// - `EINVAL`: more lines than [`MAP_LINES`].
-/// - `ESRCH`, `EPERM`: see [`Context::visit`].
+/// - `ESRCH`: there is no such domain, or it is being ended.
+/// - `EPERM`: it is another than the caller, which is not privileged.
 /// - `ENOMEM`.
 pub fn set_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     let platform = &cx.system.platform;

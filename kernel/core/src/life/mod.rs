@@ -1,4 +1,4 @@
-//! How domains come to be, are paused, and end ([`end`]).
+//! How domains come to be, are paused, and end (`end`).
 
 mod end;
 #[cfg(test)]
