@@ -103,8 +103,9 @@ impl<P: Platform> Domain<P> {
             ports: Ports::new(),
             handle: Lock::new([0; 16]),
             ssidref: 0,
-            io_ports: Lock::new(rights.clone()),
-            irqs: Lock::new(rights),
+            io_ports: Lock::new(rights),
+            // None until one is mapped.
+            irqs: Lock::new(Ranges::NONE),
             max_vcpus: MAX_VCPUS as u32,
             memory_map: Lock::new(None),
             pauses: Lock::new(0),
