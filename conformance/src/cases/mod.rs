@@ -5,6 +5,7 @@ mod callback;
 mod clock;
 mod compat;
 mod console;
+mod control;
 mod cpu;
 mod cpuid;
 mod crash;
@@ -86,6 +87,7 @@ const AREAS: &[&[Case]] = &[
     unknown::CASES,
     truncation::CASES,
     console::CASES,
+    control::CASES,
     sched::CASES,
     preserve::CASES,
     cpuid::CASES,

@@ -183,10 +183,28 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
         let mut next = DomId(0);
         while let Some(domain) = system.domains.from(self.platform, next) {
             next = DomId(domain.id.0.saturating_add(1));
-            let shared = self.domain(&domain);
+            let shared = self.domain(&domain).saturating_add(self.grants(system, &domain));
             self.pages(domain.id, domain.memory.pages().saturating_add(shared));
         }
         self.finish();
+    }
+
+    /// Counts what grants hold; how many frames the domain's own table has.
+    fn grants(&mut self, system: &System<P>, domain: &Domain<P>) -> u64 {
+        domain.grants.each_use(self.platform, |_, _, mfn, _| self.general(mfn));
+        for (granter, reference) in domain.grants.for_devices(self.platform) {
+            let granter = system.domains.get(self.platform, granter);
+            let frame = granter.and_then(|by| by.grants.used_frame(self.platform, reference));
+            if let Some(mfn) = frame {
+                self.typed(mfn, FrameType::Writable, Holder::Kernel);
+            }
+        }
+        let mut shared = 0_u64;
+        for frame in domain.grants.shared_frames() {
+            self.typed(frame, FrameType::Writable, Holder::Kernel);
+            shared = shared.saturating_add(1);
+        }
+        shared
     }
 
     /// Counts what the kernel holds for a domain; how many of its frames it shares with it.

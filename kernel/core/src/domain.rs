@@ -110,8 +110,9 @@ impl<P: Platform> Domain<P> {
             grants: GrantTable::new(),
             handle: Lock::new([0; 16]),
             ssidref: 0,
-            io_ports: Lock::new(rights.clone()),
-            irqs: Lock::new(rights),
+            io_ports: Lock::new(rights),
+            // None until one is mapped.
+            irqs: Lock::new(Ranges::NONE),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(None),
             pauses: Lock::new(0),

@@ -35,13 +35,13 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EINVAL);
         }
         let target = find::<P>(domain, asked.vcpu.0).map_err(|_| Errno::EINVAL)?;
-        if asked.ctxt == 0 {
-            return Err(Errno::EOPNOTSUPP);
+        if asked.ctxt == 0 && !target.vcpu.is_initialised() {
+            return DONE;
         }
-        let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         if target.vcpu.is_initialised() {
             return Err(Errno::EOPNOTSUPP);
         }
+        let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let done = self.set_context(&target, &context, "domctl: setvcpucontext")?;
         if done == Reply::Value(0) {
             if asked.vcpu.0 == 0 {

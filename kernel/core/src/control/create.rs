@@ -27,7 +27,8 @@ impl<P: Platform> System<P> {
     /// - `EEXIST`: the number is taken.
     /// - `EINVAL`: flags that are unknown or of other kinds of domain; no vCPU, or too many; larger
     ///   tables than there can be; another version of grants.
-    /// - `ENOENT`: no such pool of CPUs.
+    /// - `EOPNOTSUPP`: devices that are emulated.
+    /// - `ESRCH`: no such pool of CPUs.
     /// - `ENOMEM`: no memory, or too many domains.
     pub(crate) fn create(&self, op: &mut Domctl) -> Result<(), Errno> {
         let asked: CreateDomain = get(&op.payload);
@@ -35,7 +36,7 @@ impl<P: Platform> System<P> {
         if wanted.is_some_and(|id| self.domains.get(&self.platform, id).is_some()) {
             return Err(Errno::EEXIST);
         }
-        let known = CreateFlags::XS_DOMAIN | CreateFlags::OOS_OFF | CreateFlags::S3_INTEGRITY;
+        let known = CreateFlags::XS_DOMAIN | CreateFlags::OOS_OFF;
         let frames = |asked: i32, most: u32| match u32::try_from(asked) {
             Ok(frames) if frames > most => Err(Errno::EINVAL),
             asked => Ok(asked.unwrap_or(most)),
@@ -44,10 +45,13 @@ impl<P: Platform> System<P> {
         if asked.flags & !known.bits() != 0
             || asked.grant_opts & !GRANT_VERSION_MASK != 0
             || (asked.iommu_opts, asked.vmtrace_size) != (0, 0)
-            || (asked.arch.emulation_flags, asked.arch.misc_flags & !1) != (0, 0)
+            || asked.arch.misc_flags & !1 != 0
             || !(1..=2).contains(&versions)
         {
             return Err(Errno::EINVAL);
+        }
+        if asked.arch.emulation_flags != 0 {
+            return Err(Errno::EOPNOTSUPP);
         }
         let config = NewDomain {
             handle: asked.handle,
@@ -61,7 +65,7 @@ impl<P: Platform> System<P> {
             return Err(Errno::EINVAL);
         }
         if asked.cpupool_id != 0 {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ESRCH);
         }
         op.domain = self.create_domain(wanted, config)?.id;
         Ok(())
@@ -101,7 +105,7 @@ impl<P: Platform> System<P> {
     /// `max_mem`: a domain that has more keeps it.
     pub(crate) fn set_max_memory(domain: &Domain<P>, payload: &Payload) {
         let MaxMem { max_memkb } = get(payload);
-        domain.memory.set_max_pages((max_memkb >> 2).min(u64::from(u32::MAX - 1)));
+        domain.memory.set_max_pages((max_memkb >> 2).min(u32::MAX.into()));
     }
 }
 
@@ -110,13 +114,13 @@ impl<P: Platform> Context<'_, P> {
     ///
     /// # Errors
     ///
-    /// `EACCES`: the frame is not the domain's, or is in use as a table.
+    /// `EINVAL`: the frame is not the domain's, or is in use as a table.
     pub(crate) fn fill_stubs(&self, domain: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
         let HypercallInit { gmfn } = get(payload);
         let platform = &self.system.platform;
         let mm = Mm::new(platform, &domain.memory, self.system);
         let held = mm.frames.take_writable(Mfn(gmfn), domain.memory.as_owner());
-        let held = held.map_err(|_| Errno::EACCES)?;
+        let held = held.map_err(|_| Errno::EINVAL)?;
         for number in 0..STUB_COUNT {
             let at = usize::from(number).saturating_mul(STUB_LEN);
             platform.write_frame(held.mfn(), at, &stub(number));

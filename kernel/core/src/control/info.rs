@@ -32,6 +32,7 @@ impl<P: Platform> System<P> {
             max_pages: domain.memory.max_pages().min(u32::MAX.into()),
             shared_info_frame: domain.shared_info.0,
             ssidref: domain.ssidref,
+            gpaddr_bits: address_bits(platform),
             handle: *domain.handle.lock(platform),
             ..DomainInfo::default()
         };
@@ -139,6 +140,14 @@ impl<P: Platform> DomainVcpu<P> {
     fn runs(&self) -> bool {
         self.vcpu.scheduling.is_on_cpu()
     }
+}
+
+/// Width of a machine address. Unit: bits.
+fn address_bits(platform: &impl Platform) -> u8 {
+    let [max, ..] = platform.cpuid(0x8000_0000, 0);
+    let [eax, ..] = if max >= 0x8000_0008 { platform.cpuid(0x8000_0008, 0) } else { [36; 4] };
+    let [bits, ..] = eax.to_le_bytes();
+    bits
 }
 
 /// A vCPU of a domain.

@@ -143,22 +143,19 @@ impl<P: Platform> Context<'_, P> {
         put(payload, &AvailHeap { avail_bytes: count.wrapping_shl(PAGE_SHIFT), ..asked });
     }
 
-    /// `cputopoinfo`. Answers the number of CPUs even if there is no room.
+    /// `cputopoinfo`: of as many CPUs as there is room for; without an array, how many there are.
     ///
     /// # Errors
     ///
-    /// - `ENOBUFS`: the array is too short; nothing was written there.
-    /// - `EFAULT`: the array can't be written.
+    /// `EFAULT`: the array can't be written.
     pub(crate) fn cpu_topology(&self, payload: &mut Payload) -> Result<(), Errno> {
         let asked: CpuTopoInfo = get(payload);
         let platform = &self.system.platform;
-        let num_cpus = self.system.cpu_count();
+        let room = if asked.cputopo == 0 { u32::MAX } else { asked.num_cpus };
+        let num_cpus = self.system.cpu_count().min(room);
         put(payload, &CpuTopoInfo { num_cpus, ..asked });
         if asked.cputopo == 0 {
             return Ok(());
-        }
-        if asked.num_cpus < num_cpus {
-            return Err(Errno::ENOBUFS);
         }
         let [_, ebx, ..] = platform.cpuid(1, 0);
         let [threads, cores] = topology(platform, ebx);
@@ -186,9 +183,10 @@ impl<P: Platform> Context<'_, P> {
     pub(crate) fn numa_info(&self, payload: &mut Payload) -> Result<(), Errno> {
         let asked: NumaInfo = get(payload);
         let platform = &self.system.platform;
-        put(payload, &NumaInfo { num_nodes: 1, ..asked });
-        if asked.num_nodes == 0 && (asked.meminfo, asked.distance) != (0, 0) {
-            return Err(Errno::ENOBUFS);
+        let room = if (asked.meminfo, asked.distance) == (0, 0) { 1 } else { asked.num_nodes };
+        put(payload, &NumaInfo { num_nodes: room.min(1), ..asked });
+        if room == 0 {
+            return Ok(());
         }
         if asked.meminfo != 0 {
             let frames = platform.frames();

@@ -50,7 +50,9 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EINVAL);
         }
         let platform = &self.system.platform;
-        if !self.domain.memory.may_map_devices(platform, first, last) {
+        if !self.domain.memory.may_map_devices(platform, first, last)
+            || platform.frames().keeps_device(first, last)
+        {
             return Err(Errno::EPERM);
         }
         to.memory.permit_devices(platform, first, last, asked.allow_access != 0)

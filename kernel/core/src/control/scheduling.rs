@@ -13,7 +13,8 @@ impl<P: Platform> System<P> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: another scheduler, or a command it has not got.
+    /// `EINVAL`: another scheduler, or a command it has not got; a cap beyond what the domain's vCPUs
+    /// could use.
     pub(crate) fn scheduler_op(
         &self,
         domain: &P::Arc<Domain<P>>,
@@ -28,6 +29,9 @@ impl<P: Platform> System<P> {
                 put(payload, &asked);
             }
             (SCHEDULER_CREDIT2, SCHEDULER_PUT) => {
+                if usize::from(asked.credit2.cap) > domain.vcpus().count().saturating_mul(100) {
+                    return Err(Errno::EINVAL);
+                }
                 if asked.credit2.weight != 0 {
                     share.set_weight(asked.credit2.weight.into());
                 }

@@ -46,6 +46,12 @@ impl KeptDevices {
         self.0.push(run).map_err(|_| TooManyKept)
     }
 
+    /// Whether one of the frames from `first` to `last` is not anybody's who has devices.
+    pub(super) fn any(&self, first: u64, last: u64) -> bool {
+        let mut closed = self.0.iter().filter(|run| run.access == DeviceAccess::None);
+        closed.any(|run| first < run.end && run.start <= last)
+    }
+
     /// What may be done with a frame; of several runs that have it the strictest says.
     pub(super) fn access(&self, mfn: Mfn) -> DeviceAccess {
         let runs = self.0.iter().filter(|run| (run.start..run.end).contains(&mfn.0));

@@ -102,6 +102,12 @@ impl FrameTable {
         self.kept.access(mfn)
     }
 
+    /// Whether domains may do nothing at all with one of the frames from `first` to `last`.
+    #[must_use]
+    pub fn keeps_device(&self, first: u64, last: u64) -> bool {
+        self.kept.any(first, last)
+    }
+
     /// Which CPUs have flushed when.
     #[must_use]
     pub const fn epochs(&self) -> &Epochs {

@@ -102,7 +102,6 @@ impl Pins {
     pub(super) const NONE: Self = Self(0);
 
     /// The four counts.
-    #[cfg(any(test, feature = "fake"))]
     pub(super) const fn counts(self) -> u32 {
         self.0
     }

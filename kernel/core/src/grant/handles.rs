@@ -168,12 +168,10 @@ impl<P: Platform> Handles<P> {
     }
 
     /// What all handles stand for.
-    #[cfg(any(test, feature = "fake"))]
-    pub(crate) fn all(&self, platform: &P) -> std::vec::Vec<(GrantHandle, Mapping)> {
+    pub(crate) fn all(&self, platform: &P) -> impl Iterator<Item = (GrantHandle, Mapping)> {
         (0..self.made(platform))
             .filter_map(|handle| Some((handle, self.word(handle)?.load(Ordering::Acquire))))
             .filter(|(_, word)| word & 0xffff != 0)
             .map(|(handle, word)| (GrantHandle(handle), Mapping::from_word(word)))
-            .collect()
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hypercall_abi::types::{DomId, GrantRef, Mfn};
 
-use super::MAX_FRAMES;
 use crate::domain::Domain;
 use crate::fake::Machine;
 use crate::fake::audit::Holders;
@@ -24,13 +23,14 @@ impl Holders {
         let mut mapped: BTreeMap<(DomId, GrantRef), (DomId, u32)> = BTreeMap::new();
         let mut used: BTreeMap<(DomId, GrantRef), Counted> = BTreeMap::new();
         for domain in domains {
-            let uses = domain.grants.all_uses(machine);
-            assert_eq!(u32::try_from(uses.len()), Ok(domain.grants.used()));
-            for (reference, by, mfn, counts) in uses {
+            let mut uses = 0;
+            domain.grants.each_use(machine, |reference, by, mfn, counts| {
                 used.insert((domain.id, reference), (by, mfn, counts));
                 self.general.push(mfn);
-            }
-            self.shared.extend((0..MAX_FRAMES).filter_map(|number| domain.grants.frame(number)));
+                uses += 1;
+            });
+            assert_eq!(uses, domain.grants.used());
+            self.shared.extend(domain.grants.shared_frames());
         }
         for domain in domains {
             for (_, mapping) in domain.grants.handles.all(machine) {

@@ -3,10 +3,10 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::grant::ENTRIES_PER_FRAME;
-use hypercall_abi::types::{GrantRef, Mfn};
+use hypercall_abi::types::{DomId, GrantRef, Mfn};
 
 use super::Status;
-use super::handles::Handles;
+use super::handles::{Handles, Mapping};
 use super::uses::Uses;
 use crate::frames::{FrameOwners, FrameType, Frames, TypeRef};
 use crate::mm::DomainMemory;
@@ -134,6 +134,19 @@ impl<P: Platform> GrantTable<P> {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The frames it has. Each is shared by the kernel.
+    pub(crate) fn shared_frames(&self) -> impl Iterator<Item = Mfn> {
+        (0..MAX_FRAMES).filter_map(|number| self.frame(number))
+    }
+
+    /// The entries of others that are mapped for devices to write: each such mapping holds a reference
+    /// of its own to the frame.
+    pub(crate) fn for_devices(&self, platform: &P) -> impl Iterator<Item = (DomId, GrantRef)> {
+        let held = |mapping: &Mapping| mapping.access().device && mapping.is_writable();
+        let all = self.handles.all(platform).map(|(_, mapping)| mapping).filter(held);
+        all.map(|mapping| (mapping.domain, mapping.reference))
     }
 
     /// Takes all frames out of the table.

@@ -158,7 +158,7 @@ impl<P: Platform> GrantTable<P> {
     }
 
     /// The frame of an entry that is in use.
-    pub(super) fn used_frame(&self, platform: &P, reference: GrantRef) -> Option<Mfn> {
+    pub(crate) fn used_frame(&self, platform: &P, reference: GrantRef) -> Option<Mfn> {
         let (number, place) = place(reference);
         let bucket = self.uses.buckets.get(number)?.lock(platform);
         bucket.get(place).filter(|this| !this.pins.is_none()).map(|this| this.mfn())
@@ -205,20 +205,18 @@ impl<P: Platform> GrantTable<P> {
         Ok(())
     }
 
-    /// The references that entries in use hold, and the flags they must show.
-    #[cfg(any(test, feature = "fake"))]
-    pub(crate) fn all_uses(&self, platform: &P) -> std::vec::Vec<(GrantRef, DomId, Mfn, u32)> {
-        let mut all = std::vec::Vec::new();
+    /// Tells of each entry in use: by whom, its frame, to which it holds a reference, and the four
+    /// counts.
+    pub(crate) fn each_use(&self, platform: &P, mut tell: impl FnMut(GrantRef, DomId, Mfn, u32)) {
         for number in 0..BUCKETS {
             let Some(bucket) = self.uses.buckets.get(number) else { continue };
             for (place, this) in bucket.lock(platform).iter().enumerate() {
                 if !this.pins.is_none() {
                     let index = number.wrapping_mul(BUCKET).wrapping_add(place);
                     let reference = u32::try_from(index).unwrap_or(u32::MAX);
-                    all.push((GrantRef(reference), this.by, this.mfn(), this.pins.counts()));
+                    tell(GrantRef(reference), this.by, this.mfn(), this.pins.counts());
                 }
             }
         }
-        all
     }
 }

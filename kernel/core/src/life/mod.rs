@@ -94,6 +94,7 @@ impl<P: Platform> System<P> {
         (domain.ssidref, domain.max_vcpus) = (config.ssidref, config.max_vcpus);
         *domain.handle.lock(platform) = config.handle;
         *domain.pauses.lock(platform) = 1;
+        domain.grants.set_limit(config.max_grant_frames);
         domain.ports.set_limit(config.max_port.saturating_add(1));
         self.mask_upcalls(domain.shared_info);
         self.clock.publish_wall_clock(platform, domain.shared_info);

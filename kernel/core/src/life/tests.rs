@@ -8,10 +8,11 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
+use hypercall_abi::grant::MapGrantRef;
 use hypercall_abi::memory::{self, DomainArg, E820Entry, ForeignMemoryMap, MemoryMap, Reservation};
 use hypercall_abi::mmu::mmuext::{CLEAR_PAGE, COPY_PAGE, NEW_BASEPTR, PIN_L4_TABLE, UNPIN_TABLE};
 use hypercall_abi::mmu::{EntryFlags, MmuUpdate, MmuextOp};
-use hypercall_abi::types::{DomId, Mfn, Pfn, Port, VcpuId};
+use hypercall_abi::types::{DomId, GrantRef, Mfn, Pfn, Port, VcpuId};
 use hypercall_abi::virq;
 use zerocopy::IntoBytes;
 
@@ -23,6 +24,7 @@ use crate::domain::{Domain, Life, Privilege, ShutdownReason};
 use crate::fake::Machine;
 use crate::fake::audit::audit_system;
 use crate::frames::FrameType;
+use crate::grant::{Grants, Peer, Unmap};
 use crate::mm::{Budget, DomainMemory, Level, Mm, Stop, VcpuRoots};
 use crate::platform::Platform;
 use crate::ports::Ports;
@@ -482,6 +484,64 @@ fn ports_go_with_their_domain() {
         assert_eq!(status, crate::event::Status::Unbound(first.domain.id));
     }
     world.destroy(&second.domain);
+}
+
+#[test]
+fn grants_go_with_their_domain() {
+    let world = World::new(192);
+    let free = world.machine().frames().free_count();
+    let [first, second] = [world.guest(), world.guest()];
+    let (machine, system) = (world.machine(), &world.system);
+    let grow = |guest: &Guest| {
+        let Domain { grants, memory, .. } = &*guest.domain;
+        grants.grow(world.mm(&guest.domain).frames, machine, memory, 1).unwrap();
+        assert!(grants.grow(world.mm(&guest.domain).frames, machine, memory, 2).is_err());
+    };
+    grow(&first);
+    grow(&second);
+    let grant = |guest: &Guest, to: &Dom, frame: Mfn| {
+        let table = guest.domain.grants.frame(0).unwrap();
+        let entry = 1 | u64::from(to.id.0) << 16 | frame.0 << 32;
+        machine.table(table)[8].store(entry, Ordering::Relaxed);
+    };
+    let map = |domain: &Dom, whose: &Dom, slot: u64| {
+        let asked = MapGrantRef {
+            host_addr: slot << 12,
+            flags: 3,
+            grant_ref: GrantRef(8),
+            dom: whose.id,
+            ..MapGrantRef::default()
+        };
+        let roots = &domain.vcpu(VcpuId(0)).unwrap().roots;
+        let mapped = Grants { system, domain, roots }.map(&mut Peer::none(), &asked);
+        world.check();
+        mapped
+    };
+    // The first one maps a grant of the second one, the control domain one of the first, also for
+    // devices.
+    grant(&second, &first.domain, second.pages[2]);
+    map(&first.domain, &second.domain, 20).unwrap();
+    grant(&first, &world.control, first.pages[3]);
+    let (handle, mfn) = map(&world.control, &first.domain, 7).unwrap();
+    assert_eq!(mfn, first.pages[3]);
+    world.destroy(&second.domain);
+    assert!(world.is_known(&second.domain));
+    world.destroy(&first.domain);
+    // The page, and the table that says so.
+    assert_eq!((first.domain.life(), first.domain.memory.pages()), (Life::Dead, 1));
+    world.bury();
+    assert!(world.is_known(&first.domain) && !world.is_known(&second.domain));
+    let roots = &world.control.vcpu(VcpuId(0)).unwrap().roots;
+    let (grants, mut peer) = (Grants { system, domain: &world.control, roots }, Peer::none());
+    let dev_bus_addr = mfn.address();
+    let asked = Unmap { handle, host_addr: 7 << 12, dev_bus_addr, new_addr: 0 };
+    let removed = grants.unmap(&mut peer, asked).unwrap().unwrap();
+    grants.flush_removed();
+    grants.finish(&mut peer, removed);
+    drop(peer);
+    world.bury();
+    assert!(!world.is_known(&first.domain));
+    assert_eq!(machine.frames().free_count(), free);
 }
 
 #[test]
