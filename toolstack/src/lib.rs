@@ -1,6 +1,6 @@
 //! Builds and watches domains, from the control domain.
 //!
-//! [`archive`] finds the files of a ramdisk, [`build`] turns an ELF image into a domain that is
+//! [`archive`] finds the files of a ramdisk, `build` turns an ELF image into a domain that is
 //! ready to run, [`lines`] cuts what a console says into whole lines, [`end`] tells how a domain
 //! ended. What a domain's memory looks like is decided by `domain-builder`.
 #![no_std]
