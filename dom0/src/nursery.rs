@@ -2,7 +2,8 @@
 //! tells how each ended. It ends well if all of them did.
 //!
 //! Command line: names of the files to run, all of them if there are none. `NAME=WORD,WORD` gives a
-//! guest the command line `WORD WORD`.
+//! guest the command line `WORD WORD`. Of those words `weight:N` and `cap:N` are not for the guest:
+//! they are the domain's weight (256) and the percent of one CPU it may use at most (0: no limit).
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -12,12 +13,14 @@ extern crate alloc;
 use alloc::{boxed::Box, format, vec::Vec};
 use core::error::Error;
 
+use pv_guest_sdk::abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
 use pv_guest_sdk::abi::types::{PAGE_SIZE, Port};
 use pv_guest_sdk::abi::virq;
 use pv_guest_sdk::control::{ControlError, Domain, Foreign, Plain};
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::paging::{Memory, Page};
-use pv_guest_sdk::{BootInfo, Machine, entry, println, vcpu::Vcpu, wait};
+use pv_guest_sdk::time::Duration;
+use pv_guest_sdk::{BootInfo, Machine, entry, println, vary, vcpu::Vcpu, wait};
 use toolstack::archive::{File, files};
 use toolstack::build::{self, Settings};
 use toolstack::end::End;
@@ -55,9 +58,8 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
         let all = boot.arguments().next().is_none();
         let chosen = boot.arguments().map(parts).find(|(name, _)| *name == file.name);
         if let Some((_, words)) = chosen.or(all.then_some((file.name, ""))) {
-            let command_line = words.replace(',', " ");
             children.push(
-                start(file, &command_line, children.len() + 1)
+                start(file, words, children.len() + 1)
                     .map_err(|error| format!("{}: {error}", file.name))?,
             );
         }
@@ -85,19 +87,36 @@ fn window(number: usize) -> Result<Page, ControlError> {
     Page::at(address).ok_or(ControlError::Gone)
 }
 
-fn start<'a>(
-    file: File<'a>,
-    command_line: &str,
-    number: usize,
-) -> Result<Child<'a>, Box<dyn Error>> {
+fn start<'a>(file: File<'a>, words: &str, number: usize) -> Result<Child<'a>, Box<dyn Error>> {
+    let (ours, theirs): (Vec<&str>, Vec<&str>) =
+        words.split(',').partition(|word| word.contains(':'));
+    let command_line = &theirs.join(" ");
     let settings =
         Settings { image: file.bytes, ramdisk: &[], command_line, pages: PAGES, vcpus: VCPUS };
     let built = build::domain(&settings, window(0)?)?;
+    share(&built.domain, &ours)?;
     let console = Some(built.domain.map(window(number)?, built.console)?);
     let channel = Channel::connect(built.domain.id(), built.console_port)?;
     channel.mask();
     let (name, domain) = (file.name, built.domain);
     Ok(Child { name, domain, console, channel, lines: Lines::default(), end: None })
+}
+
+/// Sets what share of the CPUs a domain has, by words such as `weight:512` and `cap:30`.
+fn share(domain: &Domain, words: &[&str]) -> Result<(), Box<dyn Error>> {
+    let mut credit2 = Credit2 { weight: 256, cap: 0 };
+    for word in words {
+        let (name, value) = word.split_once(':').unwrap_or((word, ""));
+        let field = match name {
+            "weight" => &mut credit2.weight,
+            "cap" => &mut credit2.cap,
+            _ => return Err(format!("`{name}` is nothing that a domain can have").into()),
+        };
+        *field = value.parse().map_err(|_| format!("`{value}` is no {name}"))?;
+    }
+    let (sched_id, cmd) = (SCHEDULER_CREDIT2, SCHEDULER_PUT);
+    domain.apply(&mut SchedulerOp { sched_id, cmd, credit2, ..SchedulerOp::default() })?;
+    Ok(())
 }
 
 /// Shows what domains say, until all of them have ended.
@@ -136,7 +155,8 @@ impl Child<'_> {
         }
         if let Some(end) = end {
             self.lines.end(|line| println!("{}| {line}", self.name));
-            println!("{}: {end}", self.name);
+            let ran = Duration::from_nanos(self.domain.info()?.cpu_time);
+            println!("{}: {end} after {}", self.name, vary!("ran", "{:?}", ran));
             // A frame that is mapped would keep what is left of the domain.
             self.console = None;
             self.domain.control(Plain::Destroy)?;

@@ -1,7 +1,8 @@
 //! Virtual CPUs compete for one processor: equal ones get the same, one that gives up its turn just
 //! before it ends gains nothing, and one that is woken runs soon. Words on its command line:
 //! `seconds=N`, for how long each of these is measured (1); `strict`, to fail where one of them does
-//! not hold, which is fair to ask only where nobody else disturbs the machine, as with `--icount`.
+//! not hold, which is fair to ask only where nobody else disturbs the machine, as with `--icount`;
+//! `until=N`, to do nothing but take all there is until N seconds after the machine's start.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -31,6 +32,11 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     let first = Vcpu::start(boot)?;
     Memory::start(boot)?;
     first.start_events()?;
+    let until = boot.arguments().find_map(|word| word.strip_prefix("until=")?.parse().ok());
+    if let Some(seconds) = until {
+        hog(Instant::default() + Duration::from_secs(seconds));
+        return Ok(());
+    }
     let seconds = boot.arguments().find_map(|word| word.strip_prefix("seconds=")?.parse().ok());
     let length = Duration::from_secs(seconds.unwrap_or(1));
     let equal = compete([hog; 3], length)?;
