@@ -1,5 +1,8 @@
 //! Telling vCPUs that something has happened.
 
+#[cfg(test)]
+mod tests;
+
 use core::sync::atomic::{Ordering, fence};
 
 use hypercall_abi::types::Port;
