@@ -91,11 +91,12 @@ pub fn vcpu_op<P: Platform>(
 
 /// A vCPU goes down. The last one that is up takes the domain with it.
 fn down<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
+    // Who sees that it is not up any more may set it going again at once, so it is held by then.
+    cx.system.hold(target, Reasons::DOWN);
     target.vcpu.set_up(false);
     if !cx.domain.vcpus().any(|vcpu| vcpu.is_up()) {
         cx.shut_down(hypercall_abi::sched::REASON_POWEROFF);
     }
-    cx.system.hold(target, Reasons::DOWN);
     DONE
 }
 
