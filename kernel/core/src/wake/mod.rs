@@ -38,6 +38,7 @@ impl<P: Platform> System<P> {
 
     /// Gives a vCPU a reason not to run.
     pub(crate) fn hold(&self, target: &DomainVcpu<P>, reason: Reasons) {
+        self.platform.about_to_race();
         let poke = self.scheduler.hold(&self.platform, target, reason, self.now());
         self.apply(poke);
     }

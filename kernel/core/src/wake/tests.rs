@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use hypercall_abi::sched;
 use hypercall_abi::types::{Port, VcpuId};
+use hypercall_abi::{sched, vcpu};
 use shuttle::scheduler::{DfsScheduler, RandomScheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
 
 use crate::calls::sched::sched_op;
-use crate::dispatch::DONE;
+use crate::calls::vcpu::vcpu_op;
+use crate::dispatch::{Answer, DONE};
 use crate::event::world::World;
 use crate::fake::Machine;
 use crate::platform::Platform;
@@ -23,7 +24,10 @@ const SYSTEMATIC: usize = 1000;
 
 /// A domain whose first vCPU runs on the first of two CPUs, and a port by which it is told.
 fn running() -> (World, DomainVcpu<Machine>, Port) {
-    let world = World::new(Machine::new(64, 2), 1, 1);
+    let world = World::new(Machine::new(64, 2), 1, 2);
+    if let Some(other) = world.domains[0].vcpu(VcpuId(1)) {
+        other.set_up(true);
+    }
     let system = &world.system;
     system.platform.on(1);
     system.cpu_online().unwrap();
@@ -88,12 +92,53 @@ fn blocked_and_told() {
     system.platform.pause_with(None);
 }
 
-#[test]
-fn an_event_wakes_whoever_blocks() {
+/// The vCPU takes itself down; who sees that it is down sets it going again.
+fn down_and_up() {
+    let (world, target, _) = running();
+    target.vcpu.set_initialised(true);
+    target.vcpu.set_up(true);
+    world.system.platform.pause_with(Some(|_| thread::yield_now()));
+    let world = Arc::new(world);
+    let (other, again) = (Arc::clone(&world), target.clone());
+    let up = thread::spawn(move || {
+        other.system.platform.on(1);
+        while again.vcpu.is_up() {
+            thread::yield_now();
+        }
+        assert_eq!(call(&other, &again, vcpu::UP), DONE);
+    });
+    assert_eq!(call(&world, &target, vcpu::DOWN), DONE);
+    up.join().unwrap();
+    let reasons = target.vcpu.scheduling.reasons();
+    assert!(target.vcpu.is_up() && !reasons.contains(Reasons::DOWN), "it is up, and held");
+    world.system.platform.pause_with(None);
+}
+
+/// `vcpu_op` about the first vCPU of a domain with another one that is up.
+fn call(world: &World, target: &DomainVcpu<Machine>, operation: u32) -> Answer {
+    let DomainVcpu { domain, vcpu } = target;
+    let system = &world.system;
+    let here = system.cpus.get(system.platform.cpu()).unwrap();
+    let regs = &mut GuestRegs::default();
+    let mut cx = Context { system, here, domain, vcpu, regs };
+    vcpu_op(&mut cx, [u64::from(operation), 0, 0, 0, 0, 0])
+}
+
+fn play(case: fn()) {
     let mut config = Config::new();
     config.max_steps = MaxSteps::ContinueAfter(2000);
     // A CPU's lists are made on the stack.
     config.stack_size = 1 << 20;
-    Runner::new(RandomScheduler::new(RANDOM), config.clone()).run(blocked_and_told);
-    Runner::new(DfsScheduler::new(Some(SYSTEMATIC), false), config).run(blocked_and_told);
+    Runner::new(RandomScheduler::new(RANDOM), config.clone()).run(case);
+    Runner::new(DfsScheduler::new(Some(SYSTEMATIC), false), config).run(case);
+}
+
+#[test]
+fn an_event_wakes_whoever_blocks() {
+    play(blocked_and_told);
+}
+
+#[test]
+fn who_is_seen_to_be_down_can_be_set_going() {
+    play(down_and_up);
 }
