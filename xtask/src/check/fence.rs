@@ -11,9 +11,11 @@ const FENCES: [&str; 4] =
     ["kernel/src/x86", "pv-guest-sdk/src/raw", "dom0/src/hw", "conformance/src/raw"];
 
 /// What all is searched.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 12] = [
     "domain-builder/src",
     "toolstack/src",
+    "xenstore/src",
+    "blkback/src",
     "kernel/src",
     "kernel/core/src",
     "hypercall-abi/src",
@@ -25,11 +27,13 @@ const FOLDERS: [&str; 10] = [
 ];
 
 /// Crates whose root must forbid unsafe code, because they cannot inherit the lint as forbidden.
-const PURE: [&str; 4] = [
+const PURE: [&str; 6] = [
     "hypercall-abi/src/lib.rs",
     "kernel/core/src/lib.rs",
     "domain-builder/src/lib.rs",
     "toolstack/src/lib.rs",
+    "xenstore/src/lib.rs",
+    "blkback/src/lib.rs",
 ];
 
 /// Prints the unsafe blocks of each file.

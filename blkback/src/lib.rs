@@ -1,0 +1,3 @@
+//! The block back end.
+#![no_std]
+#![forbid(unsafe_code)]

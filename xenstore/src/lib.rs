@@ -1,0 +1,3 @@
+//! The xenstore server.
+#![no_std]
+#![forbid(unsafe_code)]
