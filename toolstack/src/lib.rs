@@ -14,3 +14,4 @@ pub mod build;
 pub mod config;
 pub mod end;
 pub mod lines;
+pub mod nodes;
