@@ -36,6 +36,7 @@ pub mod layout;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
+pub mod netif;
 pub mod ops;
 pub mod physdev;
 pub mod platform;

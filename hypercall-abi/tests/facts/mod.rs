@@ -8,8 +8,8 @@ use hypercall_abi::start::{ClockFlags, StartFlags};
 use hypercall_abi::types::DomId;
 use hypercall_abi::version::Features;
 use hypercall_abi::{
-    blkif, callback, cpuid, domctl, elfnote, event, grant, layout, memory, mmu, physdev, platform,
-    sched, start, sysctl, trap, vcpu, version, virq, vm_assist, xenstore,
+    blkif, callback, cpuid, domctl, elfnote, event, grant, layout, memory, mmu, netif, physdev,
+    platform, sched, start, sysctl, trap, vcpu, version, virq, vm_assist, xenstore,
 };
 
 /// A number as C sees it, and as Rust does; negative ones as their 64-bit pattern.
@@ -75,6 +75,19 @@ fn named() -> Vec<Fact> {
         all.extend(table.iter().map(|(name, value)| fact(name, *value)));
     }
     all.extend(blkif::OPERATIONS.iter().map(|(name, value)| fact(name, *value)));
+    all.extend(
+        [netif::TX_FLAGS, netif::RX_FLAGS]
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| fact(name, *value)),
+    );
+    all.extend(
+        [netif::EXTRA_KINDS, netif::GSO_KINDS]
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| fact(name, *value)),
+    );
+    all.extend(netif::STATUSES.iter().map(|(name, value)| fact(name, *value)));
     all.extend(blkif::STATUSES.iter().map(|(name, value)| fact(name, *value)));
     all.extend(callback::TYPES.iter().map(|(name, value)| fact(name, *value)));
     all.extend(grant::RESULTS.iter().map(|(name, value)| fact(name, *value)));
@@ -253,6 +266,14 @@ fn limits() -> Vec<Fact> {
         fact("4096 / sizeof(struct blkif_request_segment)", blkif::SEGMENTS_PER_PAGE),
         fact("offsetof(struct blkif_sring, ring)", blkif::RING_HEADER),
         fact("sizeof(union blkif_sring_entry)", blkif::SLOT_SIZE),
+        fact("offsetof(struct netif_tx_sring, ring)", netif::RING_HEADER),
+        fact("sizeof(union netif_tx_sring_entry)", netif::TX_SLOT),
+        fact("sizeof(union netif_rx_sring_entry)", netif::RX_SLOT),
+        fact("__CONST_RING_SIZE(netif_tx, 4096)", netif::RING_SLOTS),
+        fact("__CONST_RING_SIZE(netif_rx, 4096)", netif::RING_SLOTS),
+        fact("XEN_NETIF_NR_SLOTS_MIN", netif::MIN_SLOTS),
+        fact("XEN_NETIF_MAX_TX_SIZE", netif::MAX_TX_SIZE),
+        fact("XEN_NETIF_EXTRA_FLAG_MORE", netif::EXTRA_MORE),
         fact("BLKIF_DISCARD_SECURE", blkif::DISCARD_SECURE),
         fact("XENPF_INTERFACE_VERSION", platform::INTERFACE_VERSION),
         fact("XEN_EXTRAVERSION_LEN", version::EXTRAVERSION_SIZE as u64),
