@@ -1,20 +1,40 @@
-//! The privileged guest. For now it only reports what it was given.
+//! The privileged guest: it builds the domains of its boot bundle, serves them, and watches them.
+//!
+//! The bundle is its ramdisk, a cpio archive of configurations (`*.cfg`, see
+//! `toolstack::config`) and of the kernels and ramdisks that they name. Without a bundle it reports
+//! what it was given, and ends.
+//!
+//! It is made of services that run as tasks on one virtual CPU, woken by event channels: nothing is
+//! polled. What they share is the [`world::World`].
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+mod console;
+mod domain;
 mod layout;
 mod report;
+mod window;
+mod world;
 
-use pv_guest_sdk::{BootInfo, HypercallError, entry};
+use alloc::boxed::Box;
+use core::error::Error;
+
+use pv_guest_sdk::paging::Memory;
+use pv_guest_sdk::vcpu::Vcpu;
+use pv_guest_sdk::{BootInfo, entry};
 
 entry!(main);
+pv_guest_sdk::heap!();
 
-fn main(boot: &BootInfo) -> Result<(), HypercallError> {
-    report::registers();
-    report::start_of_day(boot);
-    report::shared_page(boot)?;
-    report::hypervisor()?;
-    report::machine();
-    Ok(())
+fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
+    if boot.ramdisk().is_empty() {
+        return Ok(report::all(boot)?);
+    }
+    let vcpu = Vcpu::start(boot)?;
+    Memory::start(boot)?;
+    vcpu.start_events()?;
+    world::run(boot, vcpu)
 }

@@ -14,13 +14,26 @@ use pv_guest_sdk::{BootInfo, HypercallError, Machine, cpuid, memory, println, va
 
 use crate::layout::Layout;
 
+/// All of it.
+///
+/// # Errors
+/// Those of a hypervisor that is not of this ABI.
+pub(crate) fn all(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
+    registers();
+    start_of_day(boot);
+    shared_page(boot)?;
+    hypervisor()?;
+    machine();
+    Ok(())
+}
+
 /// Which power-management tasks are the domain's: a setting of the hypervisor.
 const PM_MASK: StartFlags = StartFlags::PM_MASK;
 /// Ranges of the machine's memory map that are read at most.
 const RANGES: usize = 64;
 
 /// The start-of-day page and what it points to.
-pub(crate) fn start_of_day(boot: &BootInfo<'_>) {
+fn start_of_day(boot: &BootInfo<'_>) {
     println!("abi: {}", boot.magic());
     println!("command line: {}", boot.command_line());
     let (kind, power) = (boot.flags().difference(PM_MASK), boot.flags().intersection(PM_MASK));
@@ -40,7 +53,7 @@ pub(crate) fn start_of_day(boot: &BootInfo<'_>) {
 }
 
 /// The registers at the first instruction.
-pub(crate) fn registers() {
+fn registers() {
     let r = at_entry();
     println!("cs {:#x}, ss {:#x}, rflags {:#x}", r.cs, r.ss, r.rflags);
     println!("ds {:#x}, es {:#x}, fs {:#x}, gs {:#x}", r.ds, r.es, r.fs, r.gs);
@@ -64,7 +77,7 @@ fn frames(boot: &BootInfo<'_>) {
 ///
 /// # Errors
 /// If the hypervisor does not let it be mapped.
-pub(crate) fn shared_page(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
+fn shared_page(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
     let page = shared_info(&Machine, boot)?;
     let held = page.vcpus.iter().filter(|vcpu| vcpu.upcall_mask.load(Relaxed) != 0).count();
     let pending = page.vcpus.iter().filter(|vcpu| vcpu.upcall_pending.load(Relaxed) != 0).count();
@@ -83,7 +96,7 @@ const fn runs(set: bool) -> &'static str {
 ///
 /// # Errors
 /// Those of a hypervisor that is not of this ABI.
-pub(crate) fn hypervisor() -> Result<(), HypercallError> {
+fn hypervisor() -> Result<(), HypercallError> {
     let (number, extra) = (version::version(&Machine)?, version::extra_version(&Machine)?);
     println!("hypervisor: {}", vary!("version", "{}{}", number, extra));
     println!("hypervisor's memory from {:#x}", version::hypervisor_start(&Machine)?);
@@ -98,7 +111,7 @@ pub(crate) fn hypervisor() -> Result<(), HypercallError> {
 }
 
 /// The machine's memory map, which not every hypervisor gives.
-pub(crate) fn machine() {
+fn machine() {
     let mut ranges = [E820Entry::default(); RANGES];
     match memory::machine_memory_map(&Machine, &mut ranges) {
         Ok(map) => {

@@ -21,6 +21,7 @@
 #[macro_use]
 mod macros;
 
+pub mod blkif;
 pub mod call;
 pub mod callback;
 pub mod console;
@@ -35,6 +36,7 @@ pub mod layout;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
+pub mod netif;
 pub mod ops;
 pub mod physdev;
 pub mod platform;
