@@ -3,21 +3,24 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use core::error::Error;
 
-use embassy_futures::select::select;
+use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
 use hypercall_abi::types::{DomId, VcpuId};
 use pv_guest_sdk::control::{Domain, Plain};
 use pv_guest_sdk::println;
-use pv_guest_sdk::time::Duration;
+use pv_guest_sdk::time::{Duration, wall_clock};
 use toolstack::build::{self, Built, Settings};
 use toolstack::config::{Config, Then};
 use toolstack::end::End;
+use toolstack::nodes::{self, Described};
 
 use crate::console::Console;
+use crate::store;
 use crate::world::World;
 
 /// Pages in a MiB.
@@ -65,12 +68,19 @@ pub(crate) async fn live(world: Rc<World>, config: Rc<Config>) -> bool {
 /// One life; how it ended, and what is to be done then.
 async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box<dyn Error>> {
     let built = make(world, config)?;
-    let (console, port) = (built.console, built.console_port);
+    let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
     let ended = Signal::new();
     let guest = Rc::new(Guest { config: config.clone(), domain: built.domain, ended });
+    let (id, uuid) = (guest.id(), uuid(guest.id()));
+    let described = Described { id, uuid: &uuid, config, store, console };
+    world.store.make(&nodes::of_domain(&described));
     world.add(&guest);
-    let end = serve(world, &guest, (console, port)).await;
-    world.remove(guest.id());
+    let end = serve(world, &guest, store, console).await;
+    world.remove(id);
+    world.store.ended(id);
+    world.store.gone(id);
+    world.store.remove(&nodes::home(id));
+    world.store.remove(&format!("/vm/{uuid}"));
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
     let end = end?;
@@ -89,17 +99,36 @@ async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box
 type Ring = (hypercall_abi::types::Mfn, hypercall_abi::types::Port);
 
 /// Runs a domain that was built, with what it needs, to its end.
-async fn serve(world: &World, guest: &Guest, console: Ring) -> Result<End, Box<dyn Error>> {
-    let window = world.window()?;
-    let console = Console::new(&guest.config.name, &guest.domain, console, window)?;
-    guest.domain.control(Plain::Unpause)?;
-    let ended = async { guest.ended.wait().await };
-    let end = match select(ended, console.serve()).await {
-        embassy_futures::select::Either::First(end) => end,
-        embassy_futures::select::Either::Second(()) => End::Dying,
+async fn serve(
+    world: &World,
+    guest: &Guest,
+    store: Ring,
+    console: Ring,
+) -> Result<End, Box<dyn Error>> {
+    let domain = &guest.domain;
+    let console = Console::new(&guest.config.name, domain, console, world.window()?)?;
+    let store = store::serve(&world.store, domain, store, world.window()?);
+    domain.control(Plain::Unpause)?;
+    let end = match select3(guest.ended.wait(), console.serve(), store).await {
+        Either3::First(end) => end,
+        Either3::Second(()) => End::Dying,
+        Either3::Third(served) => {
+            return Err(served.err().unwrap_or_else(|| "its store is gone".into()));
+        }
     };
     console.end();
     Ok(end)
+}
+
+/// The name of a domain in the store for all time.
+fn uuid(id: DomId) -> String {
+    let time = wall_clock().as_nanos() & 0xffff_ffff_ffff_ffff_ffff;
+    format!(
+        "{:08x}-{:04x}-4000-8000-{:012x}",
+        time >> 48 & 0xffff_ffff,
+        time >> 32 & 0xffff,
+        (time & 0xffff_ffff) << 16 | u128::from(id.0)
+    )
 }
 
 /// Builds a domain as it is configured, paused.

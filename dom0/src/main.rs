@@ -16,6 +16,7 @@ mod console;
 mod domain;
 mod layout;
 mod report;
+mod store;
 mod window;
 mod world;
 

@@ -18,6 +18,7 @@ use toolstack::archive::{File, files};
 use toolstack::config::Config;
 
 use crate::domain::{self, Guest};
+use crate::store;
 use crate::window::{Window, Windows};
 
 type Task = Box<dyn Future<Output = ()>>;
@@ -26,6 +27,8 @@ type Task = Box<dyn Future<Output = ()>>;
 pub(crate) struct World {
     executor: Executor<Task>,
     windows: Rc<Windows>,
+    /// The store.
+    pub(crate) store: Rc<store::Service>,
     files: Vec<File<'static>>,
     guests: RefCell<Vec<Rc<Guest>>>,
     /// Domains that were started, that have ended for good, and that ended well.
@@ -44,6 +47,7 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
     let world = Rc::new(World {
         executor: Executor::default(),
         windows: Rc::default(),
+        store: Rc::default(),
         files,
         guests: RefCell::default(),
         started: Cell::new(0),

@@ -3,7 +3,7 @@
 //! [`build`] does everything when the sources lie in memory, as ring 0 has them. A builder that
 //! streams calls the steps itself: [`frame_list`], [`page_tables`] and [`hypercall_page`] need
 //! nothing but the plan, contents go to the frames of [`Plan::image`] and [`Plan::ramdisk`] by
-//! whatever means, and [`Plan::start_info`] makes the page that is written last.
+//! [`copy`] or other means, and [`Plan::start_info`] makes the page that is written last.
 use hypercall_abi::types::{Mfn, Pfn};
 use zerocopy::IntoBytes;
 
@@ -158,7 +158,16 @@ pub fn hypercall_page<T: Target>(plan: &Plan, target: &mut T) -> Result<(), T::E
 
 /// Writes `bytes` from pseudo-physical address `at` on, a frame at a time. Bytes that would lie
 /// beyond the domain's memory are not written: a plan made for these contents has none.
-fn copy<T: Target>(plan: &Plan, at: u64, mut bytes: &[u8], target: &mut T) -> Result<(), T::Error> {
+///
+/// # Errors
+///
+/// The first error of the target.
+pub fn copy<T: Target>(
+    plan: &Plan,
+    at: u64,
+    mut bytes: &[u8],
+    target: &mut T,
+) -> Result<(), T::Error> {
     let mut pfn = Pfn(at >> ENTRY_SHIFT);
     let mut offset = usize::try_from(at).unwrap_or(0) % PAGE;
     while !bytes.is_empty() && pfn.0 < plan.nr_pages {

@@ -1,10 +1,9 @@
-//! Makes a domain of an ELF image: memory, contents, rings, grants, a first virtual CPU.
+//! Makes a domain of a kernel: memory, contents, rings, grants, a first virtual CPU.
 
 use alloc::vec::Vec;
 use core::fmt;
 
-use domain_builder::build::{Contents, Target, build};
-use domain_builder::image::{Image, ImageError};
+use domain_builder::build::{Contents, Target, build, copy};
 use domain_builder::plan::{Connections, Extent, Kind, Plan, PlanError, Request};
 use hypercall_abi::grant::{EntryState, RESERVED_CONSOLE, RESERVED_XENSTORE};
 use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
@@ -13,6 +12,8 @@ use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
 use hypercall_abi::types::{DomId, GrantRef, Mfn, PAGE_SIZE, Pfn, Port, VcpuId};
 use pv_guest_sdk::control::{ControlError, CreateDomain, Domain, Foreign, MaxMem, MaxVcpus, Plain};
 use pv_guest_sdk::paging::Page;
+
+use crate::kernel::{Kernel, KernelError};
 
 /// Memory that a domain may have beside what it is given. Unit: KiB.
 const SLACK: u64 = 1024;
@@ -30,7 +31,7 @@ const MXCSR: (usize, u16) = (24, 0x1f80);
 /// What a domain shall be.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
-    /// The ELF file.
+    /// The kernel's file, packed or not.
     pub image: &'a [u8],
     /// The ramdisk, empty for none.
     pub ramdisk: &'a [u8],
@@ -45,8 +46,8 @@ pub struct Settings<'a> {
 /// Why a domain cannot be built.
 #[derive(Debug)]
 pub enum BuildError {
-    /// The image is none.
-    Image(ImageError),
+    /// The kernel is none.
+    Kernel(KernelError),
     /// It does not fit.
     Plan(PlanError),
     /// The hypervisor refused something, or there is no memory.
@@ -56,7 +57,7 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Image(error) => write!(f, "{error}"),
+            Self::Kernel(error) => write!(f, "{error}"),
             Self::Plan(error) => write!(f, "{error}"),
             Self::Control(error) => write!(f, "{error}"),
         }
@@ -64,6 +65,12 @@ impl fmt::Display for BuildError {
 }
 
 impl core::error::Error for BuildError {}
+
+impl From<KernelError> for BuildError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
 
 impl<E: Into<ControlError>> From<E> for BuildError {
     fn from(error: E) -> Self {
@@ -91,10 +98,10 @@ pub struct Built {
 /// # Errors
 /// [`BuildError`]; what was made of the domain is destroyed.
 pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError> {
-    let image = Image::parse(settings.image).map_err(BuildError::Image)?;
+    let kernel = Kernel::open(settings.image).map_err(BuildError::Kernel)?;
     let ramdisk_len = settings.ramdisk.len() as u64;
     let request = Request { kind: Kind::Toolstack, nr_pages: settings.pages, ramdisk_len };
-    let plan = Plan::new(&image, &request).map_err(BuildError::Plan)?;
+    let plan = Plan::new(&kernel.image, &request).map_err(BuildError::Plan)?;
     let domain = Domain::create(
         DomId(0),
         &CreateDomain {
@@ -106,7 +113,7 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
             ..CreateDomain::default()
         },
     )?;
-    match fill(&domain, settings, &image, &plan, window) {
+    match fill(&domain, settings, &kernel, &plan, window) {
         Ok((console, console_port, store, store_port)) => {
             Ok(Built { domain, console, console_port, store, store_port })
         }
@@ -122,7 +129,7 @@ type Rings = (Mfn, Port, Mfn, Port);
 fn fill(
     domain: &Domain,
     settings: &Settings<'_>,
-    image: &Image,
+    kernel: &Kernel<'_>,
     plan: &Plan,
     window: Page,
 ) -> Result<Rings, BuildError> {
@@ -140,14 +147,15 @@ fn fill(
     let (store_port, console_port) = (domain.unbound()?, domain.unbound()?);
     let shared_info = Mfn(domain.info()?.shared_info_frame);
     let contents = Contents {
-        image: settings.image,
+        image: kernel.head(),
         ramdisk: settings.ramdisk,
         command_line: settings.command_line.as_bytes(),
         shared_info,
         connections: Connections { store: store_port, console: console_port, video: None },
     };
     let mut memory = Memory { domain, frames: &frames, window, mapped: None };
-    build(plan, image, &contents, &mut memory)?;
+    build(plan, &kernel.image, &contents, &mut memory)?;
+    kernel.unpack(|at, bytes| copy(plan, at, bytes, &mut memory).map_err(BuildError::Control))?;
     // A frame that is mapped for writing is no page table.
     memory.mapped = None;
     let frame = |part: Option<Extent>| part.map_or(Mfn(0), |part| memory.machine_frame(part.pfn));

@@ -1,8 +1,10 @@
 //! Builds and watches domains, from the control domain.
 //!
 //! [`archive`] finds the files of a ramdisk, `build` turns an ELF image into a domain that is
-//! ready to run, [`lines`] cuts what a console says into whole lines, [`config`] reads what a domain shall be, [`end`] tells how a domain
-//! ended. What a domain's memory looks like is decided by `domain-builder`.
+//! ready to run, [`config`] reads what a domain shall be, [`kernel`] reads kernels, packed ones too
+//! ([`unpack`]), [`nodes`] tells what a domain finds in the store, [`lines`] cuts what a console says
+//! into whole lines, [`end`] tells how a domain ended. What a domain's memory looks like is decided
+//! by `domain-builder`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -13,5 +15,7 @@ pub mod archive;
 pub mod build;
 pub mod config;
 pub mod end;
+pub mod kernel;
 pub mod lines;
 pub mod nodes;
+pub mod unpack;

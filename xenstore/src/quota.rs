@@ -1,0 +1,49 @@
+//! How much of the store one domain may have.
+
+/// Limits for each domain but the privileged one, which has none. The defaults are xenstored's where
+/// it has the same limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Quotas {
+    /// Nodes that a domain owns. More: `ENOSPC`.
+    pub nodes: u32,
+    /// A node with its value, permissions and names of children must be smaller. Else: `ENOSPC`.
+    /// Unit: bytes.
+    pub node_size: usize,
+    /// Rows of a node's permissions. More: `ENOSPC`.
+    pub perms: usize,
+    /// Length of a path, below the domain's own place. Longer: `EINVAL`. Unit: bytes.
+    pub path: usize,
+    /// Parts of a path. More: `EINVAL`.
+    pub depth: usize,
+    /// Watches; with one more than this many, the next is refused. More: `E2BIG`.
+    pub watches: usize,
+    /// Open transactions; with one more than this many, the next is refused. More: `ENOSPC`.
+    pub transactions: usize,
+    /// Nodes that one transaction looks at. More: `ENOSPC`, and the transaction cannot be kept.
+    pub accessed: usize,
+    /// What a client's watches and transactions hold. More: `ENOMEM`. Unit: bytes.
+    pub memory: usize,
+    /// Answers not yet taken. With so many, no further request is read.
+    pub answers: usize,
+    /// Events not yet taken. What does not fit is remembered by its watch alone, and told as an
+    /// event on the watch's own path once there is room. Unit: bytes.
+    pub events: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            nodes: 1000,
+            node_size: 2048,
+            perms: 5,
+            path: 2048,
+            depth: 256,
+            watches: 128,
+            transactions: 10,
+            accessed: 1024,
+            memory: 2 << 20,
+            answers: 20,
+            events: 256 << 10,
+        }
+    }
+}
