@@ -133,14 +133,14 @@ impl<G: Guest> Queue<G> {
     ) -> Result<bool, RingError> {
         self.guest.listen(cx);
         self.resubmit(disk);
-        self.collect(disk, cx);
+        let mut ended = self.collect(disk, cx);
         let taken = if self.stopped { Ok(()) } else { self.take() };
         if taken.is_err() {
             self.stop();
         }
         self.move_data(disk);
         // What the disk did at once; and after this it wakes the task.
-        let ended = self.collect(disk, cx);
+        ended += self.collect(disk, cx);
         if self.ring.push() {
             self.guest.notify();
         }
@@ -257,7 +257,24 @@ impl<G: Guest> Queue<G> {
 
     /// Gives a request to the disk, or puts it in line.
     fn submit(&mut self, ticket: Ticket, disk: &mut impl Disk) {
-        let Some(flight) = self.flights.get(ticket) else { return };
+        if !self.waiting.is_empty() || !self.offer(ticket, disk) {
+            self.waiting.push_back(ticket);
+        }
+    }
+
+    /// Offers the disk again what it had no room for.
+    fn resubmit(&mut self, disk: &mut impl Disk) {
+        while let Some(ticket) = self.waiting.front().copied() {
+            if !self.offer(ticket, disk) {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Gives a request to the disk. Returns whether it has room.
+    fn offer(&mut self, ticket: Ticket, disk: &mut impl Disk) -> bool {
+        let Some(flight) = self.flights.get(ticket) else { return true };
         let (sector, pieces) = (flight.sector, flight.pieces.as_slice());
         let command = match flight.action {
             Action::Transfer(Direction::ToGuest) => Command::Read { sector, pieces },
@@ -266,20 +283,10 @@ impl<G: Guest> Queue<G> {
             }
             Action::Before(_) | Action::Flush => Command::Flush,
             Action::Discard(count) => Command::Discard { sector, count },
-            Action::None => return,
+            Action::None => return true,
         };
-        match disk.submit(ticket, command) {
-            Admission::Accepted => flight.submitted = true,
-            Admission::Full => self.waiting.push_back(ticket),
-        }
-    }
-
-    /// Offers the disk again what it had no room for.
-    fn resubmit(&mut self, disk: &mut impl Disk) {
-        for _ in 0..self.waiting.len() {
-            let Some(ticket) = self.waiting.pop_front() else { return };
-            self.submit(ticket, disk);
-        }
+        flight.submitted = disk.submit(ticket, command) == Admission::Accepted;
+        flight.submitted
     }
 
     /// Takes what the disk has done, and returns how much that was.
