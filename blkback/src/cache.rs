@@ -78,10 +78,9 @@ impl<G: Guest> Cache<G> {
         }
     }
 
-    /// The machine address of a page, if it could be mapped.
-    pub(crate) fn address(&self, page: GrantRef, guest: &G) -> Option<u64> {
-        let mapping = self.entries.get(&page.0)?.mapping.as_ref()?;
-        Some(guest.mapping_address(mapping))
+    /// A page, if it could be mapped.
+    pub(crate) fn get(&self, page: GrantRef) -> Option<&G::Mapping> {
+        self.entries.get(&page.0)?.mapping.as_ref()
     }
 
     /// Ends one use of a page. It stays mapped.

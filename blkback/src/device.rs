@@ -75,7 +75,7 @@ pub struct Device<G: Guest, D> {
     effects: Vec<Effect>,
 }
 
-impl<G: Guest, D: Disk> Device<G, D> {
+impl<G: Guest, D: Disk<G::Piece>> Device<G, D> {
     /// A device that has said nothing yet. `persistent`: whether front ends that keep their grants
     /// are served by pages that stay mapped; a disk that lies in memory has no use for that.
     #[must_use]
@@ -86,7 +86,7 @@ impl<G: Guest, D: Disk> Device<G, D> {
             discard: true,
             parameters: Err(String::new()),
         };
-        let persistent = persistent && disk.resident(0).is_none();
+        let persistent = persistent && disk.resident(0, 1).is_none();
         Self {
             disk,
             limits: limits.sound(),

@@ -28,32 +28,24 @@ pub struct Discard {
     pub alignment: u32,
 }
 
-/// Memory that takes part in a transfer: it lies within one page, and begins and ends at a multiple
-/// of 512 bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Piece {
-    /// The machine address of its first byte.
-    pub machine: u64,
-    /// Unit: bytes.
-    pub length: u32,
-}
-
-/// What a disk is to do. All ranges are within the disk and multiples of its sector size.
+/// What a disk is to do. All ranges are within the disk and multiples of its sector size. `P` is
+/// memory that takes part: each piece lies within one page, and begins and ends at a multiple of
+/// the disk's sector size.
 #[derive(Clone, Copy, Debug)]
-pub enum Command<'a> {
+pub enum Command<'a, P> {
     /// Sectors into memory.
     Read {
         /// The first sector. Unit: 512 bytes.
         sector: u64,
         /// Where to, in the disk's order. Their number is that of a request's segments at most.
-        pieces: &'a [Piece],
+        pieces: &'a [P],
     },
     /// Memory into sectors.
     Write {
         /// The first sector. Unit: 512 bytes.
         sector: u64,
         /// Where from, in the disk's order.
-        pieces: &'a [Piece],
+        pieces: &'a [P],
     },
     /// All writes that are completed survive a power cut when this completes. Only if
     /// [`Geometry::flush`].
@@ -84,7 +76,7 @@ pub enum DiskError {
 #[must_use]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Admission {
-    /// It will complete. Until then its pieces stay where they are.
+    /// It will complete.
     Accepted,
     /// There is no room; ask again after another of *this* disk's commands completed.
     ///
@@ -94,21 +86,22 @@ pub enum Admission {
 }
 
 /// A disk, or a part of one, that belongs to one device: commands go in, completions come out in
-/// any order.
-pub trait Disk {
+/// any order. `P` is the memory of [`crate::Guest::Piece`].
+pub trait Disk<P> {
     /// What it is like.
     fn geometry(&self) -> Geometry;
 
-    /// The machine address of a sector that lies in this domain's own memory, for a disk that lies
-    /// there as a whole. The back end then copies between it and the front end's pages and never
-    /// asks for transfers. What follows the sector in its page are the sectors that follow.
-    fn resident(&self, sector: u64) -> Option<u64> {
-        let _ = sector;
+    /// The memory of sectors from `sector` on, `most` or as many of those as lie in one page, and
+    /// how many these are: for a disk that lies as a whole in this domain's memory. The back end
+    /// then copies between it and the front end's pages, and asks for no transfers.
+    fn resident(&self, sector: u64, most: u16) -> Option<(P, u16)> {
+        let _ = (sector, most);
         None
     }
 
-    /// Begins a command; its list of pieces need not live longer.
-    fn submit(&mut self, ticket: Ticket, command: Command<'_>) -> Admission;
+    /// Begins a command. The list of pieces is the caller's; the pieces are cloned for as long as
+    /// the device may use them.
+    fn submit(&mut self, ticket: Ticket, command: Command<'_, P>) -> Admission;
 
     /// The next completion; or it wakes the caller's task when there is one.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), DiskError>)>;

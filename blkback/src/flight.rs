@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use hypercall_abi::blkif::Segment;
 
-use crate::disk::{Piece, Ticket};
+use crate::disk::Ticket;
 use crate::guest::{Direction, Guest};
 
 /// What is left to do for a request.
@@ -24,7 +24,7 @@ pub(crate) enum Action {
 }
 
 /// One request, from when it is taken to its response.
-pub(crate) struct Flight<B> {
+pub(crate) struct Flight<B, P> {
     pub(crate) id: u64,
     pub(crate) operation: u8,
     pub(crate) action: Action,
@@ -32,7 +32,7 @@ pub(crate) struct Flight<B> {
     pub(crate) segments: Vec<Segment>,
     /// Own pages: of the data, one for each segment, or of the list of segments.
     pub(crate) buffers: Vec<B>,
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<P>,
     /// How many mapped pages it was promised.
     pub(crate) promised: usize,
     /// Whether it uses the mapped pages of its segments.
@@ -43,7 +43,7 @@ pub(crate) struct Flight<B> {
     pub(crate) copied: bool,
 }
 
-impl<B> Flight<B> {
+impl<B, P> Flight<B, P> {
     const fn new() -> Self {
         Self {
             id: 0,
@@ -62,12 +62,12 @@ impl<B> Flight<B> {
 }
 
 /// All requests in flight. Their lists keep their memory for the next request.
-pub(crate) struct Flights<B> {
-    all: Vec<Flight<B>>,
+pub(crate) struct Flights<B, P> {
+    all: Vec<Flight<B, P>>,
     free: Vec<u32>,
 }
 
-impl<B> Flights<B> {
+impl<B, P> Flights<B, P> {
     pub(crate) const fn new() -> Self {
         Self { all: Vec::new(), free: Vec::new() }
     }
@@ -78,7 +78,7 @@ impl<B> Flights<B> {
     }
 
     /// A new one. The caller gives it an action.
-    pub(crate) fn open(&mut self) -> (Ticket, &mut Flight<B>) {
+    pub(crate) fn open(&mut self) -> (Ticket, &mut Flight<B, P>) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.all.push(Flight::new());
             u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
@@ -89,7 +89,7 @@ impl<B> Flights<B> {
     }
 
     /// That of a ticket, if it is in flight.
-    pub(crate) fn get(&mut self, ticket: Ticket) -> Option<&mut Flight<B>> {
+    pub(crate) fn get(&mut self, ticket: Ticket) -> Option<&mut Flight<B, P>> {
         let flight = self.all.get_mut(ticket.0 as usize)?;
         (flight.action != Action::None).then_some(flight)
     }
@@ -111,11 +111,6 @@ impl<B> Flights<B> {
             (flight.submitted, flight.copied) = (false, false);
             self.free.push(ticket.0);
         }
-    }
-
-    /// Forgets all, with the pages that a device may still write to.
-    pub(crate) fn leak(&mut self) {
-        core::mem::forget(core::mem::take(&mut self.all));
     }
 }
 

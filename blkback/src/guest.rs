@@ -17,15 +17,15 @@ pub enum Direction {
 }
 
 /// A copy between a granted page and memory of this domain.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Copy {
+#[derive(Clone, Debug)]
+pub struct Copy<P> {
     /// The front end's page; whether it granted it is not known.
     pub gref: GrantRef,
     /// Where in that page. Unit: bytes.
     pub offset: u16,
-    /// The machine address of this domain's memory.
-    pub machine: u64,
-    /// Leaves neither page; not 0. Unit: bytes.
+    /// This domain's memory.
+    pub own: P,
+    /// That of `own`; does not leave the page; not 0. Unit: bytes.
     pub length: u16,
     /// Which way.
     pub direction: Direction,
@@ -37,20 +37,23 @@ pub struct Copy {
 pub trait Guest {
     /// A mapped page of the ring. Dropping it unmaps it.
     type Page: Words;
-    /// A page of this domain's own. Dropping it gives it back.
+    /// A page of this domain's own. Dropping it and its pieces gives it back.
     type Buffer;
-    /// A mapped page of the front end's. Dropping it unmaps it.
+    /// A mapped page of the front end's. Dropping it and its pieces unmaps it.
     type Mapping;
+    /// A part of a page, as a disk takes it: where it is, and what keeps it there while a device
+    /// may use it.
+    type Piece;
 
     /// Makes copies in their order and notes in each whether it was made. One that is refused stops
     /// no other.
-    fn copy(&mut self, copies: &mut [Copy]);
+    fn copy(&mut self, copies: &mut [Copy<Self::Piece>]);
 
     /// A page of this domain's own, if there is one left.
     fn buffer(&mut self) -> Option<Self::Buffer>;
 
-    /// The machine address of a page.
-    fn buffer_address(&self, buffer: &Self::Buffer) -> u64;
+    /// A part of a page; it is within. Unit: bytes.
+    fn part_of_buffer(&self, buffer: &Self::Buffer, offset: u16, length: u16) -> Self::Piece;
 
     /// Reads the first bytes of a page.
     fn read(&self, buffer: &Self::Buffer, bytes: &mut [u8]);
@@ -58,8 +61,8 @@ pub trait Guest {
     /// Maps pages for writing and appends one result for each, in order.
     fn map(&mut self, pages: &[GrantRef], mappings: &mut Vec<Option<Self::Mapping>>);
 
-    /// The machine address of a mapped page.
-    fn mapping_address(&self, mapping: &Self::Mapping) -> u64;
+    /// A part of a mapped page; it is within. Unit: bytes.
+    fn part_of_mapping(&self, mapping: &Self::Mapping, offset: u16, length: u16) -> Self::Piece;
 
     /// Unmaps pages, together.
     fn unmap(&mut self, mappings: Vec<Self::Mapping>) {

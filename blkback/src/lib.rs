@@ -48,10 +48,12 @@ mod nodes;
 mod queue;
 mod request;
 mod ring;
+mod tasks;
 
 pub use device::{Attachment, Device, Effect};
-pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Piece, Ticket};
+pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Ticket};
 pub use guest::{Copy, Direction, Guest};
 pub use nodes::{Nodes, Parameters};
 pub use queue::Limits;
 pub use ring::{Ring, RingError, Words};
+pub use tasks::Tasks;

@@ -74,7 +74,7 @@ pub(crate) struct Queue<G: Guest> {
     limits: Limits,
     mode: Mode<G>,
     pool: Pool<G::Buffer>,
-    flights: Flights<G::Buffer>,
+    flights: Flights<G::Buffer, G::Piece>,
     /// Taken from the ring, and to wait until others are done.
     held: Option<Request>,
     /// A barrier is in flight.
@@ -84,7 +84,7 @@ pub(crate) struct Queue<G: Guest> {
     waiting: VecDeque<Ticket>,
     /// Whose data is to be moved in this turn.
     fresh: Vec<Ticket>,
-    copies: Vec<Copy>,
+    copies: Vec<Copy<G::Piece>>,
     /// Whose copies these are, with where they end.
     owners: Vec<(Ticket, usize)>,
 }
@@ -93,11 +93,11 @@ impl<G: Guest> Queue<G> {
     pub(crate) fn new(
         ring: Ring<G::Page>,
         guest: G,
-        disk: &impl Disk,
+        disk: &impl Disk<G::Piece>,
         limits: Limits,
         keep_mapped: bool,
     ) -> Self {
-        let mode = if disk.resident(0).is_some() {
+        let mode = if disk.resident(0, 1).is_some() {
             Mode::Resident
         } else if keep_mapped {
             Mode::Mapped(Cache::new(limits.mappings))
@@ -128,7 +128,7 @@ impl<G: Guest> Queue<G> {
     /// [`RingError`]: the front end broke the ring. The queue is stopped.
     pub(crate) fn turn(
         &mut self,
-        disk: &mut impl Disk,
+        disk: &mut impl Disk<G::Piece>,
         cx: &mut Context<'_>,
     ) -> Result<bool, RingError> {
         self.guest.listen(cx);
@@ -256,14 +256,14 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Gives a request to the disk, or puts it in line.
-    fn submit(&mut self, ticket: Ticket, disk: &mut impl Disk) {
+    fn submit(&mut self, ticket: Ticket, disk: &mut impl Disk<G::Piece>) {
         if !self.waiting.is_empty() || !self.offer(ticket, disk) {
             self.waiting.push_back(ticket);
         }
     }
 
     /// Offers the disk again what it had no room for.
-    fn resubmit(&mut self, disk: &mut impl Disk) {
+    fn resubmit(&mut self, disk: &mut impl Disk<G::Piece>) {
         while let Some(ticket) = self.waiting.front().copied() {
             if !self.offer(ticket, disk) {
                 return;
@@ -273,7 +273,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Gives a request to the disk. Returns whether it has room.
-    fn offer(&mut self, ticket: Ticket, disk: &mut impl Disk) -> bool {
+    fn offer(&mut self, ticket: Ticket, disk: &mut impl Disk<G::Piece>) -> bool {
         let Some(flight) = self.flights.get(ticket) else { return true };
         let (sector, pieces) = (flight.sector, flight.pieces.as_slice());
         let command = match flight.action {
@@ -290,7 +290,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Takes what the disk has done, and returns how much that was.
-    fn collect(&mut self, disk: &mut impl Disk, cx: &mut Context<'_>) -> usize {
+    fn collect(&mut self, disk: &mut impl Disk<G::Piece>, cx: &mut Context<'_>) -> usize {
         let mut count = 0;
         while let Poll::Ready((ticket, result)) = disk.poll(cx) {
             let Some(flight) = self.flights.get(ticket).filter(|flight| flight.submitted) else {
@@ -314,7 +314,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// The next step of a request, when the disk has done one.
-    fn completed(&mut self, ticket: Ticket, disk: &mut impl Disk) {
+    fn completed(&mut self, ticket: Ticket, disk: &mut impl Disk<G::Piece>) {
         let Some(flight) = self.flights.get(ticket) else { return };
         match flight.action {
             Action::Transfer(Direction::ToGuest)
@@ -358,14 +358,9 @@ impl<G: Guest> Queue<G> {
 }
 
 impl<G: Guest> Drop for Queue<G> {
+    /// Pages that a device still uses are kept by their pieces.
     fn drop(&mut self) {
-        if !self.is_idle() {
-            // The device may still write there.
-            self.flights.leak();
-            if let Mode::Mapped(cache) = &mut self.mode {
-                core::mem::forget(core::mem::replace(cache, Cache::new(0)));
-            }
-        } else if let Mode::Mapped(cache) = &mut self.mode {
+        if let Mode::Mapped(cache) = &mut self.mode {
             cache.clear(&mut self.guest);
         }
     }

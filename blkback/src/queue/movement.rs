@@ -7,7 +7,7 @@ use hypercall_abi::types::GrantRef;
 use zerocopy::IntoBytes;
 
 use super::{Mode, Queue};
-use crate::disk::{Disk, Piece, Ticket};
+use crate::disk::{Disk, Ticket};
 use crate::flight::Action;
 use crate::guest::{Copy, Direction, Guest};
 use crate::request::{check_segments, extent};
@@ -23,11 +23,13 @@ impl<G: Guest> Queue<G> {
             else {
                 continue;
             };
+            // No more than a page of them was let in.
+            let length = u16::try_from(flight.segments.as_bytes().len()).unwrap_or(0);
             self.copies.push(Copy {
                 gref: first.gref,
                 offset: 0,
-                machine: self.guest.buffer_address(page),
-                length: u16::try_from(flight.segments.as_bytes().len()).unwrap_or(0),
+                own: self.guest.part_of_buffer(page, 0, length),
+                length,
                 direction: Direction::FromGuest,
                 done: false,
             });
@@ -50,7 +52,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Moves the data of the requests that are new in this turn, and gives them to the disk.
-    pub(super) fn move_data(&mut self, disk: &mut impl Disk) {
+    pub(super) fn move_data(&mut self, disk: &mut impl Disk<G::Piece>) {
         let mut fresh = core::mem::take(&mut self.fresh);
         for ticket in &fresh {
             self.prepare(*ticket, disk);
@@ -68,7 +70,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Notes what copies and mappings a request needs.
-    fn prepare(&mut self, ticket: Ticket, disk: &impl Disk) {
+    fn prepare(&mut self, ticket: Ticket, disk: &impl Disk<G::Piece>) {
         let Some(flight) = self.flights.get(ticket) else { return };
         let (Action::Transfer(direction) | Action::Barrier(direction)) = flight.action else {
             return;
@@ -90,7 +92,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// Does the next step of a request whose copies and mappings are made.
-    fn proceed(&mut self, ticket: Ticket, disk: &mut impl Disk) {
+    fn proceed(&mut self, ticket: Ticket, disk: &mut impl Disk<G::Piece>) {
         let Some(flight) = self.flights.get(ticket) else { return };
         let (Action::Transfer(direction) | Action::Barrier(direction)) = flight.action else {
             return self.submit(ticket, disk);
@@ -109,7 +111,7 @@ impl<G: Guest> Queue<G> {
     }
 
     /// The data of a disk that lies in memory is where it belongs.
-    fn resident_done(&mut self, ticket: Ticket, disk: &mut impl Disk) {
+    fn resident_done(&mut self, ticket: Ticket, disk: &mut impl Disk<G::Piece>) {
         match self.flights.get(ticket) {
             Some(flight) if matches!(flight.action, Action::Barrier(_)) => {
                 flight.action = Action::Flush;
@@ -124,14 +126,19 @@ impl<G: Guest> Queue<G> {
         let Some(flight) = self.flights.get(ticket) else { return false };
         flight.pieces.clear();
         for (index, segment) in flight.segments.iter().enumerate() {
-            let page = match &self.mode {
-                Mode::Mapped(cache) => cache.address(segment.gref, &self.guest),
-                _ => flight.buffers.get(index).map(|page| self.guest.buffer_address(page)),
-            };
-            let Some(page) = page else { return false };
             let (offset, length) = extent(segment);
-            let machine = page + u64::from(offset);
-            flight.pieces.push(Piece { machine, length: u32::from(length) });
+            let piece = match &self.mode {
+                Mode::Mapped(cache) => {
+                    let page = cache.get(segment.gref);
+                    page.map(|page| self.guest.part_of_mapping(page, offset, length))
+                }
+                _ => {
+                    let page = flight.buffers.get(index);
+                    page.map(|page| self.guest.part_of_buffer(page, offset, length))
+                }
+            };
+            let Some(piece) = piece else { return false };
+            flight.pieces.push(piece);
         }
         true
     }
@@ -141,15 +148,15 @@ impl<G: Guest> Queue<G> {
         let Some(flight) = self.flights.get(ticket) else { return };
         for (segment, page) in flight.segments.iter().zip(&flight.buffers) {
             let (offset, length) = extent(segment);
-            let machine = self.guest.buffer_address(page) + u64::from(offset);
+            let own = self.guest.part_of_buffer(page, offset, length);
             let gref = segment.gref;
-            self.copies.push(Copy { gref, offset, machine, length, direction, done: false });
+            self.copies.push(Copy { gref, offset, own, length, direction, done: false });
         }
         self.owners.push((ticket, self.copies.len()));
     }
 
     /// Notes the copies between a request's pages and a disk that lies in memory.
-    fn copy_resident(&mut self, ticket: Ticket, direction: Direction, disk: &impl Disk) {
+    fn copy_resident(&mut self, ticket: Ticket, direction: Direction, disk: &impl Disk<G::Piece>) {
         let Some(flight) = self.flights.get(ticket) else { return };
         let before = self.copies.len();
         let mut sector = flight.sector;
@@ -183,25 +190,23 @@ impl<G: Guest> Queue<G> {
 
 /// The copies of one segment: what lies in one page here need not lie in one page of the disk.
 /// Returns whether the disk has all of it.
-fn copies_of(
+fn copies_of<P>(
     segment: &Segment,
     sector: &mut u64,
     direction: Direction,
-    disk: &impl Disk,
-    copies: &mut Vec<Copy>,
+    disk: &impl Disk<P>,
+    copies: &mut Vec<Copy<P>>,
 ) -> bool {
     let gref: GrantRef = segment.gref;
     let (mut offset, mut left) = extent(segment);
     while left > 0 {
-        let Some(machine) = disk.resident(*sector) else { return false };
-        // Whole sectors, up to the page's end.
-        let room = u16::try_from(4096 - machine % 4096).unwrap_or(0) / 512 * 512;
-        let length = left.min(room);
-        if length == 0 {
+        let Some((own, count)) = disk.resident(*sector, left / 512) else { return false };
+        let length = count.saturating_mul(512);
+        if length == 0 || length > left {
             return false;
         }
-        copies.push(Copy { gref, offset, machine, length, direction, done: false });
-        *sector += u64::from(length / 512);
+        copies.push(Copy { gref, offset, own, length, direction, done: false });
+        *sector += u64::from(count);
         (offset, left) = (offset + length, left - length);
     }
     true

@@ -1,6 +1,7 @@
 //! Memory, grants, a disk and an event channel, without a machine. What must not happen panics: a
 //! transfer to a page that was given back, a copy that leaves a page.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 
 use blkback::{
-    Admission, Command, Copy, Direction, Disk, DiskError, Geometry, Guest, Piece, Ticket, Words,
+    Admission, Command, Copy, Direction, Disk, DiskError, Geometry, Guest, Ticket, Words,
 };
 use hypercall_abi::types::GrantRef;
 
@@ -82,9 +83,11 @@ impl World {
         self.at(DISK_BASE + sector * 512, 512)
     }
 
-    fn copy_one(&mut self, copy: &Copy) -> bool {
-        assert!(copy.length > 0 && copy.offset + copy.length <= 4096, "{copy:?}");
-        assert!(copy.machine % 4096 + u64::from(copy.length) <= 4096, "{copy:?}");
+    fn copy_one(&mut self, copy: &Copy<Piece>) -> bool {
+        let machine = copy.own.machine;
+        assert!(copy.length > 0 && copy.offset + copy.length <= 4096);
+        assert!(machine % 4096 + u64::from(copy.length) <= 4096);
+        assert_eq!(copy.own.length, copy.length);
         self.copied += 1;
         let range = usize::from(copy.offset)..usize::from(copy.offset + copy.length);
         let Some(page) = self.guest.get_mut(copy.gref.0 as usize).filter(|page| page.granted)
@@ -94,12 +97,12 @@ impl World {
         match copy.direction {
             Direction::ToGuest if page.read_only => return false,
             Direction::ToGuest => {
-                let data = self.at(copy.machine, range.len()).to_vec();
+                let data = self.at(machine, range.len()).to_vec();
                 self.guest[copy.gref.0 as usize].data[range].copy_from_slice(&data);
             }
             Direction::FromGuest => {
                 let data = page.data[range].to_vec();
-                self.at(copy.machine, data.len()).copy_from_slice(&data);
+                self.at(machine, data.len()).copy_from_slice(&data);
             }
         }
         true
@@ -131,9 +134,24 @@ impl Drop for FakeGuest {
     }
 }
 
-pub(crate) struct Buffer(u64, Shared);
+/// A part of a page, which it keeps.
+#[derive(Clone)]
+pub(crate) struct Piece {
+    machine: u64,
+    length: u16,
+    _keep: Option<Rc<dyn Any>>,
+}
 
-impl Drop for Buffer {
+impl Piece {
+    fn new(page: u64, offset: u16, length: u16, keep: Option<Rc<dyn Any>>) -> Self {
+        assert!(offset + length <= 4096);
+        Self { machine: page + u64::from(offset), length, _keep: keep }
+    }
+}
+
+pub(crate) struct Own(u64, Shared);
+
+impl Drop for Own {
     fn drop(&mut self) {
         let mut world = self.1.borrow_mut();
         world.own.remove(&self.0);
@@ -141,9 +159,9 @@ impl Drop for Buffer {
     }
 }
 
-pub(crate) struct Mapping(u32, Shared);
+pub(crate) struct Mapped(u32, Shared);
 
-impl Drop for Mapping {
+impl Drop for Mapped {
     fn drop(&mut self) {
         let mut world = self.1.borrow_mut();
         world.guest[self.0 as usize].mapped -= 1;
@@ -153,10 +171,11 @@ impl Drop for Mapping {
 
 impl Guest for FakeGuest {
     type Page = Page;
-    type Buffer = Buffer;
-    type Mapping = Mapping;
+    type Buffer = Rc<Own>;
+    type Mapping = Rc<Mapped>;
+    type Piece = Piece;
 
-    fn copy(&mut self, copies: &mut [Copy]) {
+    fn copy(&mut self, copies: &mut [Copy<Piece>]) {
         let mut world = self.0.borrow_mut();
         for copy in copies {
             assert!(!copy.done);
@@ -164,7 +183,7 @@ impl Guest for FakeGuest {
         }
     }
 
-    fn buffer(&mut self) -> Option<Buffer> {
+    fn buffer(&mut self) -> Option<Rc<Own>> {
         let mut world = self.0.borrow_mut();
         if world.out_of_pages {
             return None;
@@ -173,18 +192,18 @@ impl Guest for FakeGuest {
         world.next += 4096;
         world.own.insert(frame, [0xEE; 4096]);
         world.buffers += 1;
-        Some(Buffer(frame, self.0.clone()))
+        Some(Rc::new(Own(frame, self.0.clone())))
     }
 
-    fn buffer_address(&self, buffer: &Buffer) -> u64 {
-        buffer.0
+    fn part_of_buffer(&self, buffer: &Rc<Own>, offset: u16, length: u16) -> Piece {
+        Piece::new(buffer.0, offset, length, Some(buffer.clone()))
     }
 
-    fn read(&self, buffer: &Buffer, bytes: &mut [u8]) {
+    fn read(&self, buffer: &Rc<Own>, bytes: &mut [u8]) {
         bytes.copy_from_slice(self.0.borrow_mut().at(buffer.0, bytes.len()));
     }
 
-    fn map(&mut self, pages: &[GrantRef], mappings: &mut Vec<Option<Mapping>>) {
+    fn map(&mut self, pages: &[GrantRef], mappings: &mut Vec<Option<Rc<Mapped>>>) {
         for page in pages {
             let mut world = self.0.borrow_mut();
             let entry = world.guest.get_mut(page.0 as usize);
@@ -195,12 +214,13 @@ impl Guest for FakeGuest {
             entry.mapped += 1;
             world.mappings += 1;
             world.most_mappings = world.most_mappings.max(world.mappings);
-            mappings.push(Some(Mapping(page.0, self.0.clone())));
+            mappings.push(Some(Rc::new(Mapped(page.0, self.0.clone()))));
         }
     }
 
-    fn mapping_address(&self, mapping: &Mapping) -> u64 {
-        GUEST_BASE + u64::from(mapping.0) * 4096
+    fn part_of_mapping(&self, mapping: &Rc<Mapped>, offset: u16, length: u16) -> Piece {
+        let page = GUEST_BASE + u64::from(mapping.0) * 4096;
+        Piece::new(page, offset, length, Some(mapping.clone()))
     }
 
     fn notify(&mut self) {
@@ -259,17 +279,19 @@ impl DiskState {
 
 pub(crate) struct FakeDisk(pub(crate) Rc<RefCell<DiskState>>, pub(crate) Shared);
 
-impl Disk for FakeDisk {
+impl Disk<Piece> for FakeDisk {
     fn geometry(&self) -> Geometry {
         self.0.borrow().geometry
     }
 
-    fn resident(&self, sector: u64) -> Option<u64> {
+    fn resident(&self, sector: u64, most: u16) -> Option<(Piece, u16)> {
         let state = self.0.borrow();
-        (state.resident && sector < state.geometry.sectors).then(|| DISK_BASE + sector * 512)
+        let count = most.min(8 - (sector % 8) as u16);
+        let there = state.resident && sector + u64::from(count) <= state.geometry.sectors;
+        there.then(|| (Piece::new(DISK_BASE + sector * 512, 0, 512 * count, None), count))
     }
 
-    fn submit(&mut self, ticket: Ticket, command: Command<'_>) -> Admission {
+    fn submit(&mut self, ticket: Ticket, command: Command<'_, Piece>) -> Admission {
         let mut state = self.0.borrow_mut();
         if state.jobs.len() >= state.capacity {
             return Admission::Full;
@@ -303,7 +325,7 @@ impl Disk for FakeDisk {
         let each = |sector: u64, pieces: &[Piece]| {
             let sectors = pieces.iter().flat_map(|piece| {
                 assert!(piece.length > 0 && piece.length % 512 == 0 && piece.machine % 512 == 0);
-                assert!(piece.machine % 4096 + u64::from(piece.length) <= 4096, "{piece:?}");
+                assert!(piece.machine % 4096 + u64::from(piece.length) <= 4096);
                 (0..u64::from(piece.length / 512)).map(|index| piece.machine + index * 512)
             });
             sectors.zip(sector..).collect::<Vec<_>>()
