@@ -1,4 +1,5 @@
-//! The privileged guest. For now it only reports what it was given.
+//! The privileged guest. For now it reports what it was given, or with the word `disks` on its
+//! command line tries the disks of the machine.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -6,11 +7,20 @@
 mod layout;
 mod report;
 
-use pv_guest_sdk::{BootInfo, HypercallError, entry};
+extern crate alloc;
+
+use alloc::boxed::Box;
+use core::error::Error;
+
+use pv_guest_sdk::{BootInfo, entry};
 
 entry!(main);
+pv_guest_sdk::heap!();
 
-fn main(boot: &BootInfo) -> Result<(), HypercallError> {
+fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
+    if boot.arguments().any(|word| word == "disks") {
+        return devices::disks::run(boot);
+    }
     report::registers();
     report::start_of_day(boot);
     report::shared_page(boot)?;

@@ -63,7 +63,7 @@ impl DeviceMemory {
     fn pointer<T>(&self, offset: u64) -> *mut T {
         let fits = offset.checked_add(size_of::<T>() as u64).is_some_and(|end| end <= self.length);
         let address = self.address.wrapping_add(offset);
-        assert!(fits && address % size_of::<T>() as u64 == 0, "register {offset:#x}");
+        assert!(fits && address.is_multiple_of(size_of::<T>() as u64), "register {offset:#x}");
         pointer(address)
     }
 }
