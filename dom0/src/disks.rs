@@ -30,10 +30,12 @@ const EACH: u64 = 8;
 /// Reads that are timed.
 const READS: u64 = 1024;
 
-/// A disk that was found, with a word or two on how it is driven.
-struct Found {
-    disk: Disk,
-    about: &'static str,
+/// A disk that was found.
+pub struct Found {
+    /// The disk.
+    pub disk: Disk,
+    /// A word or two on how it is driven.
+    pub about: &'static str,
 }
 
 /// Finds the machine's disks, tries each, and says how it went.
@@ -73,8 +75,12 @@ pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Tells the hypervisor of all functions, and brings up those that are disks.
-fn find(config: &ConfigurationPorts, lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
+/// Tells the hypervisor of all functions, and brings up those that are disks. Their interrupts are
+/// in `lines`, to be served.
+///
+/// # Errors
+/// If the hypervisor or a device refuses something.
+pub fn find(config: &ConfigurationPorts, lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
     let mut disks = Vec::new();
     let functions = pci::functions(config);
     for &function in &functions {

@@ -13,10 +13,12 @@
 
 extern crate alloc;
 
+mod block;
 mod console;
 mod domain;
 mod layout;
 mod report;
+mod storage;
 mod store;
 mod window;
 mod world;

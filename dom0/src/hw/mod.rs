@@ -11,6 +11,8 @@
 #[cfg(target_os = "none")]
 mod access;
 mod buffer;
+#[cfg(target_os = "none")]
+pub mod grant;
 #[cfg(not(target_os = "none"))]
 pub(crate) mod model;
 mod piece;
