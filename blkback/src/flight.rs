@@ -27,6 +27,8 @@ pub(crate) enum Action {
 pub(crate) struct Flight<B, P> {
     pub(crate) id: u64,
     pub(crate) operation: u8,
+    /// What the response names.
+    pub(crate) answered: u8,
     pub(crate) action: Action,
     pub(crate) sector: u64,
     pub(crate) segments: Vec<Segment>,
@@ -48,6 +50,7 @@ impl<B, P> Flight<B, P> {
         Self {
             id: 0,
             operation: 0,
+            answered: 0,
             action: Action::None,
             sector: 0,
             segments: Vec::new(),

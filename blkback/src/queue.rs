@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::disk::{Admission, Command, Disk, DiskError, Geometry, Ticket};
 use crate::flight::{Action, Flights, Pool};
 use crate::guest::{Copy, Direction, Guest};
-use crate::request::{Segments, Status, Work};
+use crate::request::{Segments, Status, Work, answered};
 use crate::ring::{Ring, RingError};
 
 /// What one device may use.
@@ -194,7 +194,7 @@ impl<G: Guest> Queue<G> {
                     break;
                 }
                 Err(status) => {
-                    self.ring.respond(request.id, request.operation, status);
+                    self.ring.respond(request.id, answered(&request), status);
                     work += 1;
                 }
             }
@@ -232,6 +232,7 @@ impl<G: Guest> Queue<G> {
         }
         let (ticket, flight) = self.flights.open();
         (flight.id, flight.operation) = (request.id, request.operation);
+        flight.answered = answered(request);
         self.pool.take(pages, &mut flight.buffers);
         flight.promised = mapped;
         (flight.action, flight.sector) = match work {
@@ -342,7 +343,7 @@ impl<G: Guest> Queue<G> {
     /// Answers a request and takes its pages back.
     fn finish(&mut self, ticket: Ticket, status: Status) {
         let Some(flight) = self.flights.get(ticket) else { return };
-        self.ring.respond(flight.id, flight.operation, status);
+        self.ring.respond(flight.id, flight.answered, status);
         self.pool.give(&mut flight.buffers);
         if let Mode::Mapped(cache) = &mut self.mode {
             if flight.mapped {

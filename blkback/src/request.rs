@@ -112,6 +112,20 @@ impl<'a> Work<'a> {
     }
 }
 
+/// The operation that the response names: front ends look for what an indirect request does.
+pub(crate) const fn answered(request: &Request) -> u8 {
+    match request.operation {
+        // There an indirect request says what it does.
+        abi::INDIRECT => request.nr_segments,
+        operation => operation,
+    }
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Request, nr_segments)
+        == core::mem::offset_of!(IndirectRequest, indirect_op)
+);
+
 /// Checks that the segments of a transfer lie within pages, and what they transfer on the disk.
 pub(crate) fn check_segments(list: &[Segment], sector: u64, disk: &Geometry) -> Result<(), Status> {
     let unit = u8::try_from(disk.sector_size / abi::SECTOR_SIZE).unwrap_or(PAGE_SECTORS);
