@@ -39,7 +39,7 @@ impl Parameters {
     pub(crate) fn read(nodes: &impl Nodes) -> Result<Self, String> {
         match nodes.front("protocol") {
             Some(protocol) if protocol != PROTOCOL => {
-                return Err(format!("protocol is {protocol:.32}, not {PROTOCOL}"));
+                return Err(format!("protocol is {}, not {PROTOCOL}", quoted(&protocol)));
             }
             _ => {}
         }
@@ -88,8 +88,13 @@ fn required(nodes: &impl Nodes, name: &str) -> Result<u32, String> {
 /// A decimal number of 32 bits, if there is such a node.
 fn optional(nodes: &impl Nodes, name: &str) -> Result<Option<u32>, String> {
     let Some(text) = nodes.front(name) else { return Ok(None) };
-    let number = decimal(&text).ok_or_else(|| format!("{name} is no number: {text:.32}"))?;
+    let number = decimal(&text).ok_or_else(|| format!("{name} is no number: {}", quoted(&text)))?;
     Ok(Some(number))
+}
+
+/// The beginning of a text of the front end's, without what would garble a log.
+fn quoted(text: &str) -> String {
+    text.escape_default().take(32).collect()
 }
 
 /// Digits and nothing else.

@@ -80,6 +80,8 @@ pub(crate) struct Queue<G: Guest> {
     /// A barrier is in flight.
     barrier: bool,
     stopped: bool,
+    /// How many requests ended in this turn, and how many commands of the disk's.
+    ended: usize,
     /// For the disk, which had no room.
     waiting: VecDeque<Ticket>,
     /// Whose data is to be moved in this turn.
@@ -115,6 +117,7 @@ impl<G: Guest> Queue<G> {
             held: None,
             barrier: false,
             stopped: false,
+            ended: 0,
             waiting: VecDeque::new(),
             fresh: Vec::new(),
             copies: Vec::new(),
@@ -133,14 +136,15 @@ impl<G: Guest> Queue<G> {
     ) -> Result<bool, RingError> {
         self.guest.listen(cx);
         self.resubmit(disk);
-        let mut ended = self.collect(disk, cx);
+        self.ended = 0;
+        self.collect(disk, cx);
         let taken = if self.stopped { Ok(()) } else { self.take() };
         if taken.is_err() {
             self.stop();
         }
         self.move_data(disk);
         // What the disk did at once; and after this it wakes the task.
-        ended += self.collect(disk, cx);
+        self.collect(disk, cx);
         if self.ring.push() {
             self.guest.notify();
         }
@@ -148,7 +152,8 @@ impl<G: Guest> Queue<G> {
         if self.stopped {
             return Ok(false);
         }
-        let more = self.fresh.len() + ended > 0;
+        // What ended made room, or leaves a barrier alone.
+        let more = self.fresh.len() + self.ended > 0;
         let blocked = self.held.is_some() || self.barrier || !self.waiting.is_empty();
         let more = if blocked { more } else { self.ring.is_more().inspect_err(|_| self.stop())? };
         Ok(more)
@@ -290,15 +295,14 @@ impl<G: Guest> Queue<G> {
         flight.submitted
     }
 
-    /// Takes what the disk has done, and returns how much that was.
-    fn collect(&mut self, disk: &mut impl Disk<G::Piece>, cx: &mut Context<'_>) -> usize {
-        let mut count = 0;
+    /// Takes what the disk has done.
+    fn collect(&mut self, disk: &mut impl Disk<G::Piece>, cx: &mut Context<'_>) {
         while let Poll::Ready((ticket, result)) = disk.poll(cx) {
             let Some(flight) = self.flights.get(ticket).filter(|flight| flight.submitted) else {
                 continue;
             };
-            count += 1;
             flight.submitted = false;
+            self.ended += 1;
             match result {
                 Ok(()) => self.completed(ticket, disk),
                 Err(DiskError::Failed) => self.finish(ticket, STATUS_ERROR),
@@ -311,7 +315,6 @@ impl<G: Guest> Queue<G> {
             self.finish_copied(ticket);
         }
         self.owners = owners;
-        count
     }
 
     /// The next step of a request, when the disk has done one.
@@ -355,6 +358,7 @@ impl<G: Guest> Queue<G> {
             self.barrier = false;
         }
         self.flights.close(ticket);
+        self.ended += 1;
     }
 }
 

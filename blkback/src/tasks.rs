@@ -59,3 +59,30 @@ impl Tasks {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::future::{pending, ready};
+    use core::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn each_is_polled_and_those_that_are_done_come_out() {
+        let mut tasks = Tasks::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(tasks.poll(&mut cx).is_pending());
+        tasks.add(Ticket(1), pending());
+        tasks.add(Ticket(2), ready(Err(DiskError::Failed)));
+        tasks.add(Ticket(3), pending());
+        tasks.add(Ticket(4), ready(Ok(())));
+        let mut done = Vec::from([tasks.poll(&mut cx), tasks.poll(&mut cx)]);
+        done.sort_by_key(|it| matches!(it, Poll::Ready((Ticket(4), _))));
+        let failed = Poll::Ready((Ticket(2), Err(DiskError::Failed)));
+        assert_eq!(done, [failed, Poll::Ready((Ticket(4), Ok(())))]);
+        assert!(tasks.poll(&mut cx).is_pending());
+        assert_eq!(tasks.count(), 2);
+        tasks.add(Ticket(2), ready(Ok(())));
+        assert_eq!(tasks.poll(&mut cx), Poll::Ready((Ticket(2), Ok(()))));
+    }
+}

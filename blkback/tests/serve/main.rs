@@ -2,6 +2,7 @@
 //! memory that completes in any order, and a map for xenstore.
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
+mod random;
 mod requests;
 mod rig;
 mod rings;

@@ -226,6 +226,39 @@ fn a_barrier_passes_nothing_and_nothing_passes_it() {
     }
 }
 
+/// Of a disk that completes in any order.
+#[test]
+fn a_barrier_waits_and_is_waited_for() {
+    let mut rig = Rig::connected();
+    let good = [segment(20, 0, 7)];
+    rig.disk.borrow_mut().stalled = true;
+    rig.front.put(&request(WRITE, 0, &good));
+    rig.front.put(&request(READ, 0, &good));
+    rig.front.put(&request(WRITE_BARRIER, 8, &good));
+    rig.front.put(&request(WRITE, 16, &good));
+    rig.run();
+    assert_eq!(rig.disk.borrow().log, ["write", "read"]);
+    rig.disk.borrow_mut().go_on();
+    rig.run();
+    let log = rig.disk.borrow().log.clone();
+    assert_eq!(log, ["write", "read", "flush", "write", "flush", "write"]);
+    let order: Vec<u8> = rig.front.responses().iter().map(|it| it.operation).skip(2).collect();
+    assert_eq!(order, [WRITE_BARRIER, WRITE]);
+}
+
+/// A disk in memory that does not find its memory has failed.
+#[test]
+fn a_disk_with_a_hole_fails() {
+    let mut rig = Rig::new(geometry(), true, Limits::default());
+    rig.connect(0, false);
+    rig.disk.borrow_mut().hole = 16;
+    let list = [segment(20, 0, 7), segment(21, 0, 7)];
+    rig.world.borrow_mut().guest[50].data[..16].copy_from_slice(list.as_bytes());
+    assert_eq!(rig.ask(&indirect(READ, 0, 50, 2)), STATUS_OKAY);
+    assert_eq!(rig.ask(&indirect(READ, 8, 50, 2)), STATUS_ERROR);
+    assert_eq!(rig.ask(&request(WRITE, 12, &list[..1])), STATUS_ERROR);
+}
+
 #[test]
 fn without_memory_requests_fail_and_do_not_hang() {
     let mut rig = Rig::connected();

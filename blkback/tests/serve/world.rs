@@ -244,6 +244,8 @@ pub(crate) struct DiskState {
     pub(crate) capacity: usize,
     pub(crate) stalled: bool,
     pub(crate) fails: Option<DiskError>,
+    /// The first sector whose memory cannot be found.
+    pub(crate) hole: u64,
     jobs: Vec<(Ticket, Job)>,
     pub(crate) log: Vec<&'static str>,
     random: Random,
@@ -258,6 +260,7 @@ impl DiskState {
             capacity: 1000,
             stalled: false,
             fails: None,
+            hole: u64::MAX,
             jobs: Vec::new(),
             log: Vec::new(),
             random: Random(7),
@@ -287,7 +290,8 @@ impl Disk<Piece> for FakeDisk {
     fn resident(&self, sector: u64, most: u16) -> Option<(Piece, u16)> {
         let state = self.0.borrow();
         let count = most.min(8 - (sector % 8) as u16);
-        let there = state.resident && sector + u64::from(count) <= state.geometry.sectors;
+        let there =
+            state.resident && sector + u64::from(count) <= state.hole.min(state.geometry.sectors);
         there.then(|| (Piece::new(DISK_BASE + sector * 512, 0, 512 * count, None), count))
     }
 
