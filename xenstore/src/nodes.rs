@@ -250,7 +250,7 @@ impl Store {
             let target = self.domains.get(&state.domid).and_then(|domain| domain.target);
             let who = Identity { domid: state.domid, target };
             if readers.iter().any(|perms| perms.allow(who).read) {
-                let limit = if who.is_privileged() { usize::MAX } else { self.quotas.events };
+                let limit = self.quotas.event_limit(who);
                 state.tell(path, reach, limit);
             }
         }
@@ -294,8 +294,7 @@ impl Store {
     }
 
     fn event_limit(&self, client: Client) -> usize {
-        let is_privileged = self.identity(client).is_ok_and(Identity::is_privileged);
-        if is_privileged { usize::MAX } else { self.quotas.events }
+        self.identity(client).map_or(0, |who| self.quotas.event_limit(who))
     }
 
     pub(crate) fn tell_watch(&mut self, client: Client, place: usize) {

@@ -1,7 +1,12 @@
 //! How much of the store one domain may have.
 
-/// Limits for each domain but the privileged one, which has none. The defaults are xenstored's where
-/// it has the same limit.
+use crate::perms::Identity;
+
+/// Limits for each domain but the privileged one. The defaults are xenstored's where it has the same
+/// limit.
+///
+/// The privileged domain has the limit on answers too, as it only delays, and sixteen times the one
+/// on events: else a domain could fill the memory of a task that is slow to take them.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
     /// Nodes that a domain owns. More: `ENOSPC`.
@@ -28,6 +33,12 @@ pub struct Quotas {
     /// Events not yet taken. What does not fit is remembered by its watch alone, and told as an
     /// event on the watch's own path once there is room. Unit: bytes.
     pub events: usize,
+}
+
+impl Quotas {
+    pub(crate) const fn event_limit(&self, who: Identity) -> usize {
+        if who.is_privileged() { self.events.saturating_mul(16) } else { self.events }
+    }
 }
 
 impl Default for Quotas {

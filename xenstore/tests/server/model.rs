@@ -227,6 +227,27 @@ impl Model {
         self.set(who, in_tx, &up(path), Some(parent));
     }
 
+    fn write(
+        &mut self,
+        who: usize,
+        in_tx: bool,
+        path: &str,
+        value: Option<u8>,
+    ) -> Result<String, Error> {
+        match (self.find(who, in_tx, path, 'w'), value) {
+            (Ok(_), None) => return Ok(String::new()),
+            (Ok(node), Some(value)) => {
+                self.set(who, in_tx, path, Some(Node { value: vec![value], ..node }));
+            }
+            (Err(Error::Enoent), value) => {
+                self.make(who, in_tx, path, value.into_iter().collect());
+            }
+            (Err(error), _) => return Err(error),
+        }
+        self.tell(who, in_tx, path, false, &[]);
+        Ok(String::new())
+    }
+
     fn commit(&mut self, who: usize) -> Result<String, Error> {
         let Some(tx) = self.txs[who].take() else { return Err(Error::Enoent) };
         let is_old = |(path, (_, at, _)): (&String, &(_, u64, bool))| {
@@ -265,30 +286,8 @@ impl Model {
                 Ok(format!("{:?}", self.find(who, in_tx, &full(path), 'r')?.children))
             }
             Op::Perms(path) => Ok(format!("{:?}", self.find(who, in_tx, &full(path), 'r')?.perms)),
-            Op::Write(path, value) => {
-                let path = full(path);
-                match self.find(who, in_tx, &path, 'w') {
-                    Ok(node) => {
-                        self.set(who, in_tx, &path, Some(Node { value: vec![*value], ..node }));
-                    }
-                    Err(Error::Enoent) => drop(self.make(who, in_tx, &path, vec![*value])),
-                    Err(error) => return Err(error),
-                }
-                self.tell(who, in_tx, &path, false, &[]);
-                Ok(String::new())
-            }
-            Op::Mkdir(path) => {
-                let path = full(path);
-                match self.find(who, in_tx, &path, 'w') {
-                    Ok(_) => {}
-                    Err(Error::Enoent) => {
-                        self.make(who, in_tx, &path, vec![]);
-                        self.tell(who, in_tx, &path, false, &[]);
-                    }
-                    Err(error) => return Err(error),
-                }
-                Ok(String::new())
-            }
+            Op::Write(path, value) => self.write(who, in_tx, &full(path), Some(*value)),
+            Op::Mkdir(path) => self.write(who, in_tx, &full(path), None),
             Op::Rm(path) => {
                 let path = full(path);
                 match self.find(who, in_tx, &path, 'w') {

@@ -33,7 +33,18 @@ fn a_domain_in_its_place() {
         (wire::RM, "data/deep|", "OK|"),
         (wire::DIRECTORY, "data|", "a|m|"),
         (wire::GET_DOMAIN_PATH, "12|", "/local/domain/12|"),
-        // What is refused.
+    ] {
+        assert_eq!(ask(kind, body), answer, "{kind} {body}");
+    }
+}
+
+#[test]
+fn what_a_domain_is_refused() {
+    let (mut store, me) = store();
+    home(&mut store, me, 3);
+    let mut guest = Guest::new(&mut store, 3);
+    let mut ask = |kind, body: &str| guest.ask(&mut store, kind, 0, body);
+    for (kind, body, answer) in [
         (wire::WRITE, "name|x", "EACCES|"),
         (wire::WRITE, "new|x", "EACCES|"),
         (wire::READ, "new|", "ENOENT|"),
@@ -92,6 +103,7 @@ fn the_privileged_domain() {
         (wire::RM, "/libxl/2/device/vbd|", "ENOENT|"),
         (wire::IS_DOMAIN_INTRODUCED, "3|", "T|"),
         (wire::IS_DOMAIN_INTRODUCED, "4|", "F|"),
+        (wire::IS_DOMAIN_INTRODUCED, "32752|", "T|"),
         (wire::INTRODUCE, "4|4660|9|", "OK|"),
         (wire::INTRODUCE, "4|4660|", "EINVAL|"),
         (wire::INTRODUCE, "4|4660|0|", "EINVAL|"),
@@ -325,7 +337,7 @@ fn long_lists_come_in_pieces() {
     loop {
         let body = format!("/list|{}|", list.len());
         let piece = tools.ask(&mut store, wire::DIRECTORY_PART, 0, &body);
-        assert!(piece.len() <= 4096);
+        assert!(piece.len() <= 4096 && piece.ends_with('|'));
         let (generation, part) = piece.split_once('|').unwrap();
         generations.push(generation.to_owned());
         list.push_str(part);
