@@ -52,7 +52,7 @@ impl Default for Quotas {
             watches: 128,
             transactions: 10,
             accessed: 1024,
-            memory: 2 << 20,
+            memory: 5 << 19,
             answers: 20,
             events: 256 << 10,
         }

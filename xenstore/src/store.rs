@@ -344,7 +344,7 @@ impl Store {
     }
 
     /// Takes the events that wait for a client within this program. One event stands for all
-    /// changes of its node since it was queued.
+    /// changes of its node since it was queued; each domain that comes or goes has one of its own.
     pub fn take_events(&mut self, client: Client) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(item) = self.pop(client) {

@@ -225,6 +225,9 @@ fn domains_that_come_and_go_are_told() {
     store.resume(me, 3).unwrap();
     store.shut_down(3);
     assert_eq!(tokens(&mut store), ["@releaseDomain 3"]);
+    home(&mut store, me, 4);
+    home(&mut store, me, 5);
+    assert_eq!(tokens(&mut store), ["@introduceDomain 2"; 2], "one for each");
     store.release(me, 3).unwrap();
     assert_eq!(tokens(&mut store), ["@releaseDomain 3"]);
     store.gone(3);
