@@ -1,6 +1,6 @@
 //! Streams and rings that mean no good.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use hypercall_abi::xenstore::{self as wire, Header};
 use proptest::prelude::*;
@@ -69,6 +69,60 @@ fn requests_and_answers_cross_the_ring_where_its_indices_wrap() {
     assert_eq!(heard[0].1, b"OK\0");
     assert_eq!((heard[1].0.req_id, heard[1].1.as_slice()), (2, &value[..]));
     assert!(!server.has_work(&store));
+}
+
+/// Says at its end that it is done.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_domain_that_runs_at_the_same_time_as_the_store() {
+    let (mut store, me) = store();
+    home(&mut store, me, 3);
+    let page = Page::new();
+    let mut server = Server::new(&mut store, 3, &page.bytes, &page.words);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _done = Done(&is_done);
+            while !is_done.load(Ordering::Relaxed) {
+                let served = server.serve(&mut store);
+                assert_eq!(served.fault, None);
+                if !served.notify {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        // Each end stops when an assertion fails in the other.
+        let _done = Done(&is_done);
+        let mut stream = Vec::new();
+        for round in 0..5000_u32 {
+            // Values of every length, so that messages lie across the ring's end in many ways.
+            let value = vec![round.to_le_bytes()[0]; round as usize % 280 * 7];
+            let write = message(wire::WRITE, round, 0, &[b"data/x\0", &value[..]].concat());
+            let requests = [write, message(wire::READ, round, 0, b"data/x\0")].concat();
+            let (mut sent, whole) = (0, 16 + 3 + 16 + value.len());
+            stream.clear();
+            while stream.len() < whole {
+                assert!(!is_done.load(Ordering::Relaxed));
+                sent += page.ring().put(REQUESTS, &requests[sent..]).unwrap();
+                let mut piece = [0; 100];
+                let taken = page.ring().take(ANSWERS, &mut piece).unwrap();
+                stream.extend_from_slice(&piece[..taken]);
+                if taken == 0 {
+                    std::thread::yield_now();
+                }
+            }
+            let answers = messages(&stream);
+            assert_eq!((answers[0].0.req_id, answers[0].1.as_slice()), (round, &b"OK\0"[..]));
+            assert_eq!(answers[1].1, value);
+        }
+    });
 }
 
 #[test]
