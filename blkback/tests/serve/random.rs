@@ -117,7 +117,6 @@ impl Model {
         };
         request.id = id;
         let status = if outside { STATUS_ERROR } else { STATUS_OKAY };
-        let operation = request.operation;
         let read = if operation == WRITE { Vec::new() } else { segments.clone() };
         let segments = if status == STATUS_OKAY { read } else { Vec::new() };
         self.sent.insert(id, Sent { operation, status, sector, sectors, segments, pages });
