@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::error::Error;
 
 use embassy_futures::select::{Either3, select3};
@@ -15,11 +16,13 @@ use pv_guest_sdk::control::{Domain, Plain};
 use pv_guest_sdk::println;
 use pv_guest_sdk::time::{Duration, wall_clock};
 use toolstack::build::{self, Built, Settings};
-use toolstack::config::{Config, Then};
+use toolstack::config::{Config, Disk, Then};
 use toolstack::end::End;
 use toolstack::nodes::{self, Described};
 
+use crate::block;
 use crate::console::Console;
+use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
 
@@ -67,6 +70,7 @@ pub(crate) async fn live(world: Rc<World>, config: Rc<Config>) -> bool {
 
 /// One life; how it ended, and what is to be done then.
 async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box<dyn Error>> {
+    let disks = open(world, config).await?;
     let built = make(world, config)?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
     let ended = Signal::new();
@@ -75,7 +79,13 @@ async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box
     let described = Described { id, uuid: &uuid, config, store, console };
     world.store.make(&nodes::of_domain(&described));
     world.add(&guest);
+    let served = disks.into_iter().map(|(disk, claim)| connect(world, id, &disk, claim));
+    let disks: Vec<_> = served.collect();
     let end = serve(world, &guest, store, console).await;
+    for disk in disks.into_iter().flatten() {
+        disk.stop.signal(());
+        disk.stopped.wait().await;
+    }
     world.remove(id);
     world.store.ended(id);
     world.store.gone(id);
@@ -97,6 +107,49 @@ async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box
 }
 
 type Ring = (hypercall_abi::types::Mfn, hypercall_abi::types::Port);
+
+/// A back end that runs as a task.
+struct BackEnd {
+    /// To be told that the domain is gone.
+    stop: Signal<NoopRawMutex, ()>,
+    /// Told when it is done.
+    stopped: Signal<NoopRawMutex, ()>,
+}
+
+/// Opens a domain's disks.
+async fn open(world: &World, config: &Config) -> Result<Vec<(Disk, Claim)>, Box<dyn Error>> {
+    let mut disks = Vec::new();
+    for disk in &config.disks {
+        let file = |name: &str| world.file(name).ok();
+        let claim = world.storage.open(&disk.target, disk.readonly, file).await?;
+        disks.push((disk.clone(), claim));
+    }
+    Ok(disks)
+}
+
+/// Offers a disk to a domain, and serves it from now on.
+fn connect(world: &World, id: DomId, disk: &Disk, claim: Claim) -> Option<Rc<BackEnd>> {
+    world.store.make(&nodes::of_disk(id, disk));
+    let served = block::Served {
+        domain: id,
+        front: nodes::front_end("vbd", id, disk.number()),
+        back: nodes::back_end("vbd", id, disk.number()),
+        disk: claim.disk.clone(),
+        grants: world.grants,
+        windows: world.windows.clone(),
+    };
+    let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
+    let (task, store) = (end.clone(), world.store.clone());
+    let spawned = world.spawn(async move {
+        block::serve(served, store, &task.stop).await;
+        drop(claim);
+        task.stopped.signal(());
+    });
+    if let Err(error) = &spawned {
+        println!("{}: {error}", disk.vdev);
+    }
+    spawned.is_ok().then_some(end)
+}
 
 /// Runs a domain that was built, with what it needs, to its end.
 async fn serve(

@@ -2,7 +2,8 @@
 //!
 //! The bundle is its ramdisk, a cpio archive of configurations (`*.cfg`, see
 //! `toolstack::config`) and of the kernels and ramdisks that they name. Without a bundle it reports
-//! what it was given, and ends.
+//! what it was given, and ends; with the word `disks` on its command line it tries the disks of the
+//! machine.
 //!
 //! It is made of services that run as tasks on one virtual CPU, woken by event channels: nothing is
 //! polled. What they share is the [`world::World`].
@@ -12,10 +13,12 @@
 
 extern crate alloc;
 
+mod block;
 mod console;
 mod domain;
 mod layout;
 mod report;
+mod storage;
 mod store;
 mod window;
 mod world;
@@ -31,6 +34,9 @@ entry!(main);
 pv_guest_sdk::heap!();
 
 fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
+    if boot.arguments().any(|word| word == "disks") {
+        return devices::disks::run(boot);
+    }
     if boot.ramdisk().is_empty() {
         return Ok(report::all(boot)?);
     }

@@ -6,11 +6,15 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::error::Error;
-use core::future::Future;
+use core::future::{Future, poll_fn};
+use core::task::{Poll, Waker};
+
+use embassy_futures::select::select;
 
 use hypercall_abi::types::DomId;
 use hypercall_abi::virq;
 use pv_guest_sdk::event::Channel;
+use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::task::Executor;
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, println};
@@ -18,6 +22,7 @@ use toolstack::archive::{File, files};
 use toolstack::config::Config;
 
 use crate::domain::{self, Guest};
+use crate::storage::Storage;
 use crate::store;
 use crate::window::{Window, Windows};
 
@@ -26,7 +31,11 @@ type Task = Box<dyn Future<Output = ()>>;
 /// What the services share.
 pub(crate) struct World {
     executor: Executor<Task>,
-    windows: Rc<Windows>,
+    pub(crate) windows: Rc<Windows>,
+    /// To map pages of front ends.
+    pub(crate) grants: Grants,
+    /// The machine's disks.
+    pub(crate) storage: Rc<Storage>,
     /// The store.
     pub(crate) store: Rc<store::Service>,
     files: Vec<File<'static>>,
@@ -35,6 +44,8 @@ pub(crate) struct World {
     started: Cell<usize>,
     ended: Cell<usize>,
     well: Cell<usize>,
+    /// Tasks that end with the last domain.
+    background: RefCell<Vec<Waker>>,
 }
 
 /// Starts what the bundle configures, and serves it until nothing of it is left.
@@ -44,19 +55,30 @@ pub(crate) struct World {
 pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
     let files = files(boot.ramdisk()).collect::<Result<Vec<_>, _>>()?;
     let configs = configs(&files, boot)?;
+    let (storage, lines) = Storage::new();
     let world = Rc::new(World {
         executor: Executor::default(),
         windows: Rc::default(),
+        grants: Grants::start(1)?,
+        storage,
         store: Rc::default(),
         files,
         guests: RefCell::default(),
         started: Cell::new(0),
         ended: Cell::new(0),
         well: Cell::new(0),
+        background: RefCell::default(),
     });
-    world.spawn(watch(world.clone(), Channel::virq(virq::DOM_EXC, vcpu.id())?))?;
     for config in configs {
         world.start(config)?;
+    }
+    let ended = Channel::virq(virq::DOM_EXC, vcpu.id())?;
+    world.background(watch(world.clone(), ended))?;
+    for line in lines {
+        world.background(async move {
+            let Err(error) = line.serve().await;
+            println!("an interrupt is lost: {error}");
+        })?;
     }
     world.executor.run();
     let (well, of) = (world.well.get(), world.started.get());
@@ -88,9 +110,9 @@ fn configs(files: &[File<'_>], boot: &BootInfo<'_>) -> Result<Vec<Config>, Box<d
     }
 }
 
-/// Looks at all domains when one has ended, until none is left.
+/// Looks at all domains when one has ended.
 async fn watch(world: Rc<World>, channel: Channel) {
-    while world.ended.get() < world.started.get() {
+    loop {
         channel.notified().await;
         world.guests.borrow().iter().for_each(|guest| guest.look());
     }
@@ -109,6 +131,31 @@ impl World {
         self.executor.spawn(Box::into_pin(task)).map_err(|_| "too many tasks".into())
     }
 
+    /// Runs a task that ends when no domain is left.
+    ///
+    /// # Errors
+    /// If there are too many.
+    fn background(
+        self: &Rc<Self>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> Result<(), Box<dyn Error>> {
+        let world = self.clone();
+        let over = poll_fn(move |cx| {
+            if world.is_over() {
+                return Poll::Ready(());
+            }
+            world.background.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        });
+        self.spawn(async move {
+            select(over, task).await;
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.get() == self.started.get()
+    }
+
     /// Starts a domain.
     fn start(self: &Rc<Self>, config: Config) -> Result<(), Box<dyn Error>> {
         self.started.set(self.started.get() + 1);
@@ -117,6 +164,9 @@ impl World {
             let well = domain::live(world.clone(), Rc::new(config)).await;
             world.well.set(world.well.get() + usize::from(well));
             world.ended.set(world.ended.get() + 1);
+            if world.is_over() {
+                world.background.take().into_iter().for_each(Waker::wake);
+            }
         })
     }
 

@@ -27,6 +27,15 @@ impl<'a> FrameList<'a> {
         Some(Mfn(entry.load(Ordering::Relaxed))).filter(|&mfn| mfn != NO_FRAME)
     }
 
+    /// Notes the machine frame that is behind a page now.
+    #[cfg(target_os = "none")]
+    pub(crate) fn set(&self, pfn: Pfn, frame: Mfn) {
+        let entry = usize::try_from(pfn.0).ok().and_then(|number| self.0.get(number));
+        if let Some(entry) = entry {
+            entry.store(frame.0, Ordering::Relaxed);
+        }
+    }
+
     /// How many pages the list has room for.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -22,8 +22,8 @@
 //! [`error`] for what a refused hypercall says, [`paging`] for memory and page tables, [`trap`] for
 //! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`event`] for
 //! event channels, [`time`] for the clock and timers, `task` and [`wait`] for waiting, `vcpu` for
-//! more virtual CPUs, [`lock`] for what they share, [`grant`] for pages that domains share, [`raw`]
-//! for what is behind all of it. The guests `tour`, `tour-events`, `tour-time`, `usermode`, `smp` and
+//! more virtual CPUs, [`lock`] for what they share, [`grant`] for pages that domains share, [`device`] for
+//! devices of the machine, [`raw`] for what is behind all of it. The guests `tour`, `tour-events`, `tour-time`, `usermode`, `smp` and
 //! `share` show most of it at work.
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
@@ -39,6 +39,7 @@ pub mod console;
 pub mod control;
 pub mod cpuid;
 pub mod descriptor;
+pub mod device;
 pub mod entry;
 pub mod error;
 pub mod event;

@@ -104,15 +104,16 @@ impl State {
         self.push_event(place, event, limit);
     }
 
-    /// An event that waits already is not queued again: who reads it then sees this change too. One
-    /// for which there is no room is left to the watch, and one that fits into no message names
+    /// An event that waits already is not queued again: who reads it then sees this change too. That
+    /// is not so for domains that come and go, each of which is told. One for which there is no room is left to the watch, and one that fits into no message names
     /// the watched path.
     fn push_event(&mut self, place: usize, mut event: Event, limit: usize) {
         let watch = &mut self.watches[place];
         if length(&event) > PAYLOAD_MAX as usize {
             event = watch.event(&watch.path);
         }
-        if self.queue.iter().any(|item| matches!(item, Item::Event(other) if *other == event)) {
+        let is_same = |item: &Item| matches!(item, Item::Event(other) if *other == event);
+        if !event.path.starts_with('@') && self.queue.iter().any(is_same) {
             return;
         }
         let size = size_of::<Item>() + length(&event);

@@ -143,7 +143,8 @@ impl Connection {
         self.is_broken = false;
     }
 
-    fn forget(&mut self, store: &mut Store) {
+    /// Forgets what has been received and what was about to be sent, with watches and transactions.
+    pub(crate) fn forget(&mut self, store: &mut Store) {
         self.input.clear();
         self.output.clear();
         self.sent = 0;

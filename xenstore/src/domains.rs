@@ -22,7 +22,7 @@ pub(crate) struct Domain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Serve a domain's ring. If it is served already, its event channel is a new one, and the
-    /// ring starts again.
+    /// ring starts again ([`crate::ring::Server::restart`]).
     Introduced {
         /// The domain.
         domid: u16,

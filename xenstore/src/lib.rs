@@ -17,17 +17,12 @@
 //! let me = store.local();
 //!
 //! // The toolstack describes a domain, all at once.
-//! loop {
-//!     let change = store.start(me)?;
+//! store.transact(me, |store, change| {
 //!     store.mkdir(change, "/local/domain/5")?;
 //!     let perms = Perms::new(0, Access::NONE).with(5, Access::READ);
 //!     store.set_perms(change, "/local/domain/5", &perms)?;
-//!     store.write(change, "/local/domain/5/name", b"guest")?;
-//!     match store.commit(change) {
-//!         Err(Error::Eagain) => continue,
-//!         result => break result?,
-//!     }
-//! }
+//!     store.write(change, "/local/domain/5/name", b"guest")
+//! })?;
 //! // A back end watches; the first event comes at once.
 //! store.watch(me, "/local/domain/5/device", b"blk")?;
 //! assert_eq!(store.take_events(me)[0].path, "/local/domain/5/device");

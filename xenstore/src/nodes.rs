@@ -196,25 +196,32 @@ impl Store {
 
     /// Removes a node that is there, and all below it. What is below is told of first, and only to
     /// watches on itself.
+    ///
+    /// A transaction may have a node of which the one above was gone when it looked there: that is
+    /// [`Error::Einval`], and such a transaction cannot be kept anyway.
     pub(crate) fn remove(&mut self, scope: Scope, path: &str) -> Result<(), Error> {
+        let top = path::parent(path);
+        let mut above = (*self.look(scope, top)?.ok_or(Error::Einval)?).clone();
+        above.children.retain(|leaf| leaf != path::leaf(path));
         let mut gone = Vec::new();
-        let mut waiting = alloc::vec![path.to_string()];
-        while let Some(next) = waiting.pop() {
-            if let Some(node) = self.look(scope, &next)? {
-                waiting.extend(node.children.iter().map(|leaf| path::join(&next, leaf)));
+        let mut waiting = alloc::vec![(path.to_string(), false)];
+        while let Some((next, is_below_done)) = waiting.pop() {
+            if is_below_done {
+                gone.push(next);
+            } else if let Some(node) = self.look(scope, &next)? {
+                let below = node.children.iter().rev().map(|leaf| path::join(&next, leaf));
+                let below: Vec<_> = below.map(|path| (path, false)).collect();
+                waiting.push((next, true));
+                waiting.extend(below);
             }
-            gone.push(next);
         }
-        let (top, above) = self.nearest(scope, path)?;
-        for next in gone.iter().rev() {
+        for next in &gone {
             let reach = if next == path { Reach::Above } else { Reach::Exact };
             self.tell(scope, next, reach, None);
         }
         for next in &gone {
             self.change(scope, next, None)?;
         }
-        let mut above = (*above).clone();
-        above.children.retain(|leaf| leaf != path::leaf(path));
         self.change(scope, top, Some(above))
     }
 
@@ -243,7 +250,7 @@ impl Store {
             let target = self.domains.get(&state.domid).and_then(|domain| domain.target);
             let who = Identity { domid: state.domid, target };
             if readers.iter().any(|perms| perms.allow(who).read) {
-                let limit = if who.is_privileged() { usize::MAX } else { self.quotas.events };
+                let limit = self.quotas.event_limit(who);
                 state.tell(path, reach, limit);
             }
         }
@@ -287,8 +294,7 @@ impl Store {
     }
 
     fn event_limit(&self, client: Client) -> usize {
-        let is_privileged = self.identity(client).is_ok_and(Identity::is_privileged);
-        if is_privileged { usize::MAX } else { self.quotas.events }
+        self.identity(client).map_or(0, |who| self.quotas.event_limit(who))
     }
 
     pub(crate) fn tell_watch(&mut self, client: Client, place: usize) {

@@ -1,7 +1,12 @@
 //! How much of the store one domain may have.
 
-/// Limits for each domain but the privileged one, which has none. The defaults are xenstored's where
-/// it has the same limit.
+use crate::perms::Identity;
+
+/// Limits for each domain but the privileged one. The defaults are xenstored's where it has the same
+/// limit.
+///
+/// The privileged domain has the limit on answers too, as it only delays, and sixteen times the one
+/// on events: else a domain could fill the memory of a task that is slow to take them.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
     /// Nodes that a domain owns. More: `ENOSPC`.
@@ -30,6 +35,12 @@ pub struct Quotas {
     pub events: usize,
 }
 
+impl Quotas {
+    pub(crate) const fn event_limit(&self, who: Identity) -> usize {
+        if who.is_privileged() { self.events.saturating_mul(16) } else { self.events }
+    }
+}
+
 impl Default for Quotas {
     fn default() -> Self {
         Self {
@@ -41,7 +52,7 @@ impl Default for Quotas {
             watches: 128,
             transactions: 10,
             accessed: 1024,
-            memory: 2 << 20,
+            memory: 5 << 19,
             answers: 20,
             events: 256 << 10,
         }

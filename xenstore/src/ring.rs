@@ -130,10 +130,14 @@ pub struct Served {
 }
 
 /// The store's end of a domain's ring.
+///
+/// After a fault it does nothing until the domain asks for a new start by the ring's `connection`
+/// word, or [`Server::restart`] is called.
 #[derive(Debug)]
 pub struct Server<'a> {
     ring: Ring<'a>,
     connection: Connection,
+    fault: Option<Fault>,
 }
 
 impl<'a> Server<'a> {
@@ -141,11 +145,13 @@ impl<'a> Server<'a> {
     #[must_use]
     pub fn new(store: &mut Store, domid: u16, bytes: &'a Bytes, words: &'a Words) -> Self {
         words[FEATURES].store(SERVER_FEATURES, Ordering::Relaxed);
-        Self { ring: Ring::new(bytes, words), connection: Connection::new(store, domid) }
+        let connection = Connection::new(store, domid);
+        Self { ring: Ring::new(bytes, words), connection, fault: None }
     }
 
     /// Empties the ring and starts again, as an introduction does. Nothing else may touch it then.
     pub fn restart(&mut self, store: &mut Store) {
+        self.fault = None;
         self.connection.restart(store);
         self.ring.clear();
         self.ring.words[ERROR].store(0, Ordering::Relaxed);
@@ -167,16 +173,21 @@ impl<'a> Server<'a> {
             self.restart(store);
             served.notify = true;
         }
-        if let Err(fault) = self.step(store, &mut served) {
+        if self.fault.is_none()
+            && let Err(fault) = self.step(store, &mut served)
+        {
+            self.fault = Some(fault);
+            self.connection.forget(store);
             let code = match fault {
                 Fault::Gone => 1,
                 Fault::Indices => 2,
                 Fault::Protocol => 3,
             };
-            served.notify |= self.ring.words[ERROR].swap(code, Ordering::Release) != code;
-            served.fault = Some(fault);
+            self.ring.words[ERROR].store(code, Ordering::Release);
+            served.notify = true;
         }
-        served.again = served.fault.is_none() && self.has_work(store);
+        served.fault = self.fault;
+        served.again = self.has_work(store);
         served
     }
 
@@ -215,6 +226,9 @@ impl<'a> Server<'a> {
     /// is something to send and room for it.
     #[must_use]
     pub fn has_work(&self, store: &Store) -> bool {
+        if self.fault.is_some() {
+            return self.ring.words[CONNECTION].load(Ordering::Acquire) == RECONNECT;
+        }
         let can_send = self.ring.waiting(ANSWERS).is_ok_and(|waiting| waiting < RING_SIZE)
             && self.connection.has_output(store);
         let can_take = self.connection.room() > 0

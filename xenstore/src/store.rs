@@ -234,6 +234,27 @@ impl Store {
         }
     }
 
+    /// Does all of something or nothing, for a client within this program. Nobody comes between, so
+    /// that it does not conflict.
+    ///
+    /// # Errors
+    ///
+    /// What the function fails with, and then nothing has happened; and as for [`Store::start`].
+    pub fn transact<T>(
+        &mut self,
+        client: Client,
+        change: impl FnOnce(&mut Self, Scope) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let scope = self.start(client)?;
+        match change(self, scope) {
+            Ok(value) => self.commit(scope).map(|()| value),
+            Err(error) => {
+                self.abort(scope)?;
+                Err(error)
+            }
+        }
+    }
+
     /// Forgets a transaction.
     ///
     /// # Errors
@@ -323,7 +344,7 @@ impl Store {
     }
 
     /// Takes the events that wait for a client within this program. One event stands for all
-    /// changes of its node since it was queued.
+    /// changes of its node since it was queued; each domain that comes or goes has one of its own.
     pub fn take_events(&mut self, client: Client) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(item) = self.pop(client) {

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
+use hypercall_abi::types::DomId;
 use hypercall_abi::xenstore as wire;
 use hypercall_abi::xenstore::{Header, PAYLOAD_MAX};
 
@@ -106,7 +107,8 @@ impl Store {
             },
             wire::GET_DOMAIN_PATH => Ok(terminated(&path::home(domid(only(body)?)?))),
             wire::IS_DOMAIN_INTRODUCED => {
-                let is_known = self.is_introduced(domid(only(body)?)?);
+                let domid = domid(only(body)?)?;
+                let is_known = domid == DomId::SELF.0 || self.is_introduced(domid);
                 Ok(terminated(if is_known { "T" } else { "F" }))
             }
             wire::INTRODUCE => {

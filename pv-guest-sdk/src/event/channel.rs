@@ -104,6 +104,14 @@ impl Channel {
         Self::adopt(port::bind_virq(&Machine, virq, vcpu)?, vcpu)
     }
 
+    /// Makes a port of a device's interrupt, on virtual CPU 0.
+    ///
+    /// # Errors
+    /// As of [`port::bind_pirq`].
+    pub fn pirq(pirq: u32, share: port::Share) -> Result<Self, HypercallError> {
+        Self::adopt(port::bind_pirq(&Machine, pirq, share)?, VcpuId(0))
+    }
+
     /// Owns a port that was just made. It may have been signalled already, and whoever had the
     /// number before may have left it masked.
     fn adopt(port: Port, vcpu: VcpuId) -> Result<Self, HypercallError> {

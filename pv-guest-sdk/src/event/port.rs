@@ -23,6 +23,15 @@ static BIND_INTERDOMAIN: Site = site(
     abi::BIND_INTERDOMAIN,
     &[FULL, NO_DOMAIN, (Errno::EINVAL, "the other port does not wait for this domain")],
 );
+static BIND_PIRQ: Site = site(
+    abi::BIND_PIRQ,
+    &[
+        FULL,
+        (Errno::EPERM, "the interrupt is not for this domain"),
+        (Errno::EEXIST, "the interrupt is bound to a port already"),
+        (Errno::EINVAL, "there is no such interrupt"),
+    ],
+);
 static BIND_IPI: Site = site(abi::BIND_IPI, &[FULL, NO_VCPU]);
 static BIND_VIRQ: Site = site(
     abi::BIND_VIRQ,
@@ -75,6 +84,17 @@ pub fn bind_interdomain(
 pub fn bind_ipi(gate: &impl Gate, vcpu: VcpuId) -> Result<Port, HypercallError> {
     let mut argument = abi::BindIpi { vcpu, port: Port::default() };
     perform(gate, &BIND_IPI, &event_channel(&mut argument))?;
+    Ok(argument.port)
+}
+
+/// Makes a port of a device's interrupt; `shared` if other domains may have the same.
+///
+/// # Errors
+/// EPERM (1) if the interrupt is not for this domain, EINVAL (22) if there is none of that number,
+/// EEXIST (17) if it is bound, ENOSPC (28) if no port is free.
+pub fn bind_pirq(gate: &impl Gate, pirq: u32, share: Share) -> Result<Port, HypercallError> {
+    let mut argument = abi::BindPirq { pirq, flags: share as u32, port: Port::default() };
+    perform(gate, &BIND_PIRQ, &event_channel(&mut argument))?;
     Ok(argument.port)
 }
 
@@ -150,6 +170,16 @@ pub struct Status {
     pub state: State,
     /// The virtual CPU that is notified.
     pub vcpu: VcpuId,
+}
+
+/// Whether a device's interrupt may come to several domains.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Share {
+    /// To this one alone.
+    Alone = 0,
+    /// To others that ask for it.
+    Shared = 1,
 }
 
 /// What a port is.

@@ -38,7 +38,7 @@ impl Pool {
     }
 
     /// Takes `count` pages in a row that were never used.
-    fn take_run(&mut self, count: u64) -> Option<Pfn> {
+    pub(crate) fn take_run(&mut self, count: u64) -> Option<Pfn> {
         let after = self.next.checked_add(count).filter(|&after| after <= self.end)?;
         Some(Pfn(core::mem::replace(&mut self.next, after)))
     }

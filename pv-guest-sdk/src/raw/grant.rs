@@ -98,7 +98,8 @@ impl Grants {
             // SAFETY: nothing is mapped there.
             perform(&Machine, &MAP, &unsafe { grant_operation(abi::MAP_GRANT_REF, &mut map) })?;
             Refusal::check("map_grant_ref", map.status)?;
-            Ok(Mapping { page, handle: Some(map.handle), writable })
+            let machine = Mfn(map.dev_bus_addr / PAGE_SIZE as u64);
+            Ok(Mapping { page, machine, handle: Some(map.handle), writable })
         })
     }
 }
@@ -189,6 +190,7 @@ impl Drop for Grant {
 #[derive(Debug)]
 pub struct Mapping {
     page: Page,
+    machine: Mfn,
     /// The hypervisor's name for it, while it is mapped.
     handle: Option<GrantHandle>,
     writable: bool,
@@ -199,6 +201,12 @@ impl Mapping {
     #[must_use]
     pub const fn page(&self) -> Page {
         self.page
+    }
+
+    /// The machine's frame that is mapped.
+    #[must_use]
+    pub const fn machine(&self) -> Mfn {
+        self.machine
     }
 
     /// Loads a word of 4 bytes; `word` is its number.

@@ -16,6 +16,8 @@ pub(crate) mod control;
 #[cfg(target_os = "none")]
 pub(crate) mod descriptor;
 #[cfg(target_os = "none")]
+pub(crate) mod device;
+#[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
 pub mod fpu;

@@ -94,6 +94,29 @@ impl Layout {
         }
     }
 
+    /// Takes `count` pages in a row, whose homes and frames are there.
+    pub(super) fn take_run(&self, count: u64) -> Result<Pfn, MemoryError> {
+        loop {
+            let first = self.pool.lock().take_run(count).ok_or(MemoryError::Exhausted)?;
+            let last = Pfn(first.0 + count - 1);
+            let in_row = home(last).wrapping_sub(home(first)) == (count - 1) << PAGE_SHIFT;
+            let pages = (first.0..=last.0).map(Pfn);
+            if in_row && pages.clone().all(|page| self.frames.get(page).is_some()) {
+                return Ok(first);
+            }
+            // Single pages of it are good.
+            for page in pages.filter(|&page| self.frames.get(page).is_some()) {
+                // SAFETY: just taken, and mapped at its home as all pages with a frame are.
+                unsafe { self.give(page) };
+            }
+        }
+    }
+
+    /// Notes the frame behind a page that has got another one.
+    pub(super) fn set_machine(&self, page: Pfn, frame: Mfn) {
+        self.frames.set(page, frame);
+    }
+
     /// Gives a page back.
     ///
     /// # Safety

@@ -12,6 +12,7 @@
 //! A page's home is its address in the kernel's half: where the loader mapped it, or in a map of
 //! all other pages that this module makes.
 
+mod contiguous;
 mod frame;
 mod kernel;
 mod layout;
@@ -19,6 +20,7 @@ mod pinned;
 mod space;
 pub(super) mod tables;
 
+pub(super) use contiguous::Run;
 pub use frame::Frame;
 pub use kernel::{Mapping, Memory};
 pub(super) use kernel::{hook, map_kept};

@@ -24,7 +24,7 @@ static UPDATE: Site = Site::call(
         (Errno::EBUSY, "a frame is in use as something else"),
     ],
 );
-static SET_PAGE: Site = Site::call(
+pub(in crate::raw) static SET_PAGE: Site = Site::call(
     Hypercall::UpdateVaMapping,
     &[(Errno::EINVAL, "no table maps the page, or its frame may not be mapped like this")],
 );

@@ -2,8 +2,9 @@
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::event::{
-    ALLOC_UNBOUND, AllocUnbound, BIND_INTERDOMAIN, BIND_IPI, BIND_VCPU, BIND_VIRQ, BindInterdomain,
-    BindIpi, BindVcpu, BindVirq, CLOSE, Close, EventStatus, SEND, STATUS, Send, UNMASK, Unmask,
+    ALLOC_UNBOUND, AllocUnbound, BIND_INTERDOMAIN, BIND_IPI, BIND_PIRQ, BIND_VCPU, BIND_VIRQ,
+    BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, CLOSE, Close, EventStatus, SEND,
+    STATUS, Send, UNMASK, Unmask,
 };
 
 use super::{Request, writable};
@@ -26,6 +27,7 @@ arguments! {
     AllocUnbound ALLOC_UNBOUND,
     BindInterdomain BIND_INTERDOMAIN,
     BindIpi BIND_IPI,
+    BindPirq BIND_PIRQ,
     BindVcpu BIND_VCPU,
     BindVirq BIND_VIRQ,
     Close CLOSE,

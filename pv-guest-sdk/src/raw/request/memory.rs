@@ -4,6 +4,8 @@ use core::marker::PhantomData;
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::memory::{E820Entry, MACHINE_MEMORY_MAP, MemoryMap};
+#[cfg(target_os = "none")]
+use hypercall_abi::memory::{EXCHANGE, Exchange};
 
 use super::{Request, writable};
 
@@ -38,5 +40,18 @@ pub fn machine_memory_map<'a>(buffer: &'a mut MemoryMapBuffer<'_>) -> Request<'a
     let args = [MACHINE_MEMORY_MAP.into(), writable(&mut buffer.map), 0, 0, 0, 0];
     // SAFETY: the hypervisor writes at most `nr_entries` ranges, which are plain integers, to the
     // slice that `buffer` borrows, and their number to `map`.
+    unsafe { Request::new(Hypercall::MemoryOp, args) }
+}
+
+/// Gives frames to the hypervisor and takes others.
+///
+/// # Safety
+/// The lists in the argument must be borrowed for as long, and the frames given must be mapped
+/// nowhere: what was in them is lost.
+#[cfg(target_os = "none")]
+#[must_use]
+pub(in crate::raw) unsafe fn exchange(argument: &mut Exchange) -> Request<'_> {
+    let args = [EXCHANGE.into(), writable(argument), 0, 0, 0, 0];
+    // SAFETY: by this function's contract.
     unsafe { Request::new(Hypercall::MemoryOp, args) }
 }

@@ -13,6 +13,7 @@ mod grant;
 #[cfg(target_os = "none")]
 mod mapping;
 mod memory;
+mod physdev;
 mod sched;
 #[cfg(target_os = "none")]
 mod segment;
@@ -30,7 +31,10 @@ pub use grant::grant_copy;
 pub(super) use grant::grant_operation;
 #[cfg(target_os = "none")]
 pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update_entries};
+#[cfg(target_os = "none")]
+pub(super) use memory::exchange;
 pub use memory::{MemoryMapBuffer, machine_memory_map};
+pub(crate) use physdev::device;
 pub use sched::{PortList, block, poll, shutdown, yield_now};
 #[cfg(target_os = "none")]
 pub(super) use segment::{set_gdt, update_descriptor};

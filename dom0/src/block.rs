@@ -1,0 +1,269 @@
+//! Disks for domains: `blkback` connected to grants, event channels, the store and real disks.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll};
+
+use blkback::{
+    Admission, Attachment, Command, Copy, Device, Direction, Discard, DiskError, Effect, Geometry,
+    Limits, Nodes, Parameters, Tasks, Ticket, Words,
+};
+use devices::disk::{self, Operation};
+use devices::hw::grant::{Copied, Mapped, copy};
+use devices::hw::{Buffer, Piece};
+use embassy_futures::select::{Either3, select3};
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
+use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
+use pv_guest_sdk::event::Channel;
+use pv_guest_sdk::grant::{Grants, Peer};
+use pv_guest_sdk::paging::Access;
+use pv_guest_sdk::println;
+
+use crate::store::Service;
+use crate::window::{Window, Windows};
+
+/// Commands that one device has under way at its disk.
+const DEPTH: usize = 64;
+
+/// A mapped page of a front end's.
+pub(crate) struct Page(Rc<Mapped<Window>>);
+
+impl Words for Page {
+    fn words(&self) -> &[core::sync::atomic::AtomicU32; 1024] {
+        // All are mapped for writing.
+        self.0.words().expect("pages of rings are writable")
+    }
+}
+
+/// A front end's pages and its event channel.
+pub(crate) struct Front {
+    domain: DomId,
+    channel: Channel,
+    grants: Grants,
+    windows: Rc<Windows>,
+}
+
+impl Front {
+    fn map(&self, reference: GrantRef) -> Option<Rc<Mapped<Window>>> {
+        let window = self.windows.take()?;
+        let peer = Peer { domain: self.domain, reference };
+        let mapping = self.grants.map(window.page(), peer, Access::WRITE).ok()?;
+        Some(Rc::new(Mapped::new(mapping, window)))
+    }
+}
+
+impl blkback::Guest for Front {
+    type Page = Page;
+    type Buffer = Buffer;
+    type Mapping = Rc<Mapped<Window>>;
+    type Piece = Piece;
+
+    fn copy(&mut self, copies: &mut [Copy<Piece>]) {
+        let mut made = Vec::with_capacity(copies.len());
+        let described = copies.iter().map(|it| Copied {
+            reference: it.gref,
+            offset: it.offset,
+            own: &it.own,
+            length: it.length,
+            is_to_peer: it.direction == Direction::ToGuest,
+        });
+        copy(self.domain, described, |_, done| made.push(done));
+        copies.iter_mut().zip(made).for_each(|(copy, done)| copy.done = done);
+    }
+
+    fn buffer(&mut self) -> Option<Buffer> {
+        Buffer::new(PAGE_SIZE, 0).ok()
+    }
+
+    fn part_of_buffer(&self, buffer: &Buffer, offset: u16, length: u16) -> Piece {
+        buffer.piece(offset.into(), length.into()).expect("a part is within its page")
+    }
+
+    fn read(&self, buffer: &Buffer, bytes: &mut [u8]) {
+        let mut words = [0];
+        for (bytes, offset) in bytes.chunks_mut(8).zip((0..).step_by(8)) {
+            buffer.read(offset, &mut words);
+            let word = words[0].to_le_bytes();
+            bytes.iter_mut().zip(word).for_each(|(to, from)| *to = from);
+        }
+    }
+
+    fn map(&mut self, pages: &[GrantRef], mappings: &mut Vec<Option<Self::Mapping>>) {
+        mappings.extend(pages.iter().map(|&reference| Self::map(self, reference)));
+    }
+
+    fn part_of_mapping(&self, mapping: &Self::Mapping, offset: u16, length: u16) -> Piece {
+        mapping.piece(offset, length)
+    }
+
+    fn notify(&mut self) {
+        // One that is gone is not told.
+        let _is_gone = self.channel.send();
+    }
+
+    fn listen(&mut self, cx: &mut Context<'_>) {
+        // What came before is forgotten by the first look; what comes now wakes the task.
+        for _ in 0..2 {
+            if pin!(self.channel.notified()).poll(cx).is_pending() {
+                return;
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// A disk, as the back end drives it.
+pub(crate) struct Driven {
+    disk: disk::Disk,
+    tasks: Tasks,
+}
+
+impl blkback::Disk<Piece> for Driven {
+    fn geometry(&self) -> Geometry {
+        let limits = self.disk.limits();
+        let discard = Discard { granularity: limits.sector_size, alignment: 0 };
+        Geometry {
+            sectors: limits.sectors,
+            sector_size: limits.sector_size,
+            physical_sector_size: limits.physical_size,
+            read_only: limits.read_only,
+            flush: true,
+            discard: Some(discard).filter(|_| limits.can_discard),
+        }
+    }
+
+    fn submit(&mut self, ticket: Ticket, command: Command<'_, Piece>) -> Admission {
+        if self.tasks.count() >= DEPTH {
+            return Admission::Full;
+        }
+        let disk = self.disk.clone();
+        let transfer = |operation, sector, pieces: &[Piece]| {
+            let (disk, pieces) = (disk.clone(), pieces.to_vec());
+            async move { disk.transfer(operation, sector, &pieces).await.map_err(failure) }
+        };
+        match command {
+            Command::Read { sector, pieces } => {
+                self.tasks.add(ticket, transfer(Operation::Read, sector, pieces));
+            }
+            Command::Write { sector, pieces } => {
+                self.tasks.add(ticket, transfer(Operation::Write, sector, pieces));
+            }
+            Command::Flush => {
+                self.tasks.add(ticket, async move { disk.flush().await.map_err(failure) });
+            }
+            Command::Discard { sector, count } => {
+                self.tasks
+                    .add(ticket, async move { disk.discard(sector, count).await.map_err(failure) });
+            }
+        }
+        Admission::Accepted
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), DiskError>)> {
+        self.tasks.poll(cx)
+    }
+}
+
+fn failure(error: disk::DiskError) -> DiskError {
+    match error {
+        disk::DiskError::Unsupported => DiskError::Unsupported,
+        _ => DiskError::Failed,
+    }
+}
+
+/// Both halves of a device in the store.
+struct Halves<'a> {
+    store: &'a Service,
+    front: &'a str,
+    back: &'a str,
+}
+
+impl Nodes for Halves<'_> {
+    fn front(&self, name: &str) -> Option<String> {
+        self.store.read(&format!("{}/{name}", self.front))
+    }
+
+    fn back(&self, name: &str) -> Option<String> {
+        self.store.read(&format!("{}/{name}", self.back))
+    }
+}
+
+/// What a device is of, and how it is reached.
+pub(crate) struct Served {
+    /// Whose it is.
+    pub(crate) domain: DomId,
+    /// The places of its halves in the store.
+    pub(crate) front: String,
+    /// The back end's.
+    pub(crate) back: String,
+    /// What it is of.
+    pub(crate) disk: disk::Disk,
+    /// To map the front end's pages.
+    pub(crate) grants: Grants,
+    /// Where to map them.
+    pub(crate) windows: Rc<Windows>,
+}
+
+/// Serves a device until its front end and the toolstack have closed it, or `stop` says that its
+/// domain is gone.
+pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<NoopRawMutex, ()>) {
+    let Served { domain, front, back, disk, grants, windows } = served;
+    let nodes = Halves { store: &store, front: &front, back: &back };
+    let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
+    let driven = Driven { disk, tasks: Tasks::new() };
+    let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
+    device.changed(&nodes);
+    loop {
+        for effect in device.effects() {
+            match effect {
+                Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
+                Effect::Report(error) => {
+                    println!("{back}: {error}");
+                    store.write(
+                        &format!(
+                            "/local/domain/0/error{}",
+                            back.strip_prefix("/local/domain/0").unwrap_or(&back)
+                        ),
+                        &error,
+                    );
+                }
+                Effect::Attach(parameters) => {
+                    device.attached(attach(domain, &parameters, grants, &windows));
+                }
+                Effect::Remove => {
+                    store.remove(&back);
+                    return;
+                }
+            }
+        }
+        let changed = select3(watches[0].changed(), watches[1].changed(), stop.wait());
+        let polled = core::future::poll_fn(|cx| device.poll(cx));
+        match embassy_futures::select::select(polled, changed).await {
+            embassy_futures::select::Either::First(()) => {}
+            embassy_futures::select::Either::Second(Either3::Third(())) => device.remove(),
+            embassy_futures::select::Either::Second(_) => device.changed(&nodes),
+        }
+    }
+}
+
+/// Maps a front end's ring and connects to its port.
+fn attach(
+    domain: DomId,
+    parameters: &Parameters,
+    grants: Grants,
+    windows: &Rc<Windows>,
+) -> Result<Attachment<Front>, String> {
+    let channel = Channel::connect(domain, parameters.port).map_err(|error| error.to_string())?;
+    let guest = Front { domain, channel, grants, windows: windows.clone() };
+    let map = |&reference| {
+        let page = guest.map(reference);
+        page.map(Page).ok_or_else(|| format!("page {} of the ring is not granted", reference.0))
+    };
+    let pages = parameters.ring.iter().map(map).collect::<Result<_, _>>()?;
+    Ok(Attachment { guest, pages })
+}

@@ -1,0 +1,195 @@
+//! Disks: whole devices, partitions, regions and RAM disks, all with one interface.
+//!
+//! Sectors are of 512 bytes in all numbers here; a disk whose own are larger takes multiples of
+//! those alone ([`Limits::sector_size`]). Nothing is cached: what was written is in the device, and
+//! after [`Disk::flush`] stays there.
+
+mod error;
+pub mod gpt;
+
+use alloc::rc::Rc;
+
+use crate::hw::{Piece, Ram};
+use crate::virtio::Block;
+
+pub use error::DiskError;
+
+/// What to do with sectors.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// From the disk to memory.
+    Read,
+    /// From memory to the disk.
+    Write,
+}
+
+/// What a disk is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// How long it is. Unit: 512 bytes.
+    pub sectors: u64,
+    /// The least that is read or written. Unit: bytes; a power of two, 512 or more.
+    pub sector_size: u32,
+    /// The least that is written without reading first. Unit: bytes.
+    pub physical_size: u32,
+    /// Whether writing is refused.
+    pub read_only: bool,
+    /// Whether it can be told that sectors are not needed.
+    pub can_discard: bool,
+}
+
+/// What is behind a disk.
+#[derive(Clone)]
+enum Device {
+    Virtio(Rc<Block>),
+    Ram(Rc<Ram>),
+}
+
+/// A disk, or a part of one. A clone is the same disk.
+#[derive(Clone)]
+pub struct Disk {
+    device: Device,
+    /// Its first sector on the device.
+    first: u64,
+    limits: Limits,
+}
+
+impl Disk {
+    /// A whole device.
+    #[must_use]
+    pub fn virtio(block: Rc<Block>) -> Self {
+        Self { first: 0, limits: block.limits(), device: Device::Virtio(block) }
+    }
+
+    /// A disk of zeros in memory.
+    #[must_use]
+    pub fn ram(sectors: usize) -> Self {
+        let ram = Ram::new(sectors * 64);
+        let limits = Limits {
+            sectors: ram.length() / 512,
+            sector_size: 512,
+            physical_size: 512,
+            read_only: false,
+            can_discard: true,
+        };
+        Self { device: Device::Ram(Rc::new(ram)), first: 0, limits }
+    }
+
+    /// What it is like.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How long it is. Unit: 512 bytes.
+    #[must_use]
+    pub const fn sectors(&self) -> u64 {
+        self.limits.sectors
+    }
+
+    /// A part of it as a disk. `None` if it is not within, or not of whole sectors.
+    #[must_use]
+    pub fn region(&self, first: u64, sectors: u64) -> Option<Self> {
+        self.check(first, sectors).ok()?;
+        let limits = Limits { sectors, ..self.limits };
+        Some(Self { device: self.device.clone(), first: self.first + first, limits })
+    }
+
+    /// The same disk, not to be written.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.limits.read_only = true;
+        self
+    }
+
+    /// Reads or writes sectors from `sector` on, as many as the pieces have room for. If this is
+    /// dropped before it is done, the device may still do it, with the pieces kept for it.
+    ///
+    /// # Errors
+    /// [`DiskError::Range`] behind the end, [`DiskError::Unaligned`] if a piece is not of whole
+    /// sectors, [`DiskError::ReadOnly`], or what the device says; some sectors may be done then.
+    pub async fn transfer(
+        &self,
+        operation: Operation,
+        sector: u64,
+        list: &[Piece],
+    ) -> Result<(), DiskError> {
+        let mut bytes = 0_u64;
+        for piece in list {
+            if piece.length() == 0 || piece.length() % self.limits.sector_size != 0 {
+                return Err(DiskError::Unaligned);
+            }
+            bytes += u64::from(piece.length());
+        }
+        if bytes == 0 {
+            return Err(DiskError::Unaligned);
+        }
+        self.check(sector, bytes / 512)?;
+        if operation == Operation::Write && self.limits.read_only {
+            return Err(DiskError::ReadOnly);
+        }
+        let first = self.first + sector;
+        match &self.device {
+            Device::Virtio(block) => block.transfer(operation, first, list).await,
+            Device::Ram(ram) => copy(ram, operation, first, list),
+        }
+    }
+
+    /// Has the device write down all that was written before.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn flush(&self) -> Result<(), DiskError> {
+        match &self.device {
+            Device::Virtio(block) => block.flush().await,
+            Device::Ram(_) => Ok(()),
+        }
+    }
+
+    /// Says that sectors are not needed: what is read there next is anything.
+    ///
+    /// # Errors
+    /// [`DiskError::Unsupported`] if the device does not care, and as of [`Disk::transfer`].
+    pub async fn discard(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        self.check(sector, sectors)?;
+        if self.limits.read_only {
+            return Err(DiskError::ReadOnly);
+        }
+        let first = self.first + sector;
+        match &self.device {
+            _ if !self.limits.can_discard => Err(DiskError::Unsupported),
+            Device::Virtio(block) => block.discard(first, sectors).await,
+            Device::Ram(ram) => {
+                ram.clear(512 * first, 512 * sectors);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether sectors are the disk's, and whole ones of its own size.
+    fn check(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        let own = u64::from(self.limits.sector_size / 512);
+        let end = sector.checked_add(sectors).ok_or(DiskError::Range)?;
+        if end > self.limits.sectors {
+            return Err(DiskError::Range);
+        }
+        if sector % own != 0 || sectors % own != 0 { Err(DiskError::Unaligned) } else { Ok(()) }
+    }
+}
+
+/// Does to a RAM disk what a device would do.
+fn copy(ram: &Ram, operation: Operation, first: u64, list: &[Piece]) -> Result<(), DiskError> {
+    let mut offset = 512 * first;
+    for piece in list {
+        let done = match operation {
+            Operation::Read => ram.read(offset, piece),
+            Operation::Write => ram.write(offset, piece),
+        };
+        done.ok_or(DiskError::Range)?;
+        offset += u64::from(piece.length());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! Tries every disk of the machine: the guest's mode `disks`.
+//!
+//! Words: `scratch=SECTOR` writes 256 sectors from there on, reads them back and discards them;
+//! `measure` times a RAM disk, which counts instructions where time does.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::pin::pin;
+
+use futures_util::future::{Either, join_all, select, try_join_all};
+use pv_guest_sdk::device::physdev::{self, Source};
+use pv_guest_sdk::paging::Memory;
+use pv_guest_sdk::time::Instant;
+use pv_guest_sdk::{BootInfo, Machine, println, task, vary, vcpu::Vcpu};
+
+use crate::disk::{Disk, DiskError, Operation, gpt};
+use crate::hw::{Buffer, ConfigurationPorts, Piece};
+use crate::lines::Lines;
+use crate::pci::{self, Device};
+use crate::virtio::{Block, probe};
+
+/// What is read of each disk to be summed up. Unit: sectors.
+const SAMPLE: u64 = 64;
+/// Requests at once, and the length of each. Unit: sectors.
+const DEPTH: u64 = 32;
+const EACH: u64 = 8;
+/// Reads that are timed.
+const READS: u64 = 1024;
+
+/// A disk that was found.
+pub struct Found {
+    /// The disk.
+    pub disk: Disk,
+    /// A word or two on how it is driven.
+    pub about: &'static str,
+}
+
+/// Finds the machine's disks, tries each, and says how it went.
+///
+/// # Errors
+/// If the machine's devices cannot be reached, or a disk does not work.
+pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
+    let vcpu = Vcpu::start(boot)?;
+    Memory::start(boot)?;
+    vcpu.start_events()?;
+    let config = ConfigurationPorts::claim()?;
+    let mut lines = Lines::default();
+    let disks = find(&config, &mut lines)?;
+    let scratch = boot.argument("scratch").map(str::parse).transpose()?;
+    let work = async {
+        let mut failed = 0;
+        for (number, found) in disks.iter().enumerate() {
+            if let Err(error) = examine(number, found, scratch).await {
+                println!("disk {number}: {error}");
+                failed += 1;
+            }
+        }
+        if boot.arguments().any(|word| word == "measure") {
+            measure().await?;
+        }
+        println!("{} disks, {failed} failed", disks.len());
+        if failed == 0 { Ok(()) } else { Err("not all disks work".into()) }
+    };
+    let serve = try_join_all(lines.iter().map(|line| line.serve()));
+    task::block_on(async {
+        // Lines are served until the work ends; without a line there is nothing to serve.
+        match select(pin!(work), pin!(serve)).await {
+            Either::Left((done, _)) => done,
+            Either::Right((Ok(_), work)) => work.await,
+            Either::Right((Err(error), _)) => Err(error.into()),
+        }
+    })
+}
+
+/// Tells the hypervisor of all functions, and brings up those that are disks. Their interrupts are
+/// in `lines`, to be served.
+///
+/// # Errors
+/// If the hypervisor or a device refuses something.
+pub fn find(config: &ConfigurationPorts, lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
+    let mut disks = Vec::new();
+    let functions = pci::functions(config);
+    for &function in &functions {
+        let device = Device::at(config, function);
+        let ((vendor, id), class) = (device.id(), device.class());
+        println!("pci {function}: {vendor:04x}:{id:04x}, class {class}");
+        physdev::add(&Machine, function)?;
+    }
+    for &function in &functions {
+        let device = Device::at(config, function);
+        if probe::kind(device) != Some(probe::BLOCK) {
+            continue;
+        }
+        let found = probe::device(device, lines).map_err(|error| format!("{function}: {error}"))?;
+        let about = match (found.transport.is_legacy(), found.line.source()) {
+            (false, Source::Message { .. }) => "modern, by message",
+            (false, Source::Wire(_)) => "modern, by wire",
+            (true, Source::Message { .. }) => "legacy, by message",
+            (true, Source::Wire(_)) => "legacy, by wire",
+        };
+        let block =
+            Block::start(found.transport).map_err(|error| format!("{function}: {error}"))?;
+        let block = Rc::new(block);
+        found.line.add(block.clone());
+        println!("disk {}: at {function}", disks.len());
+        disks.push(Found { disk: Disk::virtio(block), about });
+    }
+    Ok(disks)
+}
+
+/// Says what a disk is and what is on it, and tries what it can.
+async fn examine(number: usize, found: &Found, scratch: Option<u64>) -> Result<(), Box<dyn Error>> {
+    let (disk, limits) = (&found.disk, found.disk.limits());
+    println!(
+        "disk {number}: {} sectors, of {} bytes, physical {}, {}, {}, {}",
+        limits.sectors,
+        limits.sector_size,
+        limits.physical_size,
+        if limits.read_only { "read-only" } else { "writable" },
+        if limits.can_discard { "discards" } else { "keeps all" },
+        found.about
+    );
+    match gpt::partitions(disk).await {
+        Ok(partitions) => {
+            for it in partitions {
+                let (first, sectors, name) = (it.first, it.disk.sectors(), it.name);
+                println!(
+                    "disk {number}: partition {} `{name}`, {} at {first}, {sectors} sectors, begins {:#010x}",
+                    it.number,
+                    it.kind,
+                    checksum(&it.disk, 0, sectors.min(SAMPLE)).await?
+                );
+            }
+        }
+        Err(error) => println!("disk {number}: {error}"),
+    }
+    let sample = limits.sectors.min(SAMPLE);
+    println!("disk {number}: begins {:#010x}", checksum(disk, 0, sample).await?);
+    println!(
+        "disk {number}: ends {:#010x}",
+        checksum(disk, limits.sectors - sample, sample).await?
+    );
+    if let Some(sector) = scratch.filter(|_| !limits.read_only) {
+        try_writing(number, disk, sector).await?;
+    }
+    disk.flush().await?;
+    println!("disk {number}: flushed");
+    Ok(())
+}
+
+/// The checksum of some sectors, read by a request for each page, all at once.
+async fn checksum(disk: &Disk, first: u64, sectors: u64) -> Result<u32, Box<dyn Error>> {
+    let buffer = Buffer::new(usize::try_from(512 * sectors)?, 0)?;
+    all(disk, Operation::Read, first, sectors, &buffer).await?;
+    Ok(sum(&buffer, sectors))
+}
+
+fn sum(buffer: &Buffer, sectors: u64) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for offset in 0..64 * usize::try_from(sectors).unwrap_or(0) {
+        let mut word = [0];
+        buffer.read(8 * offset, &mut word);
+        hasher.update(&word[0].to_le_bytes());
+    }
+    hasher.finalize()
+}
+
+/// Transfers sectors by requests of a page, each of two pieces, all of them at once.
+async fn all(
+    disk: &Disk,
+    operation: Operation,
+    first: u64,
+    sectors: u64,
+    buffer: &Buffer,
+) -> Result<(), DiskError> {
+    let requests = (0..sectors).step_by(8).map(|sector| async move {
+        let length = 512 * u32::try_from(EACH.min(sectors - sector)).unwrap_or(0);
+        let own = disk.limits().sector_size;
+        let half = (length / 2).next_multiple_of(own).min(length);
+        let piece = |offset: u32, length| {
+            buffer.piece(512 * sector + u64::from(offset), length).filter(|_| length != 0)
+        };
+        let list: Vec<Piece> =
+            [piece(0, half), piece(half, length - half)].into_iter().flatten().collect();
+        disk.transfer(operation, first + sector, &list).await
+    });
+    join_all(requests).await.into_iter().collect()
+}
+
+/// Writes, flushes, reads back and discards.
+async fn try_writing(number: usize, disk: &Disk, first: u64) -> Result<(), Box<dyn Error>> {
+    let sectors = DEPTH * EACH;
+    let length = usize::try_from(512 * sectors)?;
+    let (written, read) = (Buffer::new(length, 0)?, Buffer::new(length, 32)?);
+    for (word, offset) in (first..).zip((0..length).step_by(8)) {
+        written.write(offset, &[word.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number as u64]);
+    }
+    all(disk, Operation::Write, first, sectors, &written).await?;
+    disk.flush().await?;
+    all(disk, Operation::Read, first, sectors, &read).await?;
+    let (sum, expected) = (sum(&read, sectors), sum(&written, sectors));
+    if sum != expected {
+        return Err(format!("wrote {expected:#010x}, read {sum:#010x}").into());
+    }
+    println!("disk {number}: {DEPTH} requests at once were written, and read back {sum:#010x}");
+    match disk.discard(first, sectors).await {
+        Ok(()) => println!("disk {number}: discarded"),
+        Err(DiskError::Unsupported) => println!("disk {number}: discards nothing"),
+        Err(error) => return Err(error.into()),
+    }
+    let piece = [read.piece(0, 4096).ok_or("no piece")?];
+    let behind = disk.transfer(Operation::Read, disk.sectors(), &piece).await;
+    println!("disk {number}: behind the end: {behind:?}");
+    Ok(())
+}
+
+/// Times reads of 4 KiB from a RAM disk, one after the other and 32 at once.
+async fn measure() -> Result<(), Box<dyn Error>> {
+    let (disk, buffer) = (Disk::ram(2048), Buffer::new(4096 * 32, 0)?);
+    let pieces: Vec<Piece> = (0..DEPTH).filter_map(|it| buffer.piece(4096 * it, 4096)).collect();
+    let start = Instant::now();
+    for (sector, piece) in (0..READS).zip(pieces.iter().cycle()) {
+        disk.transfer(Operation::Read, 8 * sector % 2048, core::slice::from_ref(piece)).await?;
+    }
+    let one = (Instant::now() - start).as_nanos() / u128::from(READS);
+    let start = Instant::now();
+    for _ in 0..READS / DEPTH {
+        let list = (0..DEPTH).zip(&pieces);
+        let list = list.map(|(it, piece)| {
+            disk.transfer(Operation::Read, 8 * it, core::slice::from_ref(piece))
+        });
+        join_all(list).await.into_iter().collect::<Result<(), _>>()?;
+    }
+    let many = (Instant::now() - start).as_nanos() / u128::from(READS);
+    println!(
+        "ram disk, 4 KiB: {} ns one by one, {} ns 32 at once",
+        vary!("ns", one),
+        vary!("ns", many)
+    );
+    Ok(())
+}

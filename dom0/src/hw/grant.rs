@@ -1,0 +1,112 @@
+//! Pages of front ends: copied to and from, or mapped.
+
+use alloc::rc::Rc;
+
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::grant::{
+    COPY, COPY_DEST_GREF, COPY_SOURCE_GREF, CopyPtr, GENERAL_ERROR, GrantCopy,
+};
+use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
+use pv_guest_sdk::raw::gate::Request;
+use pv_guest_sdk::{Gate, Machine};
+
+use super::Piece;
+
+/// Copies that are made in one hypercall.
+const BATCH: usize = 64;
+
+/// A copy between a page that a domain has granted and memory of this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// The granted page.
+    pub reference: GrantRef,
+    /// Where in it. Unit: bytes.
+    pub offset: u16,
+    /// This domain's memory.
+    pub own: &'a Piece,
+    /// How much, within both. Unit: bytes.
+    pub length: u16,
+    /// Whether it goes to the granted page.
+    pub is_to_peer: bool,
+}
+
+/// Makes copies with pages of `domain`, and tells `done` by number which was made.
+pub fn copy<'a>(
+    domain: DomId,
+    copies: impl ExactSizeIterator<Item = Copied<'a>>,
+    mut done: impl FnMut(usize, bool),
+) {
+    let mut copies = copies.enumerate();
+    let mut operations = [GrantCopy::default(); BATCH];
+    loop {
+        let mut first = None;
+        let mut count = 0;
+        for (operation, (number, copy)) in operations.iter_mut().zip(copies.by_ref()) {
+            first = first.or(Some(number));
+            *operation = describe(domain, copy);
+            count += 1;
+        }
+        let Some(first) = first else { return };
+        let address = operations.as_mut_ptr().expose_provenance() as u64;
+        // SAFETY: so many operations are borrowed, mutably. The peer's pages are none of ours, or
+        // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
+        // live, and a copy is within one.
+        let request = unsafe {
+            Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count, 0, 0, 0])
+        };
+        Machine.call(&request);
+        for (offset, operation) in operations.iter().enumerate().take(count as usize) {
+            done(first + offset, operation.status == 0);
+        }
+    }
+}
+
+fn describe(domain: DomId, copy: Copied<'_>) -> GrantCopy {
+    let machine = copy.own.machine();
+    let page = PAGE_SIZE as u64;
+    let offset = u16::try_from(machine % page).unwrap_or_default();
+    let own = CopyPtr { page: machine / page, domid: DomId::SELF, offset, pad: 0 };
+    let CopyPtr { .. } = own;
+    let peer =
+        CopyPtr { page: copy.reference.0.into(), domid: domain, offset: copy.offset, pad: 0 };
+    // No longer than the piece.
+    let length = copy.length.min(u16::try_from(copy.own.length()).unwrap_or(u16::MAX));
+    let (source, dest, flags) =
+        if copy.is_to_peer { (own, peer, COPY_DEST_GREF) } else { (peer, own, COPY_SOURCE_GREF) };
+    GrantCopy { source, dest, len: length, flags, status: GENERAL_ERROR, pad: 0 }
+}
+
+/// A mapped page of a front end's, which stays mapped for as long as a piece of it is in use.
+#[derive(Debug)]
+pub struct Mapped<W> {
+    mapping: pv_guest_sdk::grant::Mapping,
+    /// The addresses where it is mapped, dropped after it.
+    _window: W,
+}
+
+impl<W: 'static> Mapped<W> {
+    /// A page that was mapped at a window.
+    #[must_use]
+    pub const fn new(mapping: pv_guest_sdk::grant::Mapping, window: W) -> Self {
+        Self { mapping, _window: window }
+    }
+
+    /// Its words, if it is mapped for writing.
+    #[must_use]
+    pub fn words(&self) -> Option<&[core::sync::atomic::AtomicU32; PAGE_SIZE / 4]> {
+        self.mapping.words()
+    }
+
+    /// A part of it, which is within, for a device.
+    #[must_use]
+    pub fn piece(self: &Rc<Self>, offset: u16, length: u16) -> Piece {
+        let offset = u64::from(offset);
+        let machine = self.mapping.machine().address() + offset;
+        let address = self.mapping.page().address() + offset;
+        // SAFETY: mapped as atomics for as long as `self` lives, which the piece keeps; within the
+        // page, by the caller's word, and by the check here.
+        let within = offset + u64::from(length) <= PAGE_SIZE as u64;
+        let length = if within { length.into() } else { 0 };
+        unsafe { Piece::new(machine, address, length, Some(self.clone())) }
+    }
+}

@@ -1,0 +1,74 @@
+//! Interrupts as owned values.
+
+use hypercall_abi::errno::Errno;
+
+use super::DeviceError;
+use super::physdev::{self, Source};
+use crate::error::HypercallError;
+use crate::event::{Channel, Notified, port::Share};
+use crate::raw::gate::Machine;
+
+/// A device's interrupt, which comes as an event. Dropping it takes the interrupt away.
+#[derive(Debug)]
+pub struct Interrupt {
+    // Fields are dropped in this order.
+    channel: Channel,
+    pirq: Pirq,
+    /// Whether the hypervisor waits for the end of one before it lets the next come.
+    reports_end: bool,
+}
+
+/// A number of an interrupt. Dropping it takes it back.
+#[derive(Debug)]
+struct Pirq(u32);
+
+impl Drop for Pirq {
+    fn drop(&mut self) {
+        let _is_mapped = physdev::unmap(&Machine, self.0);
+    }
+}
+
+impl Interrupt {
+    /// Takes an interrupt; one that is wired may come for others too.
+    ///
+    /// # Errors
+    /// As of [`physdev::map`] and [`crate::event::port::bind_pirq`]: EEXIST (17) if this domain has
+    /// the wired interrupt already.
+    pub fn new(source: Source) -> Result<Self, DeviceError> {
+        let pirq = Pirq(physdev::map(&Machine, source)?);
+        let share = match source {
+            Source::Message { .. } => Share::Alone,
+            Source::Wire(gsi) => {
+                physdev::set_level(&Machine, gsi).or_else(in_use)?;
+                Share::Shared
+            }
+        };
+        let channel = Channel::pirq(pirq.0, share)?;
+        let reports_end = physdev::reports_end(&Machine, pirq.0)?;
+        Ok(Self { channel, pirq, reports_end })
+    }
+
+    /// Completes when the interrupt has come since the last time.
+    pub const fn notified(&self) -> Notified<'_> {
+        self.channel.notified()
+    }
+
+    /// Says that the devices were looked at: the interrupt may come again.
+    ///
+    /// # Errors
+    /// [`HypercallError`] if the hypervisor has lost it.
+    pub fn end(&self) -> Result<(), HypercallError> {
+        if self.reports_end { physdev::end(&Machine, self.pirq.0) } else { Ok(()) }
+    }
+
+    /// Whether the end of each must be reported.
+    #[must_use]
+    pub const fn reports_end(&self) -> bool {
+        self.reports_end
+    }
+}
+
+/// A wired interrupt that is in use was set before.
+fn in_use(error: HypercallError) -> Result<(), HypercallError> {
+    if error.errno() == Some(Errno::EEXIST) { Ok(()) } else { Err(error) }
+}

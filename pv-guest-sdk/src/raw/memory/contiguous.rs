@@ -1,0 +1,133 @@
+//! Pages in a row whose machine frames are in a row too.
+
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::errno::Errno;
+use hypercall_abi::memory::{EXCHANGE, Exchange, OPS, Reservation};
+use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
+
+use super::layout::{Layout, home, layout, pointer};
+use super::tables::SET_PAGE;
+use crate::error::{Site, perform};
+use crate::paging::{Access, Entry, MemoryError, Mode};
+use crate::raw::gate::Machine;
+use crate::raw::request;
+
+/// The most pages of a run, as a power of two.
+const MOST_ORDER: u32 = 8;
+
+static EXCHANGED: Site = Site::operation(
+    Hypercall::MemoryOp,
+    OPS,
+    EXCHANGE,
+    &[(Errno::ENOMEM, "the machine has no such memory in a row")],
+);
+
+/// Pages in a row, by their numbers and by their machine frames. They are mapped at their homes;
+/// who has the value decides what is in them. Dropping it gives the pages back.
+#[derive(Debug)]
+pub(in crate::raw) struct Run {
+    first: Pfn,
+    pages: u64,
+}
+
+impl Run {
+    /// Takes 2 to the power of `order` pages, zeroed, whose machine addresses have at most
+    /// `address_bits` bits; 0: any.
+    pub(in crate::raw) fn new(order: u32, address_bits: u32) -> Result<Self, MemoryError> {
+        if order > MOST_ORDER {
+            return Err(MemoryError::Exhausted);
+        }
+        let layout = layout()?;
+        let run = Self { first: layout.take_run(1 << order)?, pages: 1 << order };
+        let fits = |machine: Mfn| {
+            let end = machine.address() + (run.pages << PAGE_SHIFT) - 1;
+            order == 0 && (address_bits == 0 || end.checked_shr(address_bits).unwrap_or(0) == 0)
+        };
+        if !fits(layout.machine(run.first)?) {
+            run.exchange(layout, order, address_bits)?;
+        }
+        let bytes: *mut u8 = pointer(run.home());
+        // SAFETY: the run's own pages, mapped at their homes and in a row, with no reference to
+        // them; frames that were exchanged hold whatever the machine left there.
+        unsafe { bytes.write_bytes(0, PAGE_SIZE << order) };
+        Ok(run)
+    }
+
+    /// The address of the first byte.
+    pub(in crate::raw) fn home(&self) -> u64 {
+        home(self.first)
+    }
+
+    /// The machine address of the first byte.
+    pub(in crate::raw) fn machine(&self) -> u64 {
+        layout().and_then(|layout| layout.machine(self.first)).map_or(0, Mfn::address)
+    }
+
+    /// Unit: bytes.
+    pub(in crate::raw) const fn length(&self) -> u64 {
+        self.pages << PAGE_SHIFT
+    }
+
+    fn pages(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
+        (self.first.0..self.first.0 + self.pages).map(Pfn)
+    }
+
+    /// Gets frames in a row for the pages. If the hypervisor has none, the pages keep theirs.
+    fn exchange(&self, layout: &Layout, order: u32, bits: u32) -> Result<(), MemoryError> {
+        let mut given = [0_u64; 1 << MOST_ORDER];
+        let given = given.get_mut(..1 << order).ok_or(MemoryError::Exhausted)?;
+        for (place, page) in given.iter_mut().zip(self.pages()) {
+            *place = layout.machine(page)?.0;
+            map_home(page, Entry::ABSENT)?;
+        }
+        let mut first = [self.first.0];
+        let reservation = |list: &mut [u64], extent_order, mem_flags| Reservation {
+            extent_start: request::writable(list),
+            nr_extents: list.len() as u64,
+            extent_order,
+            mem_flags,
+            domid: DomId::SELF,
+            ..Reservation::default()
+        };
+        let mut argument = Exchange {
+            given: reservation(given, 0, 0),
+            taken: reservation(&mut first, order, bits),
+            ..Exchange::default()
+        };
+        // SAFETY: both lists are borrowed for longer than this; the pages' only mapping is at
+        // their homes, from where they were just taken.
+        let done = perform(&Machine, &EXCHANGED, &unsafe { request::exchange(&mut argument) });
+        if done.is_ok() {
+            (first[0]..).zip(self.pages()).for_each(|(mfn, page)| {
+                layout.set_machine(page, Mfn(mfn));
+            });
+        }
+        for page in self.pages() {
+            map_home(page, Entry::page(layout.machine(page)?, Access::WRITE, Mode::Kernel))?;
+        }
+        done.map(drop).map_err(MemoryError::from)
+    }
+}
+
+/// Sets the entry of a page of a run at its home.
+fn map_home(page: Pfn, entry: Entry) -> Result<(), MemoryError> {
+    // SAFETY: called for pages of a run alone, and no reference leads to it while it is made.
+    let request = unsafe { request::set_page(home(page), entry.0) };
+    Ok(perform(&Machine, &SET_PAGE, &request).map(drop)?)
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Ok(layout) = layout() else { return };
+        // A page that could not be mapped again is lost; it would fault here.
+        let mapped = |page: &Pfn| {
+            let page = crate::paging::Page::at(home(*page));
+            let tables = super::tables::Tables::at(layout.root);
+            page.is_some_and(|page| tables.walk(page).mapped().is_some())
+        };
+        for page in self.pages().filter(mapped) {
+            // SAFETY: the page was taken for this value, whose end is here.
+            unsafe { layout.give(page) };
+        }
+    }
+}

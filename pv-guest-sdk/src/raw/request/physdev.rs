@@ -1,0 +1,40 @@
+//! `physdev_op`, hypercall 33: devices and their interrupts.
+
+use hypercall_abi::call::Hypercall;
+use hypercall_abi::physdev::{
+    EOI, Eoi, IRQ_STATUS_QUERY, IrqStatusQuery, MAP_PIRQ, MapPirq, PCI_DEVICE_ADD, PciDeviceAdd,
+    SETUP_GSI, SetupGsi, UNMAP_PIRQ, UnmapPirq,
+};
+
+use super::{Request, writable};
+
+/// The argument of an operation on devices, which says which operation it is of.
+pub(crate) trait DeviceArgument {
+    /// The operation's number.
+    const OPERATION: u32;
+}
+
+macro_rules! arguments {
+    ($($argument:ident $operation:ident,)*) => {
+        $(impl DeviceArgument for $argument {
+            const OPERATION: u32 = $operation;
+        })*
+    };
+}
+
+arguments! {
+    Eoi EOI,
+    IrqStatusQuery IRQ_STATUS_QUERY,
+    MapPirq MAP_PIRQ,
+    PciDeviceAdd PCI_DEVICE_ADD,
+    SetupGsi SETUP_GSI,
+    UnmapPirq UNMAP_PIRQ,
+}
+
+/// Does with the machine's devices what the argument's type says.
+pub(crate) fn device<T: DeviceArgument>(argument: &mut T) -> Request<'_> {
+    let args = [T::OPERATION.into(), writable(argument), 0, 0, 0, 0];
+    // SAFETY: the hypervisor reads and writes the operation's own structure, which consists of
+    // integers and is borrowed. Interrupts come to this program as events alone.
+    unsafe { Request::new(Hypercall::PhysdevOp, args) }
+}
