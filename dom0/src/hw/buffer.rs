@@ -77,6 +77,12 @@ impl Buffer {
         }
     }
 
+    /// How many clones and pieces there are.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Rc::strong_count(&self.0)
+    }
+
     /// Never gives the memory back: a device may still have it.
     pub(crate) fn leak(&self) {
         core::mem::forget(self.clone());

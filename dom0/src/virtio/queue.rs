@@ -276,4 +276,4 @@ const fn used(size: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
