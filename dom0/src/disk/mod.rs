@@ -173,7 +173,8 @@ impl Disk {
         if end > self.limits.sectors {
             return Err(DiskError::Range);
         }
-        if sector % own != 0 || sectors % own != 0 { Err(DiskError::Unaligned) } else { Ok(()) }
+        let whole = sector.is_multiple_of(own) && sectors.is_multiple_of(own);
+        if whole { Ok(()) } else { Err(DiskError::Unaligned) }
     }
 }
 

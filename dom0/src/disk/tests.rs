@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+
 use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};

@@ -1,16 +1,18 @@
 use core::cell::RefCell;
 use std::collections::BTreeMap;
-use std::vec;
+
 use std::vec::Vec;
 
 use pv_guest_sdk::device::physdev::Function;
 
 use super::{Configuration, Device, Held, Region, functions};
 
+type Registers = ([u8; 256], [u32; 6]);
+
 /// Functions with registers, and the bits of regions that can be set.
 #[derive(Default)]
 struct Fake {
-    functions: RefCell<BTreeMap<Function, ([u8; 256], [u32; 6])>>,
+    functions: RefCell<BTreeMap<Function, Registers>>,
     /// What was written: function, offset, width, value.
     written: RefCell<Vec<(Function, u8, u32, u32)>>,
 }
@@ -107,7 +109,7 @@ fn regions_have_the_size_that_can_be_set_and_stay_where_they_are() {
     fake.functions.borrow_mut().get_mut(&here).unwrap().1 = masks;
     let device = Device::at(&fake, here);
     let regions: Vec<_> = (0..7).map(|number| device.region(number)).collect();
-    let expected = vec![
+    let expected = [
         Some(Region::Ports(0xc040, 0x40)),
         Some(Region::Memory(0xfeb0_0000, 0x1000)),
         Some(Region::Memory(0x1_fe00_0000, 0x4000)),

@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};

@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+
 use core::sync::atomic::Ordering;
 use std::collections::BTreeSet;
 use std::vec::Vec;
