@@ -1,11 +1,12 @@
 //! Tries every disk of the machine: the guest's mode `disks`.
 //!
 //! Words: `scratch=SECTOR` writes 256 sectors from there on, reads them back and discards them;
-//! `measure` times a RAM disk, which counts instructions where time does.
+//! `again` lets all disks go and brings them up once more; `measure` times a RAM disk, which counts instructions where time does.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::error::Error;
 use core::pin::pin;
@@ -20,7 +21,7 @@ use crate::disk::{Disk, DiskError, Operation, gpt};
 use crate::hw::{Buffer, ConfigurationPorts, Piece};
 use crate::lines::Lines;
 use crate::pci::{self, Device};
-use crate::virtio::{Block, probe};
+use crate::virtio::{Block, TransportError, probe};
 
 /// What is read of each disk to be summed up. Unit: sectors.
 const SAMPLE: u64 = 64;
@@ -33,7 +34,7 @@ const READS: u64 = 1024;
 /// A disk that was found, with a word or two on how it is driven.
 struct Found {
     disk: Disk,
-    about: &'static str,
+    about: String,
 }
 
 /// Finds the machine's disks, tries each, and says how it went.
@@ -45,19 +46,31 @@ pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     Memory::start(boot)?;
     vcpu.start_events()?;
     let config = ConfigurationPorts::claim()?;
+    for function in pci::functions(&config) {
+        let device = Device::at(&config, function);
+        let ((vendor, id), class) = (device.id(), device.class());
+        println!("pci {function}: {vendor:04x}:{id:04x}, class {class}");
+        physdev::add(&Machine, function)?;
+    }
+    let has = |word: &str| boot.arguments().any(|it| it == word);
+    // What the first time leaves behind would be in the way of the second.
+    for _ in 0..if has("again") { 2 } else { 1 } {
+        once(boot, &config)?;
+    }
+    if has("measure") { task::block_on(measure()) } else { Ok(()) }
+}
+
+/// Brings all disks up, tries each, and lets them go.
+fn once(boot: &BootInfo<'static>, config: &ConfigurationPorts) -> Result<(), Box<dyn Error>> {
     let mut lines = Lines::default();
-    let disks = find(&config, &mut lines)?;
+    let (disks, mut failed) = find(config, &mut lines);
     let scratch = boot.argument("scratch").map(str::parse).transpose()?;
     let work = async {
-        let mut failed = 0;
         for (number, found) in disks.iter().enumerate() {
             if let Err(error) = examine(number, found, scratch).await {
                 println!("disk {number}: {error}");
                 failed += 1;
             }
-        }
-        if boot.arguments().any(|word| word == "measure") {
-            measure().await?;
         }
         println!("{} disks, {failed} failed", disks.len());
         if failed == 0 { Ok(()) } else { Err("not all disks work".into()) }
@@ -73,49 +86,55 @@ pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Tells the hypervisor of all functions, and brings up those that are disks.
-fn find(config: &ConfigurationPorts, lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
-    let mut disks = Vec::new();
-    let functions = pci::functions(config);
-    for &function in &functions {
-        let device = Device::at(config, function);
-        let ((vendor, id), class) = (device.id(), device.class());
-        println!("pci {function}: {vendor:04x}:{id:04x}, class {class}");
-        physdev::add(&Machine, function)?;
-    }
-    for &function in &functions {
+/// Brings up all functions that are disks. Returns them, and how many could not be.
+fn find(config: &ConfigurationPorts, lines: &mut Lines) -> (Vec<Found>, usize) {
+    let (mut disks, mut failed) = (Vec::new(), 0);
+    for function in pci::functions(config) {
         let device = Device::at(config, function);
         if probe::kind(device) != Some(probe::BLOCK) {
             continue;
         }
-        let found = probe::device(device, lines).map_err(|error| format!("{function}: {error}"))?;
-        let about = match (found.transport.is_legacy(), found.line.source()) {
-            (false, Source::Message { .. }) => "modern, by message",
-            (false, Source::Wire(_)) => "modern, by wire",
-            (true, Source::Message { .. }) => "legacy, by message",
-            (true, Source::Wire(_)) => "legacy, by wire",
-        };
-        let block =
-            Block::start(found.transport).map_err(|error| format!("{function}: {error}"))?;
-        let block = Rc::new(block);
-        found.line.add(block.clone());
-        println!("disk {}: at {function}", disks.len());
-        disks.push(Found { disk: Disk::virtio(block), about });
+        match bring_up(device, lines) {
+            Ok(found) => {
+                println!("disk {}: at {function}, {}", disks.len(), found.about);
+                disks.push(found);
+            }
+            Err(error) => {
+                println!("disk at {function}: {error}");
+                failed += 1;
+            }
+        }
     }
-    Ok(disks)
+    (disks, failed)
+}
+
+fn bring_up(
+    device: Device<'_, ConfigurationPorts>,
+    lines: &mut Lines,
+) -> Result<Found, TransportError> {
+    let found = probe::device(device, lines)?;
+    let age = if found.transport.is_legacy() { "legacy" } else { "modern" };
+    let source = match found.line.source() {
+        Source::Message { .. } => "message".into(),
+        Source::Wire(wire) => format!("wire {wire}"),
+    };
+    let end = if found.line.reports_end() { "reported" } else { "not reported" };
+    let about = format!("{age}, interrupt by {source}, its end {end}");
+    let block = Rc::new(Block::start(found.transport)?);
+    found.line.add(block.clone());
+    Ok(Found { disk: Disk::virtio(block), about })
 }
 
 /// Says what a disk is and what is on it, and tries what it can.
 async fn examine(number: usize, found: &Found, scratch: Option<u64>) -> Result<(), Box<dyn Error>> {
     let (disk, limits) = (&found.disk, found.disk.limits());
     println!(
-        "disk {number}: {} sectors, of {} bytes, physical {}, {}, {}, {}",
+        "disk {number}: {} sectors, of {} bytes, physical {}, {}, {}",
         limits.sectors,
         limits.sector_size,
         limits.physical_size,
         if limits.read_only { "read-only" } else { "writable" },
-        if limits.can_discard { "discards" } else { "keeps all" },
-        found.about
+        if limits.can_discard { "discards" } else { "keeps all" }
     );
     match gpt::partitions(disk).await {
         Ok(partitions) => {
