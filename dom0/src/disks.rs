@@ -118,8 +118,7 @@ fn bring_up(
         Source::Message { .. } => "message".into(),
         Source::Wire(wire) => format!("wire {wire}"),
     };
-    let end = if found.line.reports_end() { "reported" } else { "not reported" };
-    let about = format!("{age}, interrupt by {source}, its end {end}");
+    let about = format!("{age}, interrupt by {source}, {}", vary!("end", found.line.reports_end()));
     let block = Rc::new(Block::start(found.transport)?);
     found.line.add(block.clone());
     Ok(Found { disk: Disk::virtio(block), about })

@@ -42,7 +42,7 @@ impl Line {
 
     /// Whether the hypervisor is told when the devices were looked at.
     #[must_use]
-    pub const fn reports_end(&self) -> bool {
+    pub fn reports_end(&self) -> bool {
         self.interrupt.reports_end()
     }
 

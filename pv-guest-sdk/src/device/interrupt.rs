@@ -6,6 +6,7 @@ use super::DeviceError;
 use super::physdev::{self, Source};
 use crate::error::HypercallError;
 use crate::event::{Channel, Notified, port::Share};
+use crate::raw::device::waits;
 use crate::raw::gate::Machine;
 
 /// A device's interrupt, which comes as an event. Dropping it takes the interrupt away; the number
@@ -16,7 +17,7 @@ pub struct Interrupt {
     // Fields are dropped in this order.
     channel: Channel,
     pirq: Pirq,
-    /// Whether the hypervisor waits for the end of one before it lets the next come.
+    /// Whether its ends must be reported, if the hypervisor says it once and for all.
     reports_end: bool,
 }
 
@@ -65,13 +66,14 @@ impl Interrupt {
     /// # Errors
     /// [`HypercallError`] if the hypervisor has lost it.
     pub fn end(&self) -> Result<(), HypercallError> {
-        if self.reports_end { physdev::end(&Machine, self.pirq.number) } else { Ok(()) }
+        if self.reports_end() { physdev::end(&Machine, self.pirq.number) } else { Ok(()) }
     }
 
-    /// Whether the end of each must be reported.
+    /// Whether the hypervisor waits for an end. It says so for each interrupt if it can; if not,
+    /// Xen says of all that they must be reported, even of messages.
     #[must_use]
-    pub const fn reports_end(&self) -> bool {
-        self.reports_end
+    pub fn reports_end(&self) -> bool {
+        waits(self.pirq.number).unwrap_or(self.reports_end)
     }
 }
 
