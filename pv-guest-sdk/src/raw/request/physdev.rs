@@ -2,8 +2,8 @@
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::physdev::{
-    EOI, Eoi, IRQ_STATUS_QUERY, IrqStatusQuery, MAP_PIRQ, MapPirq, PCI_DEVICE_ADD,
-    PIRQ_EOI_GMFN_V2, PciDeviceAdd, PirqEoiGmfn, SETUP_GSI, SetupGsi, UNMAP_PIRQ, UnmapPirq,
+    EOI, Eoi, IRQ_STATUS_QUERY, IrqStatusQuery, MAP_PIRQ, MapPirq, PCI_DEVICE_ADD, PciDeviceAdd,
+    SETUP_GSI, SetupGsi, UNMAP_PIRQ, UnmapPirq,
 };
 
 #[cfg(target_os = "none")]
