@@ -133,7 +133,7 @@ async fn examine(number: usize, found: &Found, scratch: Option<u64>) -> Result<(
         limits.sector_size,
         limits.physical_size,
         if limits.read_only { "read-only" } else { "writable" },
-        if limits.can_discard { "discards" } else { "keeps all" }
+        if limits.discard.is_some() { "discards" } else { "keeps all" }
     );
     match gpt::partitions(disk).await {
         Ok(partitions) => {
@@ -231,7 +231,7 @@ async fn try_writing(number: usize, disk: &Disk, first: u64) -> Result<(), Box<d
 
 /// Times reads of 4 KiB from a RAM disk, one after the other and 32 at once.
 async fn measure() -> Result<(), Box<dyn Error>> {
-    let (disk, buffer) = (Disk::ram(2048), Buffer::new(4096 * 32, 0)?);
+    let (disk, buffer) = (Disk::ram(256)?, Buffer::new(4096 * 32, 0)?);
     let pieces: Vec<Piece> = (0..DEPTH).filter_map(|it| buffer.piece(4096 * it, 4096)).collect();
     let start = Instant::now();
     for (sector, piece) in (0..READS).zip(pieces.iter().cycle()) {

@@ -34,8 +34,10 @@ pub struct Limits {
     pub physical_size: u32,
     /// Whether writing is refused.
     pub read_only: bool,
-    /// Whether it can be told that sectors are not needed.
-    pub can_discard: bool,
+    /// Whether what was written must be flushed to stay.
+    pub can_flush: bool,
+    /// What it discards as a whole, if it can be told that sectors are not needed. Unit: bytes.
+    pub discard: Option<u32>,
 }
 
 /// What is behind a disk.
@@ -61,18 +63,21 @@ impl Disk {
         Self { first: 0, limits: block.limits(), device: Device::Virtio(block) }
     }
 
-    /// A disk of zeros in memory.
-    #[must_use]
-    pub fn ram(sectors: usize) -> Self {
-        let ram = Ram::new(sectors * 64);
+    /// A disk of zeros in memory. Unit: pages.
+    ///
+    /// # Errors
+    /// [`DiskError::Transport`] if there are not so many.
+    pub fn ram(pages: usize) -> Result<Self, DiskError> {
+        let ram = Ram::new(pages)?;
         let limits = Limits {
             sectors: ram.length() / 512,
             sector_size: 512,
             physical_size: 512,
             read_only: false,
-            can_discard: true,
+            can_flush: false,
+            discard: Some(512),
         };
-        Self { device: Device::Ram(Rc::new(ram)), first: 0, limits }
+        Ok(Self { device: Device::Ram(Rc::new(ram)), first: 0, limits })
     }
 
     /// What it is like.
@@ -135,6 +140,16 @@ impl Disk {
         }
     }
 
+    /// The memory of sectors from `sector` on, `most` or as many of them as lie in one page, if the
+    /// disk is in this domain's memory. What is written there is on the disk.
+    #[must_use]
+    pub fn resident(&self, sector: u64, most: u32) -> Option<Piece> {
+        let Device::Ram(ram) = &self.device else { return None };
+        let left = u32::try_from(self.limits.sectors.checked_sub(sector)?).unwrap_or(u32::MAX);
+        let sectors = most.min(left).min(8);
+        Some(ram.piece(512 * (self.first + sector), 512 * sectors)?).filter(|_| sectors > 0)
+    }
+
     /// Has the device write down all that was written before.
     ///
     /// # Errors
@@ -157,7 +172,7 @@ impl Disk {
         }
         let first = self.first + sector;
         match &self.device {
-            _ if !self.limits.can_discard => Err(DiskError::Unsupported),
+            _ if self.limits.discard.is_none() => Err(DiskError::Unsupported),
             Device::Virtio(block) => block.discard(first, sectors).await,
             Device::Ram(ram) => {
                 ram.clear(512 * first, 512 * sectors);

@@ -64,7 +64,7 @@ fn found(disk: &Disk) -> Vec<(u32, String, u64, u64)> {
 
 #[test]
 fn partitions_are_those_of_the_table_that_are_on_the_disk() {
-    let disk = Disk::ram(2048);
+    let disk = Disk::ram(256).unwrap();
     assert_eq!(now(partitions(&disk)).err(), Some(GptError::Absent));
     let list = [
         entry(100, 199, "one"),
@@ -87,7 +87,7 @@ fn partitions_are_those_of_the_table_that_are_on_the_disk() {
 
 #[test]
 fn a_damaged_table_is_replaced_by_the_one_at_the_end() {
-    let disk = Disk::ram(2048);
+    let disk = Disk::ram(256).unwrap();
     write_table(&disk, 2047, 2000, &[entry(64, 71, "second")]);
     write_table(&disk, 1, 2, &[entry(64, 71, "first")]);
     assert_eq!(found(&disk)[0].1, "first");
@@ -101,7 +101,7 @@ fn a_damaged_table_is_replaced_by_the_one_at_the_end() {
 
 #[test]
 fn a_header_that_lies_is_no_table() {
-    let disk = Disk::ram(256);
+    let disk = Disk::ram(32).unwrap();
     for (number, size, place) in [
         (u32::MAX, u32::MAX, 2),
         (0, 128, 2),
@@ -126,7 +126,7 @@ fn a_header_that_lies_is_no_table() {
 
 #[test]
 fn regions_and_ram_disks_keep_to_their_limits() {
-    let disk = Disk::ram(64);
+    let disk = Disk::ram(8).unwrap();
     write(&disk, 0, &[1; 512 * 64]);
     let region = disk.region(8, 16).unwrap();
     assert!(disk.region(60, 5).is_none() && disk.region(u64::MAX, 2).is_none());
@@ -139,6 +139,15 @@ fn regions_and_ram_disks_keep_to_their_limits() {
     );
     assert_eq!(now(super::gpt::read(&disk, 23, 1)).unwrap(), [0; 512]);
     assert_eq!(now(inner.discard(8, 1)), Err(DiskError::Range));
+    let own = region.resident(14, 5).unwrap();
+    assert_eq!(own.length(), 2 * 512, "up to the region's end");
+    now(disk.transfer(Operation::Write, 40, &[own])).unwrap();
+    assert_eq!(
+        now(super::gpt::read(&disk, 40, 2)).unwrap(),
+        now(super::gpt::read(&disk, 22, 2)).unwrap()
+    );
+    assert_eq!(disk.resident(5, 64).map(|it| it.length()), Some(3 * 512), "up to the page's end");
+    assert!(region.resident(16, 1).is_none() && region.resident(0, 0).is_none());
     let buffer = Buffer::new(4096, 0).unwrap();
     let piece = |length| [buffer.piece(0, length).unwrap()];
     let only = region.clone().read_only();

@@ -33,6 +33,11 @@ impl Buffer {
         self.0.machine()
     }
 
+    /// The address of the first byte in this program.
+    pub(super) fn address(&self) -> u64 {
+        self.0.address()
+    }
+
     /// Unit: bytes.
     #[must_use]
     pub fn length(&self) -> u64 {

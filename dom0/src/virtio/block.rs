@@ -90,7 +90,6 @@ pub struct Block {
     most_pieces: usize,
     /// The most sectors that are discarded at once; 0: none.
     most_discarded: u32,
-    can_flush: bool,
     state: RefCell<State>,
 }
 
@@ -125,7 +124,8 @@ impl Block {
             sector_size,
             physical_size: sector_size.checked_mul(1 << exponent).unwrap_or(sector_size),
             read_only: has(READ_ONLY),
-            can_discard: has(DISCARD),
+            can_flush: has(FLUSH),
+            discard: word(36, DISCARD).map(|_| granularity(word(44, DISCARD), sector_size)),
         };
         let room = usize::from(size) - EXTRA;
         let most_pieces = word(12, SEG_MAX).and_then(|it| usize::try_from(it).ok());
@@ -143,7 +143,6 @@ impl Block {
             most_bytes: (most_bytes - most_bytes % sector_size).max(sector_size),
             most_pieces: most_pieces.unwrap_or(1).min(room),
             most_discarded: word(36, DISCARD).unwrap_or(0),
-            can_flush: has(FLUSH),
             state: RefCell::new(state),
             transport,
         };
@@ -194,7 +193,7 @@ impl Block {
     /// # Errors
     /// [`DiskError`] of the device.
     pub(crate) async fn flush(&self) -> Result<(), DiskError> {
-        if self.can_flush { self.request(Kind::Flush, 0, &[]).await } else { Ok(()) }
+        if self.limits.can_flush { self.request(Kind::Flush, 0, &[]).await } else { Ok(()) }
     }
 
     /// Tells the device that sectors are not needed.
@@ -372,6 +371,12 @@ impl State {
         });
         waker.into_iter().for_each(Waker::wake);
     }
+}
+
+/// What a device discards as a whole, from what it says in sectors of 512 bytes.
+fn granularity(sectors: Option<u32>, sector_size: u32) -> u32 {
+    let bytes = sectors.and_then(|sectors| sectors.checked_mul(512));
+    bytes.filter(|bytes| bytes % sector_size == 0).unwrap_or(sector_size)
 }
 
 /// Where something of a slot is in the page of headers. Unit: bytes.
