@@ -9,6 +9,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::error::Error;
+use core::future::poll_fn;
 use core::pin::pin;
 
 use futures_util::future::{Either, join_all, select, try_join_all};
@@ -17,7 +18,7 @@ use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::{BootInfo, Machine, println, task, vary, vcpu::Vcpu};
 
-use crate::disk::{Disk, DiskError, Operation, gpt};
+use crate::disk::{Command, Disk, DiskError, Operation, Session, gpt};
 use crate::hw::{Buffer, ConfigurationPorts, Piece};
 use crate::lines::Lines;
 use crate::pci::{self, Device};
@@ -238,13 +239,18 @@ async fn measure() -> Result<(), Box<dyn Error>> {
         disk.transfer(Operation::Read, 8 * sector % 2048, core::slice::from_ref(piece)).await?;
     }
     let one = (Instant::now() - start).as_nanos() / u128::from(READS);
+    let mut session = Session::new(disk);
     let start = Instant::now();
     for _ in 0..READS / DEPTH {
-        let list = (0..DEPTH).zip(&pieces);
-        let list = list.map(|(it, piece)| {
-            disk.transfer(Operation::Read, 8 * it, core::slice::from_ref(piece))
-        });
-        join_all(list).await.into_iter().collect::<Result<(), _>>()?;
+        for (number, piece) in (0..).zip(&pieces) {
+            let sector = 8 * u64::from(number);
+            let list = core::slice::from_ref(piece);
+            let command = Command::Transfer(Operation::Read, sector, list);
+            session.submit(number, command).map_err(|_| "no room in a session")?;
+        }
+        for _ in &pieces {
+            poll_fn(|context| session.poll(context)).await.1?;
+        }
     }
     let many = (Instant::now() - start).as_nanos() / u128::from(READS);
     println!(

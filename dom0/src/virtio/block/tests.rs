@@ -21,7 +21,7 @@ use crate::hw::{Buffer, Piece};
 
 /// What the device makes of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Manner {
+pub(crate) enum Manner {
     Right,
     Status(u8),
     /// It leaves the last byte of data out.
@@ -33,16 +33,16 @@ enum Manner {
 }
 
 /// A block device in this process, which serves when it is told to.
-struct Model {
-    bytes: RefCell<Vec<u8>>,
+pub(crate) struct Model {
+    pub(crate) bytes: RefCell<Vec<u8>>,
     status: Cell<u8>,
     features: u64,
     places: Cell<Option<Places>>,
     size: u16,
     served: Cell<u16>,
-    manner: Cell<Manner>,
+    pub(crate) manner: Cell<Manner>,
     /// Kinds of the requests.
-    log: RefCell<Vec<u32>>,
+    pub(crate) log: RefCell<Vec<u32>>,
     is_stuck: Cell<bool>,
 }
 
@@ -63,7 +63,7 @@ impl Model {
     }
 
     /// Serves a request, if there is one.
-    fn serve(&self) -> bool {
+    pub(crate) fn serve(&self) -> bool {
         let Some(places) = self.places.get().filter(|_| self.status.get() & 4 != 0) else {
             return false;
         };
@@ -197,6 +197,11 @@ fn start(features: u64) -> (Rc<Model>, Rc<Block>, Disk) {
     let model = Model::new(features);
     let block = Rc::new(Block::start(Box::new(model.clone())).expect("a device"));
     (model, block.clone(), Disk::virtio(block))
+}
+
+/// A device that takes three pieces of 1024 bytes, and discards four sectors at once.
+pub(crate) fn started() -> (Rc<Model>, Rc<Block>, Disk) {
+    start(super::SIZE_MAX | super::SEG_MAX | super::DISCARD | super::FLUSH)
 }
 
 /// Runs a future, with the device serving one request whenever nothing else is to be done.
