@@ -6,7 +6,7 @@ use super::DeviceError;
 use super::physdev::{self, Source};
 use crate::error::HypercallError;
 use crate::event::{Channel, Notified, port::Share};
-use crate::raw::device::waits;
+use crate::raw::device::{begin, waits};
 use crate::raw::gate::Machine;
 
 /// A device's interrupt, which comes as an event. Dropping it takes the interrupt away; the number
@@ -43,6 +43,7 @@ impl Interrupt {
     /// As of [`physdev::map`] and [`crate::event::port::bind_pirq`]: EEXIST (17) if this domain has
     /// the wired interrupt already.
     pub fn new(source: Source) -> Result<Self, DeviceError> {
+        begin();
         let pirq = Pirq { number: physdev::map(&Machine, source)?, source };
         let share = match source {
             Source::Message { .. } => Share::Alone,

@@ -17,6 +17,12 @@ type Bits = [AtomicU64; PAGE_SIZE / 8];
 
 static PAGE: Once<Option<&'static Bits>> = Once::new();
 
+/// Has the hypervisor note it. That comes before the first interrupt is bound: what was bound before
+/// is noted nowhere, and waits for its end all the same.
+pub(crate) fn begin() {
+    PAGE.call_once(share);
+}
+
 /// Whether the hypervisor waits for the end of an interrupt right now; `None` if it does not say.
 pub(crate) fn waits(pirq: u32) -> Option<bool> {
     let bits = (*PAGE.call_once(share))?;

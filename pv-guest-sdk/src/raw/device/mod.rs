@@ -11,6 +11,6 @@ mod memory;
 mod ports;
 
 pub use dma::DmaMemory;
-pub(crate) use ends::waits;
+pub(crate) use ends::{begin, waits};
 pub use memory::DeviceMemory;
 pub use ports::Ports;
