@@ -7,7 +7,7 @@ use hypercall_abi::types::GrantRef;
 
 use crate::ring::Words;
 
-/// Which way a [`Copy`] goes.
+/// Which way a [`PageCopy`] goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
     /// From the front end's page.
@@ -18,7 +18,7 @@ pub enum Direction {
 
 /// A copy between a granted page and memory of this domain.
 #[derive(Clone, Debug)]
-pub struct Copy<P> {
+pub struct PageCopy<P> {
     /// The front end's page; whether it granted it is not known.
     pub gref: GrantRef,
     /// Where in that page. Unit: bytes.
@@ -47,7 +47,7 @@ pub trait Guest {
 
     /// Makes copies in their order and notes in each whether it was made. One that is refused stops
     /// no other.
-    fn copy(&mut self, copies: &mut [Copy<Self::Piece>]);
+    fn copy(&mut self, copies: &mut [PageCopy<Self::Piece>]);
 
     /// A page of this domain's own, if there is one left.
     fn buffer(&mut self) -> Option<Self::Buffer>;

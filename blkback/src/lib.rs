@@ -52,7 +52,7 @@ mod tasks;
 
 pub use device::{Attachment, Device, Effect};
 pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Ticket};
-pub use guest::{Copy, Direction, Guest};
+pub use guest::{Direction, Guest, PageCopy};
 pub use nodes::{Nodes, Parameters};
 pub use queue::Limits;
 pub use ring::{Ring, RingError, Words};

@@ -21,7 +21,7 @@ use hypercall_abi::blkif::{
 use crate::cache::Cache;
 use crate::disk::{Admission, Command, Disk, DiskError, Geometry, Ticket};
 use crate::flight::{Action, Flights, Pool};
-use crate::guest::{Copy, Direction, Guest};
+use crate::guest::{Direction, Guest, PageCopy};
 use crate::request::{Segments, Status, Work, answered};
 use crate::ring::{Ring, RingError};
 
@@ -86,7 +86,7 @@ pub(crate) struct Queue<G: Guest> {
     waiting: VecDeque<Ticket>,
     /// Whose data is to be moved in this turn.
     fresh: Vec<Ticket>,
-    copies: Vec<Copy<G::Piece>>,
+    copies: Vec<PageCopy<G::Piece>>,
     /// Whose copies these are, with where they end.
     owners: Vec<(Ticket, usize)>,
 }

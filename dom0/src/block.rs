@@ -9,8 +9,8 @@ use core::pin::pin;
 use core::task::{Context, Poll};
 
 use blkback::{
-    Admission, Attachment, Command, Copy, Device, Direction, Discard, DiskError, Effect, Geometry,
-    Limits, Nodes, Parameters, Tasks, Ticket, Words,
+    Admission, Attachment, Command, Device, Direction, Discard, DiskError, Effect, Geometry,
+    Limits, Nodes, PageCopy, Parameters, Tasks, Ticket, Words,
 };
 use devices::disk::{self, Operation};
 use devices::hw::grant::{Copied, Mapped, copy};
@@ -63,7 +63,7 @@ impl blkback::Guest for Front {
     type Mapping = Rc<Mapped<Window>>;
     type Piece = Piece;
 
-    fn copy(&mut self, copies: &mut [Copy<Piece>]) {
+    fn copy(&mut self, copies: &mut [PageCopy<Piece>]) {
         let mut made = Vec::with_capacity(copies.len());
         let described = copies.iter().map(|it| Copied {
             reference: it.gref,
@@ -126,14 +126,14 @@ pub(crate) struct Driven {
 impl blkback::Disk<Piece> for Driven {
     fn geometry(&self) -> Geometry {
         let limits = self.disk.limits();
-        let discard = Discard { granularity: limits.sector_size, alignment: 0 };
+        let discard = limits.discard.map(|granularity| Discard { granularity, alignment: 0 });
         Geometry {
             sectors: limits.sectors,
             sector_size: limits.sector_size,
             physical_sector_size: limits.physical_size,
             read_only: limits.read_only,
-            flush: true,
-            discard: Some(discard).filter(|_| limits.can_discard),
+            flush: limits.can_flush,
+            discard,
         }
     }
 

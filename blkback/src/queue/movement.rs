@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::{Mode, Queue};
 use crate::disk::{Disk, Ticket};
 use crate::flight::Action;
-use crate::guest::{Copy, Direction, Guest};
+use crate::guest::{Direction, Guest, PageCopy};
 use crate::request::{check_segments, extent};
 
 impl<G: Guest> Queue<G> {
@@ -25,7 +25,7 @@ impl<G: Guest> Queue<G> {
             };
             // No more than a page of them was let in.
             let length = u16::try_from(flight.segments.as_bytes().len()).unwrap_or(0);
-            self.copies.push(Copy {
+            self.copies.push(PageCopy {
                 gref: first.gref,
                 offset: 0,
                 own: self.guest.part_of_buffer(page, 0, length),
@@ -150,7 +150,7 @@ impl<G: Guest> Queue<G> {
             let (offset, length) = extent(segment);
             let own = self.guest.part_of_buffer(page, offset, length);
             let gref = segment.gref;
-            self.copies.push(Copy { gref, offset, own, length, direction, done: false });
+            self.copies.push(PageCopy { gref, offset, own, length, direction, done: false });
         }
         self.owners.push((ticket, self.copies.len()));
     }
@@ -195,7 +195,7 @@ fn copies_of<P>(
     sector: &mut u64,
     direction: Direction,
     disk: &impl Disk<P>,
-    copies: &mut Vec<Copy<P>>,
+    copies: &mut Vec<PageCopy<P>>,
 ) -> bool {
     let gref: GrantRef = segment.gref;
     let (mut offset, mut left) = extent(segment);
@@ -205,7 +205,7 @@ fn copies_of<P>(
         if length == 0 || length > left {
             return false;
         }
-        copies.push(Copy { gref, offset, own, length, direction, done: false });
+        copies.push(PageCopy { gref, offset, own, length, direction, done: false });
         *sector += u64::from(count);
         (offset, left) = (offset + length, left - length);
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 
 use blkback::{
-    Admission, Command, Copy, Direction, Disk, DiskError, Geometry, Guest, Ticket, Words,
+    Admission, Command, Direction, Disk, DiskError, Geometry, Guest, PageCopy, Ticket, Words,
 };
 use hypercall_abi::types::GrantRef;
 
@@ -83,7 +83,7 @@ impl World {
         self.at(DISK_BASE + sector * 512, 512)
     }
 
-    fn copy_one(&mut self, copy: &Copy<Piece>) -> bool {
+    fn copy_one(&mut self, copy: &PageCopy<Piece>) -> bool {
         let machine = copy.own.machine;
         assert!(copy.length > 0 && copy.offset + copy.length <= 4096);
         assert!(machine % 4096 + u64::from(copy.length) <= 4096);
@@ -175,7 +175,7 @@ impl Guest for FakeGuest {
     type Mapping = Rc<Mapped>;
     type Piece = Piece;
 
-    fn copy(&mut self, copies: &mut [Copy<Piece>]) {
+    fn copy(&mut self, copies: &mut [PageCopy<Piece>]) {
         let mut world = self.0.borrow_mut();
         for copy in copies {
             assert!(!copy.done);
