@@ -21,6 +21,7 @@
 #[macro_use]
 mod macros;
 
+pub mod blkif;
 pub mod call;
 pub mod callback;
 pub mod console;

@@ -1,8 +1,8 @@
 //! Shared structures described as data, for tools and tests.
 
 use crate::{
-    callback, console, domctl, event, grant, memory, mmu, multicall, physdev, platform, regs,
-    sched, start, sysctl, trap, vcpu, version, xenstore,
+    blkif, callback, console, domctl, event, grant, memory, mmu, multicall, physdev, platform,
+    regs, sched, start, sysctl, trap, vcpu, version, xenstore,
 };
 
 /// One shared structure: what C calls it, and where its bytes are.
@@ -59,6 +59,7 @@ pub fn all() -> impl Iterator<Item = &'static Structure> {
         sysctl::STRUCTURES,
         console::STRUCTURES,
         xenstore::STRUCTURES,
+        blkif::STRUCTURES,
     ]
     .into_iter()
     .flatten()

@@ -31,6 +31,7 @@ const PRELUDE: &str = r#"
 #include <xen/features.h>
 #include <xen/grant_table.h>
 #include <xen/hypfs.h>
+#include <xen/io/blkif.h>
 #include <xen/io/console.h>
 #include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>

@@ -8,8 +8,8 @@ use hypercall_abi::start::{ClockFlags, StartFlags};
 use hypercall_abi::types::DomId;
 use hypercall_abi::version::Features;
 use hypercall_abi::{
-    callback, cpuid, domctl, elfnote, event, grant, layout, memory, mmu, physdev, platform, sched,
-    start, sysctl, trap, vcpu, version, virq, vm_assist, xenstore,
+    blkif, callback, cpuid, domctl, elfnote, event, grant, layout, memory, mmu, physdev, platform,
+    sched, start, sysctl, trap, vcpu, version, virq, vm_assist, xenstore,
 };
 
 /// A number as C sees it, and as Rust does; negative ones as their 64-bit pattern.
@@ -33,6 +33,7 @@ pub(crate) fn all() -> Vec<Fact> {
     all.extend(control());
     all.extend(named());
     all.extend(limits());
+    all.extend(rings());
     all
 }
 
@@ -66,12 +67,15 @@ fn named() -> Vec<Fact> {
         vm_assist::TYPES,
         xenstore::KINDS,
         xenstore::STATES,
+        blkif::INFO,
         domctl::FRAME_KINDS,
         domctl::SCHEDULERS,
         domctl::SCHEDULER_COMMANDS,
     ] {
         all.extend(table.iter().map(|(name, value)| fact(name, *value)));
     }
+    all.extend(blkif::OPERATIONS.iter().map(|(name, value)| fact(name, *value)));
+    all.extend(blkif::STATUSES.iter().map(|(name, value)| fact(name, *value)));
     all.extend(callback::TYPES.iter().map(|(name, value)| fact(name, *value)));
     all.extend(grant::RESULTS.iter().map(|(name, value)| fact(name, *value)));
     all.extend(physdev::MAP_KINDS.iter().map(|(name, value)| fact(name, *value)));
@@ -244,6 +248,12 @@ fn limits() -> Vec<Fact> {
         fact("XENSTORE_PAYLOAD_MAX", xenstore::PAYLOAD_MAX),
         fact("XENSTORE_ABS_PATH_MAX", xenstore::ABSOLUTE_PATH_MAX),
         fact("XENSTORE_REL_PATH_MAX", xenstore::RELATIVE_PATH_MAX),
+        fact("BLKIF_MAX_SEGMENTS_PER_REQUEST", blkif::DIRECT_SEGMENTS),
+        fact("BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST", blkif::INDIRECT_PAGES),
+        fact("4096 / sizeof(struct blkif_request_segment)", blkif::SEGMENTS_PER_PAGE),
+        fact("offsetof(struct blkif_sring, ring)", blkif::RING_HEADER),
+        fact("sizeof(union blkif_sring_entry)", blkif::SLOT_SIZE),
+        fact("BLKIF_DISCARD_SECURE", blkif::DISCARD_SECURE),
         fact("XENPF_INTERFACE_VERSION", platform::INTERFACE_VERSION),
         fact("XEN_EXTRAVERSION_LEN", version::EXTRAVERSION_SIZE as u64),
         fact("XEN_CAPABILITIES_INFO_LEN", version::CAPABILITIES_SIZE as u64),
@@ -251,6 +261,14 @@ fn limits() -> Vec<Fact> {
         fact("sizeof(xen_commandline_t)", version::COMMANDLINE_SIZE as u64),
         fact("sizeof(xen_domain_handle_t)", version::HANDLE_SIZE as u64),
     ]
+}
+
+/// How many slots a ring has by its number of pages.
+fn rings() -> Vec<Fact> {
+    let blocks = blkif::RING_SLOTS.iter().zip(0..);
+    blocks
+        .map(|(slots, n)| fact(&format!("__CONST_RING_SIZE(blkif, 4096u << {n})"), *slots))
+        .collect()
 }
 
 /// Numbers that are the machine's or our own, which no header of Xen has.
