@@ -33,6 +33,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod boot;
 pub mod console;
 #[cfg(target_os = "none")]
@@ -67,6 +68,8 @@ pub mod vary;
 pub mod vcpu;
 pub mod version;
 pub mod wait;
+pub mod xenbus;
+pub mod xenstore;
 
 pub use boot::BootInfo;
 pub use error::HypercallError;
