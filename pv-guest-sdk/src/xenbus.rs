@@ -166,17 +166,25 @@ impl<'a> Device<'a> {
         self.publish(&[], state).await
     }
 
-    /// Sets nodes of the front end, and its state, all at once.
+    /// Sets nodes of the front end, removes those without a value, and sets its state, all at once.
     ///
     /// # Errors
     /// As of [`Device::switch`].
-    pub async fn publish(&self, nodes: &[(&str, &str)], state: State) -> Result<(), StoreError> {
+    pub async fn publish(
+        &self,
+        nodes: &[(&str, Option<&str>)],
+        state: State,
+    ) -> Result<(), StoreError> {
         let key = join(&self.path, "state")?;
         self.store
             .transact(async |store: Store<'a>| {
                 let before = store.read_number(&key).await?;
                 for &(name, value) in nodes {
-                    store.write(&join(&self.path, name)?, value.as_bytes()).await?;
+                    let key = join(&self.path, name)?;
+                    match value {
+                        Some(value) => store.write(&key, value.as_bytes()).await?,
+                        None => absent(store.rm(&key).await)?.unwrap_or(()),
+                    }
                 }
                 if before != u64::from(state as u32) {
                     store.write_number(&key, (state as u32).into()).await?;

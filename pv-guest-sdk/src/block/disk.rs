@@ -164,11 +164,13 @@ impl<'a, S: Sharing> Disk<'a, S> {
         });
         let names: Vec<_, RING_PAGES> = names.collect();
         let (port, order) = (decimal(port.0.into()), decimal(values.len().ilog2().into()));
-        let mut nodes: Vec<(&str, &str), { RING_PAGES + 4 }> = Vec::new();
-        nodes.extend(names.iter().zip(&values).map(|(name, value)| (&**name, &**value)));
-        nodes.extend([("event-channel", &*port), ("protocol", abi::PROTOCOL)]);
-        nodes.extend([("feature-persistent", "0")]);
-        nodes.extend((!single).then_some(("ring-page-order", &*order)));
+        let mut nodes: Vec<(&str, Option<&str>), { RING_PAGES + 6 }> = Vec::new();
+        // What an earlier program has left of the other form would be believed.
+        nodes.extend([("ring-ref", None), ("ring-ref0", None)]);
+        nodes.extend(names.iter().zip(&values).map(|(name, value)| (&**name, Some(&**value))));
+        nodes.extend([("event-channel", Some(&*port)), ("protocol", Some(abi::PROTOCOL))]);
+        nodes.extend([("feature-persistent", Some("0"))]);
+        nodes.extend([("ring-page-order", (!single).then_some(&*order))]);
         Ok(self.device.publish(&nodes, State::Initialised).await?)
     }
 

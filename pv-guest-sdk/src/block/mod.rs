@@ -4,12 +4,17 @@
 //! [`Disk::discard`] are futures of which several may be under way, and [`Disk::close`] takes the
 //! device down so that it can be brought up again. Blocking is `block_on(disk.read(..))`.
 //!
-//! ```ignore
+//! ```
+//! # use pv_guest_sdk::block::{Disk, DiskError, Options, Sharing};
+//! # use pv_guest_sdk::{xenbus::Device, xenstore::Store};
+//! # async fn example<S: Sharing>(store: Store<'static>, grants: S) -> Result<(), DiskError> {
 //! let device = Device::find(store, "vbd", 51712).await?;
 //! let disk = Disk::open(device, grants, Options::default()).await?;
 //! let mut sector = [0; 512];
 //! disk.read(0, &mut sector).await?;
 //! disk.close().await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! The caller's memory is never shared: data goes through pages that are granted when the disk is

@@ -5,14 +5,24 @@
 //! with `/` are below the domain's own place. No request needs a heap: the caller brings the buffer
 //! for the answer, which has at most 4096 bytes.
 //!
-//! ```ignore
-//! let store = xenstore::connect(boot)?;
-//! let mut buffer = [0; 64];
-//! let name = block_on(store.read_str("name", &mut buffer))?;
-//! block_on(store.transact(async |store| {
-//!     let count = store.read_number("data/count").await?;
-//!     store.write_number("data/count", count + 1).await
-//! }))?;
+//! ```
+//! # use pv_guest_sdk::xenstore::{Store, StoreError};
+//! // On the machine: `let store = xenstore::connect(boot)?;`
+//! async fn example(store: Store<'static>) -> Result<(), StoreError> {
+//!     let mut buffer = [0; 64];
+//!     let name = store.read_str("name", &mut buffer).await?;
+//!     let visit = async |store: Store<'static>| {
+//!         let visits = store.read_number("data/visits").await?;
+//!         store.write_number("data/visits", visits + 1).await
+//!     };
+//!     store.transact(visit).await?;
+//!     let watch = store.watch("control/shutdown").await?;
+//!     loop {
+//!         let path = watch.next().await?;
+//!         let value = store.read_str(&path, &mut buffer).await?;
+//! #       if !value.is_empty() { break Ok(()) }
+//!     }
+//! }
 //! ```
 //!
 //! The server is not trusted: an answer that nobody asked for, a message that is too long, indices

@@ -1,4 +1,8 @@
 //! The client against a server in the same process, which keeps to the protocol or does not.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the numbers of tests are small, or may be any"
+)]
 
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
@@ -232,8 +236,56 @@ impl Server {
         let mut parts = body.splitn(2, |&byte| byte == 0);
         let path = String::from_utf8(parts.next().unwrap().to_vec()).unwrap();
         let rest = parts.next().unwrap_or_default().to_vec();
+        let answer = match header.kind {
+            abi::WATCH | abi::UNWATCH | abi::RESET_WATCHES => {
+                self.watching(header.kind, path, &rest);
+                None
+            }
+            abi::TRANSACTION_START => {
+                let id = u32::try_from(self.transactions.len()).unwrap() + 7;
+                self.transactions.insert(id, self.tree.clone());
+                Some(format!("{id}\0").into_bytes())
+            }
+            abi::TRANSACTION_END => {
+                self.end(header.tx_id, body == b"T\0")?;
+                None
+            }
+            _ => self.node(header, path, rest)?,
+        };
+        Ok((header.kind, answer.unwrap_or(b"OK\0".to_vec())))
+    }
+
+    fn watching(&mut self, kind: u32, path: String, token: &[u8]) {
+        let token = String::from_utf8_lossy(token).trim_end_matches('\0').to_string();
+        match kind {
+            abi::WATCH => self.watches.push((path, token)),
+            abi::UNWATCH => self.watches.retain(|watch| *watch != (path.clone(), token.clone())),
+            _ => self.watches.clear(),
+        }
+    }
+
+    fn end(&mut self, transaction: u32, keep: bool) -> Result<(), &'static str> {
+        let done = self.transactions.remove(&transaction).ok_or("ENOENT")?;
+        if keep && self.conflicts > 0 {
+            self.conflicts -= 1;
+            return Err("EAGAIN");
+        }
+        if keep {
+            let before = core::mem::replace(&mut self.tree, done.clone());
+            let new = done.iter().filter(|(node, value)| before.get(*node) != Some(*value));
+            new.for_each(|(node, _)| self.changed(node));
+        }
+        Ok(())
+    }
+
+    /// Reads or changes a node. None is `OK`.
+    fn node(
+        &mut self,
+        header: Header,
+        path: String,
+        rest: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, &'static str> {
         let changes = matches!(header.kind, abi::WRITE | abi::RM | abi::MKDIR);
-        let ok = Ok((header.kind, b"OK\0".to_vec()));
         if changes && path.contains("secret") {
             return Err("EACCES");
         }
@@ -244,69 +296,27 @@ impl Server {
             0 => &mut self.tree,
             id => self.transactions.get_mut(&id).ok_or("ENOENT")?,
         };
-        let answer = match header.kind {
-            abi::READ => tree.get(&path).ok_or("ENOENT")?.clone(),
-            abi::WRITE => tree.insert(path, rest).map_or(b"OK\0".to_vec(), |_| b"OK\0".to_vec()),
-            abi::MKDIR => {
-                tree.entry(path).or_default();
-                return ok;
-            }
-            abi::RM => {
-                tree.retain(|node, _| *node != path && !node.starts_with(&format!("{path}/")));
-                return ok;
+        let below = format!("{path}/");
+        match header.kind {
+            abi::READ => return Ok(Some(tree.get(&path).ok_or("ENOENT")?.clone())),
+            abi::GET_PERMS => {
+                return Ok(Some(tree.get(&format!("{path}#")).ok_or("ENOENT")?.clone()));
             }
             abi::DIRECTORY => {
-                let below = format!("{path}/");
                 let names =
                     tree.keys().filter_map(|node| node.strip_prefix(&below)?.split('/').next());
                 let mut names: Vec<_> = names.map(|name| format!("{name}\0")).collect();
                 names.dedup();
-                if names.is_empty() {
-                    return Err("ENOENT");
-                }
-                names.concat().into_bytes()
+                let found = (!names.is_empty()).then(|| names.concat().into_bytes());
+                return found.map(Some).ok_or("ENOENT");
             }
-            abi::GET_PERMS => tree.get(&format!("{path}#")).ok_or("ENOENT")?.clone(),
-            abi::SET_PERMS => {
-                tree.insert(format!("{path}#"), rest);
-                return ok;
-            }
-            abi::WATCH => {
-                let token = String::from_utf8(rest).unwrap();
-                self.watches.push((path, token.trim_end_matches('\0').to_string()));
-                return ok;
-            }
-            abi::UNWATCH => {
-                let token = String::from_utf8(rest).unwrap();
-                let token = token.trim_end_matches('\0');
-                self.watches.retain(|watch| *watch != (path.clone(), token.to_string()));
-                return ok;
-            }
-            abi::TRANSACTION_START => {
-                let id = u32::try_from(self.transactions.len()).unwrap() + 7;
-                self.transactions.insert(id, self.tree.clone());
-                format!("{id}\0").into_bytes()
-            }
-            abi::TRANSACTION_END => {
-                let done = self.transactions.remove(&header.tx_id).ok_or("ENOENT")?;
-                if body == b"T\0" {
-                    if self.conflicts > 0 {
-                        self.conflicts -= 1;
-                        return Err("EAGAIN");
-                    }
-                    let before = core::mem::replace(&mut self.tree, done.clone());
-                    let new = done.iter().filter(|(node, value)| before.get(*node) != Some(*value));
-                    new.for_each(|(node, _)| self.changed(node));
-                }
-                return ok;
-            }
-            abi::RESET_WATCHES => {
-                self.watches.clear();
-                return ok;
-            }
+            abi::WRITE => drop(tree.insert(path, rest)),
+            abi::SET_PERMS => drop(tree.insert(format!("{path}#"), rest)),
+            abi::MKDIR => drop(tree.entry(path).or_default()),
+            abi::RM => tree.retain(|node, _| *node != path && !node.starts_with(&below)),
             _ => return Err("ENOSYS"),
-        };
-        Ok((header.kind, answer))
+        }
+        Ok(None)
     }
 }
 
@@ -367,7 +377,7 @@ fn permissions_are_a_list() {
 fn a_long_message_goes_through_a_short_ring_also_where_the_indices_wrap() {
     for index in [0, u32::MAX - 1500] {
         let (mut server, store) = Server::new(index);
-        let value: Vec<u8> = (0..4000).map(|index| (index % 251) as u8).collect();
+        let value: Vec<u8> = (0..4000_u32).map(|index| (index % 251) as u8).collect();
         let mut buffer = std::vec![0; 4096];
         run(&mut server, store.write("long", &value)).unwrap();
         assert_eq!(run(&mut server, store.read("long", &mut buffer)).unwrap(), value);
@@ -457,6 +467,8 @@ fn a_watch_tells_at_once_and_of_each_change_and_ends() {
     assert_eq!(run(&mut server, store.watch(&long)).err().unwrap().cause(), Cause::TooLong);
 }
 
+type Lie = dyn FnOnce(&mut Server);
+
 /// A server that answers the request `read a` with these bytes.
 fn lies(say: impl FnOnce(&mut Server)) -> (Server, Store<'static>, StoreError) {
     let (mut server, store) = Server::new(0);
@@ -481,7 +493,7 @@ fn what_no_server_may_say_ends_the_connection() {
             server.output.extend(body);
         }
     };
-    let cases: [(Box<dyn FnOnce(&mut Server)>, Fault); 9] = [
+    let cases: [(Box<Lie>, Fault); 9] = [
         (Box::new(raw(header(abi::READ, 1, 4097), b"")), Fault::Length(4097)),
         (Box::new(raw(header(abi::READ, 1, u32::MAX), b"")), Fault::Length(u32::MAX)),
         (Box::new(raw(header(abi::READ, 2, 0), b"")), Fault::Answer(2)),
