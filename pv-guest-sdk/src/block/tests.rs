@@ -32,6 +32,8 @@ const BACK: &str = "/local/domain/0/backend/vbd/7/51712";
 #[derive(Default)]
 struct Shared {
     pages: Mutex<BTreeMap<u32, &'static Words>>,
+    /// How many there have been.
+    count: AtomicU32,
     line: Line,
 }
 
@@ -60,7 +62,7 @@ impl Sharing for &'static Shared {
     fn page(&self, to: DomId) -> Result<Granted, DiskError> {
         assert_eq!(to, DomId(3));
         let mut pages = self.pages.lock().unwrap();
-        let reference = (8..).find(|reference| !pages.contains_key(reference)).unwrap();
+        let reference = 8 + self.count.fetch_add(1, Ordering::SeqCst);
         let words: &'static Words = leak([const { AtomicU32::new(0) }; 1024]);
         pages.insert(reference, words);
         Ok(Granted(GrantRef(reference), words, self))
@@ -484,6 +486,23 @@ fn what_no_back_end_may_answer_ends_the_disks_use() {
         let disk = world.open(device).unwrap();
         world.run(disk.read(0, &mut data)).unwrap();
     }
+}
+
+#[test]
+fn a_request_is_answered_once() {
+    let (mut world, device) = World::new(RICH);
+    let disk = world.open(device).unwrap();
+    world.patience = 2;
+    world.lie = Some(|answer, _| answer.id = 2);
+    let read = |sector| -> Pin<Box<dyn Future<Output = Result<(), DiskError>> + '_>> {
+        let disk = &disk;
+        Box::pin(async move { disk.read(sector, &mut [0; 512]).await })
+    };
+    let results = world.run(join(std::vec![read(1), read(2)]));
+    assert_eq!(
+        results,
+        [Err(DiskError::Broken(Breach::Answer(2))), Err(DiskError::Broken(Breach::Answer(2)))]
+    );
 }
 
 #[test]

@@ -159,6 +159,8 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.client.state.lock().abandon(id);
+            // Somebody may wait for its place.
+            self.client.pump();
         }
     }
 }

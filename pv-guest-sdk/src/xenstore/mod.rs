@@ -157,9 +157,9 @@ impl<'a> Store<'a> {
     /// Sets a node's value. The node, and those above it, are made if they are not there.
     ///
     /// # Errors
-    /// EACCES (13) if this domain may not write it, ENOSPC (28) if it has too many nodes, E2BIG (7)
-    /// for a value that is too long for this domain; [`Cause::TooLong`] if path and value have more
-    /// than 4095 bytes.
+    /// EACCES (13) if this domain may not write it, ENOSPC (28) if it has too many nodes or the value
+    /// is too long for this domain (2048 bytes with Xen's server as it comes); [`Cause::TooLong`] if
+    /// path and value have more than 4095 bytes.
     pub async fn write(self, path: &str, value: &[u8]) -> Result<(), StoreError> {
         self.order((abi::WRITE, "write"), path, value).await
     }
@@ -189,7 +189,8 @@ impl<'a> Store<'a> {
     /// Removes a node and all below it.
     ///
     /// # Errors
-    /// ENOENT (2) if the node above it is not there either, EACCES (13) if this domain may not.
+    /// EACCES (13) if this domain may not, also where nodes above it are not there. That the node
+    /// alone is not there is no error.
     pub async fn rm(self, path: &str) -> Result<(), StoreError> {
         self.order((abi::RM, "rm"), path, &[]).await
     }

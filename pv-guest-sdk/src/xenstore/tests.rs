@@ -409,6 +409,24 @@ fn a_request_that_nobody_waits_for_takes_nothing_with_it() {
 }
 
 #[test]
+fn who_waits_for_a_place_gets_that_of_a_request_that_is_dropped() {
+    let (mut server, store) = Server::new(0);
+    server.set("a", "1");
+    let mut others: Vec<_> =
+        (0..super::state::SLOTS).map(|_| Box::pin(store.read_number("a"))).collect();
+    others.iter_mut().for_each(|other| assert!(drive(other.as_mut(), || false).is_none()));
+    while server.step() {}
+    let mut waits = Box::pin(store.read_number("a"));
+    assert!(drive(waits.as_mut(), || false).is_none());
+    let value = drive(waits, || {
+        let dropped = !others.is_empty();
+        others.clear();
+        dropped || server.step()
+    });
+    assert_eq!(value.unwrap(), Ok(1));
+}
+
+#[test]
 fn a_transaction_is_done_again_until_nobody_interferes() {
     let (mut server, store) = Server::new(0);
     server.set("count", "5");
