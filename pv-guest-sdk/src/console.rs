@@ -13,8 +13,12 @@ use core::fmt::{self, Write};
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::console as abi;
 use hypercall_abi::errno::Errno;
+#[cfg(target_os = "none")]
+use hypercall_abi::types::VcpuId;
 
 use crate::error::{HypercallError, Site, perform};
+#[cfg(target_os = "none")]
+use crate::event::{Channel, Signal};
 use crate::line::LineWriter;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::request;
@@ -56,6 +60,24 @@ pub fn read<'a>(gate: &impl Gate, bytes: &'a mut [u8]) -> Result<&'a [u8], Hyper
     let taken = perform(gate, &READ, &request::console_read(bytes))?;
     let taken = usize::try_from(taken).unwrap_or(usize::MAX);
     Ok(bytes.get(..taken).unwrap_or(bytes))
+}
+
+/// Waits until something is typed at this domain's own console, and returns it: no more than fits,
+/// and at least a byte. None if the domain has no such console, or the hypervisor does not know its
+/// port. One at a time may wait.
+#[cfg(target_os = "none")]
+pub async fn input(bytes: &mut [u8]) -> Option<&[u8]> {
+    static CHANNEL: spin::Once<Channel> = spin::Once::new();
+    let (ring, port) = crate::raw::console::ring()?;
+    let channel = CHANNEL.try_call_once(|| Channel::adopt(port, VcpuId(0))).ok()?;
+    loop {
+        let taken = ring.take_input(bytes);
+        if taken > 0 || bytes.is_empty() {
+            channel.notify();
+            return bytes.get(..taken);
+        }
+        channel.notified().await;
+    }
 }
 
 /// Prints to the hypervisor's console, with the syntax of [`core::format_args!`].
