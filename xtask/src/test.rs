@@ -48,7 +48,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let words = "-q --release -p kernel-core --lib random_".split(' ');
             process::succeed(check::host(&workspace, "test").args(words))
         });
-        let alone = ["conformance", "nursery"];
+        let alone = ["conformance", "nursery", "crowd"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -122,7 +122,7 @@ fn nursery(
             let mut options = options.machine.clone();
             options.smp = cpus;
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
-            machine.ramdisk = Some(builder.nursery(&scratch)?);
+            machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())

@@ -695,3 +695,33 @@ fn the_audit_finds_what_is_wrong() {
     let held = world.machine().frames().word(guest.tables[3]);
     assert_eq!(held.frame_type(), FrameType::L1);
 }
+
+#[test]
+fn zz_sizes() {
+    use crate::fake::Machine as M;
+    macro_rules! s { ($($t:ty),*) => { $(std::println!("{:6} {}", size_of::<$t>(), stringify!($t));)* } }
+    s!(
+        crate::domain::Domain<M>,
+        crate::vcpu::Vcpu,
+        crate::vcpu::State,
+        crate::vcpu::TrapTable,
+        crate::saved::Saved,
+        crate::event::Ports<M>,
+        crate::timer::TimerList<M>,
+        crate::grant::GrantTable<M>,
+        crate::control::Ranges,
+        crate::mm::DomainMemory,
+        crate::sched::Share,
+        crate::sched::Scheduling,
+        crate::descriptors::Tables,
+        crate::cpu_state::CpuState<M>,
+        crate::calls::memory_map::MemoryMap,
+        crate::areas::Areas,
+        crate::event::VirqPorts,
+        crate::mm::VcpuRoots,
+        crate::poll::Poll,
+        crate::timer::Deadlines,
+        crate::system::System<M>,
+        crate::domains::Domains<M>
+    );
+}
