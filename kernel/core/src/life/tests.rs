@@ -67,7 +67,8 @@ impl World {
     fn new(frames: usize) -> Self {
         let identity = Identity { command_line: b"", changeset: "", compiler: "" };
         let clock = Clock::new(1_000_000, 0, 0);
-        let system = System::new(Machine::new(frames, 2), identity, clock, Ports::default());
+        let machine = Machine::of_domains(frames, 2, DomId::FIRST_RESERVED.0.into());
+        let system = System::new(machine, identity, clock, Ports::default());
         let machine = &system.platform;
         for cpu in [0, 1] {
             machine.on(cpu);

@@ -1,0 +1,106 @@
+//! Which frames a domain has: a list for each domain, with its links beside the frame table.
+//!
+//! A frame is in its owner's list from the moment it is his until it is free, or until whoever ends
+//! the domain has done with it. The lists are only for that: who asks whose a frame is looks at the
+//! frame.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use hypercall_abi::types::{DomId, Mfn};
+
+use crate::lock::Lock;
+use crate::platform::Platform;
+
+/// Lists with one lock: those of domains whose numbers differ by so many.
+const LOCKS: usize = 64;
+/// [`Link::before`] of the first of a list.
+const FIRST: u32 = u32::MAX;
+
+/// A frame's place in the list of its owner. Zero is a frame that is in no list.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Link {
+    /// The next frame's number plus 1; 0: it is the last.
+    next: AtomicU32,
+    /// The number plus 1 of the one before, or [`FIRST`]; 0: it is in no list.
+    before: AtomicU32,
+}
+
+/// All lists. Links and heads change under the lock of the owner.
+#[derive(Debug)]
+pub(super) struct Lists {
+    links: &'static [Link],
+    /// By domain: the first frame's number plus 1; 0: none.
+    heads: &'static [AtomicU32],
+    locks: [Lock<()>; LOCKS],
+}
+
+impl Lists {
+    /// Empty lists; both slices are zeroed.
+    pub(super) const fn new(links: &'static [Link], heads: &'static [AtomicU32]) -> Self {
+        Self { links, heads, locks: [const { Lock::new(()) }; LOCKS] }
+    }
+
+    /// Enters a frame that is in no list.
+    pub(super) fn enter(&self, platform: &impl Platform, owner: DomId, mfn: Mfn) {
+        let (Some((head, lock)), Some(link)) = (self.head(owner), self.link(mfn)) else { return };
+        let _held = lock.lock(platform);
+        let name = name(mfn);
+        let next = head.load(Relaxed);
+        link.next.store(next, Relaxed);
+        link.before.store(FIRST, Relaxed);
+        if let Some(next) = self.named(next) {
+            next.before.store(name, Relaxed);
+        }
+        head.store(name, Relaxed);
+    }
+
+    /// Takes a frame out, if it is in the list.
+    pub(super) fn leave(&self, platform: &impl Platform, owner: DomId, mfn: Mfn) {
+        let (Some((head, lock)), Some(link)) = (self.head(owner), self.link(mfn)) else { return };
+        let _held = lock.lock(platform);
+        let [next, before] = [&link.next, &link.before].map(|end| end.swap(0, Relaxed));
+        match self.named(before) {
+            _ if before == 0 => return,
+            Some(before) => before.next.store(next, Relaxed),
+            None => head.store(next, Relaxed),
+        }
+        if let Some(next) = self.named(next) {
+            next.before.store(before, Relaxed);
+        }
+    }
+
+    /// The first frame at this moment.
+    pub(super) fn first(&self, owner: DomId) -> Option<Mfn> {
+        let (head, _) = self.head(owner)?;
+        head.load(Relaxed).checked_sub(1).map(|mfn| Mfn(mfn.into()))
+    }
+
+    /// How many there are, if nobody changes the list.
+    pub(super) fn count(&self, owner: DomId) -> u64 {
+        let next = |mfn: &Mfn| self.link(*mfn)?.next.load(Relaxed).checked_sub(1);
+        core::iter::successors(self.first(owner), |mfn| next(mfn).map(|mfn| Mfn(mfn.into())))
+            .take(self.links.len())
+            .count() as u64
+    }
+
+    fn head(&self, owner: DomId) -> Option<(&AtomicU32, &Lock<()>)> {
+        let at = usize::from(owner.0);
+        Some((self.heads.get(at)?, self.locks.get(at % LOCKS)?))
+    }
+
+    fn link(&self, mfn: Mfn) -> Option<&Link> {
+        self.links.get(usize::try_from(mfn.0).ok()?)
+    }
+
+    /// The link of the frame that another link names; none of 0 and [`FIRST`].
+    fn named(&self, name: u32) -> Option<&Link> {
+        self.link(Mfn(name.checked_sub(1).filter(|_| name != FIRST)?.into()))
+    }
+}
+
+/// How a link names a frame. A machine has fewer frames than there are names: its direct map ends at
+/// 4 TiB.
+fn name(mfn: Mfn) -> u32 {
+    u32::try_from(mfn.0).unwrap_or(0).wrapping_add(1)
+}
