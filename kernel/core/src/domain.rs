@@ -7,7 +7,7 @@ use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
-use crate::calls::memory_map::MemoryMap;
+use crate::calls::memory_map::ToldMap;
 use crate::control::Ranges;
 use crate::event::Ports;
 use crate::grant::GrantTable;
@@ -45,6 +45,9 @@ pub enum Life {
 /// Lines about itself that a domain may cause in the log between two refills.
 const LOG_LINES: u32 = 64;
 
+/// Ranges of ports, and of interrupts, that a domain's rights are made of at most.
+const FEW_RANGES: usize = 16;
+
 /// vCPUs a domain can have: as many as have their information in the shared page from the start.
 pub const MAX_VCPUS: usize = LEGACY_MAX_VCPUS;
 /// The same number as vCPUs are counted.
@@ -70,13 +73,13 @@ pub struct Domain<P: Platform> {
     /// Its security label, a number that only the tools understand.
     pub ssidref: u32,
     /// Ports of the machine that it may use.
-    pub io_ports: Lock<Ranges>,
+    pub io_ports: Lock<Ranges<FEW_RANGES>>,
     /// Interrupts of the machine that it may use.
-    pub irqs: Lock<Ranges>,
+    pub irqs: Lock<Ranges<FEW_RANGES>>,
     /// vCPUs it may have.
     pub max_vcpus: u32,
-    /// The memory map that it is told of, if it is told of any.
-    pub memory_map: Lock<Option<P::Arc<MemoryMap>>>,
+    /// The memory map that it is told of.
+    pub memory_map: Lock<ToldMap<P>>,
     /// How often it is paused.
     pub(crate) pauses: Lock<u32>,
     /// [`Life`].
@@ -114,7 +117,7 @@ impl<P: Platform> Domain<P> {
             // None until one is mapped.
             irqs: Lock::new(Ranges::NONE),
             max_vcpus: MOST_VCPUS,
-            memory_map: Lock::new(None),
+            memory_map: Lock::new(ToldMap::NONE),
             pauses: Lock::new(0),
             life: AtomicU8::new(Life::Alive as u8),
             visitors: AtomicU32::new(0),

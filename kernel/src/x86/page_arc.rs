@@ -5,7 +5,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use hypercall_abi::types::{Mfn, PAGE_SIZE};
+use kernel_core::domain::Domain;
 use kernel_core::platform::{NoMemory, Platform};
+use kernel_core::vcpu::Vcpu;
 
 use super::frame;
 use super::platform::X86;
@@ -23,6 +25,10 @@ struct Shared<T> {
     frame: Mfn,
     value: T,
 }
+
+/// What an idle domain costs: one frame for it, one for its vCPU, one for its ports. A field too many
+/// doubles that.
+const _: () = assert!(PageArc::<Domain<X86>>::FRAMES == 1 && PageArc::<Vcpu>::FRAMES == 1);
 
 // SAFETY: the value is shared by reference and dropped by whoever is last: it is Send and Sync.
 unsafe impl<T: Send + Sync> Send for PageArc<T> {}

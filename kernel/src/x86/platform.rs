@@ -52,8 +52,12 @@ fn address(mfn: Mfn) -> u64 {
 impl Platform for X86 {
     type Arc<T: Send + Sync + 'static> = PageArc<T>;
 
-    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<PageArc<T>, NoMemory> {
-        PageArc::new(self, value)
+    #[inline]
+    fn arc_with<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<PageArc<T>, NoMemory> {
+        PageArc::new(self, make)
     }
 
     fn frames(&self) -> &FrameTable {

@@ -183,8 +183,11 @@ impl Machine {
 impl Platform for Machine {
     type Arc<T: Send + Sync + 'static> = Arc<T>;
 
-    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Arc<T>, NoMemory> {
-        Ok(Arc::new(value))
+    fn arc_with<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<Arc<T>, NoMemory> {
+        Ok(Arc::new(make()))
     }
 
     fn frames(&self) -> &FrameTable {

@@ -55,13 +55,16 @@ impl Lists {
         head.store(name, Relaxed);
     }
 
-    /// Takes a frame out, if it is in the list.
+    /// Takes a frame out, if it is in the list. The caller has a reference, or the frame's last one
+    /// went: nobody else does so at the same time.
     pub(super) fn leave(&self, platform: &impl Platform, owner: DomId, mfn: Mfn) {
         let (Some((head, lock)), Some(link)) = (self.head(owner), self.link(mfn)) else { return };
+        if link.before.load(Relaxed) == 0 {
+            return;
+        }
         let _held = lock.lock(platform);
         let [next, before] = [&link.next, &link.before].map(|end| end.swap(0, Relaxed));
         match self.named(before) {
-            _ if before == 0 => return,
             Some(before) => before.next.store(next, Relaxed),
             None => head.store(next, Relaxed),
         }
@@ -103,4 +106,53 @@ impl Lists {
 /// 4 TiB.
 fn name(mfn: Mfn) -> u32 {
     u32::try_from(mfn.0).unwrap_or(0).wrapping_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::fake::Machine;
+
+    /// Frames of two domains come and go in any order, and each list has exactly its own.
+    #[test]
+    fn lists_are_as_sets() {
+        const FRAMES: usize = 24;
+        let links: Vec<Link> = (0..FRAMES).map(|_| Link::default()).collect();
+        let heads: Vec<AtomicU32> = (0..2).map(|_| AtomicU32::new(0)).collect();
+        let lists = Lists::new(Box::leak(links.into()), Box::leak(heads.into()));
+        let machine = Machine::new(1, 1);
+        let mut sets = [BTreeSet::new(), BTreeSet::new()];
+        let mut random = 1_u64;
+        for _ in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            let (mfn, owner) = (random >> 33 & 15, random >> 40 & 1);
+            let (frame, id) = (Mfn(mfn), DomId(owner as u16));
+            let other = sets[1 - owner as usize].contains(&mfn);
+            let own = &mut sets[owner as usize];
+            if own.remove(&mfn) {
+                lists.leave(&machine, id, frame);
+            } else if !other {
+                own.insert(mfn);
+                lists.enter(&machine, id, frame);
+            }
+            for (set, id) in sets.iter().zip([DomId(0), DomId(1)]) {
+                assert_eq!(lists.count(id), set.len() as u64);
+                assert!(lists.first(id).is_none_or(|first| set.contains(&first.0)));
+            }
+        }
+        // Each list leads to all of its frames.
+        for (set, id) in sets.iter_mut().zip([DomId(0), DomId(1)]) {
+            while let Some(first) = lists.first(id) {
+                assert!(set.remove(&first.0));
+                lists.leave(&machine, id, first);
+                // Once more does nothing.
+                lists.leave(&machine, id, first);
+            }
+            assert!(set.is_empty());
+        }
+    }
 }

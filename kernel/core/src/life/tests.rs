@@ -672,7 +672,7 @@ fn a_domain_is_told_the_memory_map_it_was_given() {
     assert_eq!(call(memory::MEMORY_MAP), Ok(0));
     assert_eq!(world.word(world.page, 0) & 0xffff_ffff, 1);
     assert_eq!(world.word(world.page, 65), 0x10_0000);
-    assert_eq!(guest.domain.memory_map.lock(world.machine()).as_ref().unwrap().len(), 1);
+    assert_eq!(guest.domain.memory_map.lock(world.machine()).lines().len(), 1);
     world.destroy(&guest.domain);
 }
 
@@ -695,34 +695,4 @@ fn the_audit_finds_what_is_wrong() {
     world.mm(&guest.domain).frames.put(lost);
     let held = world.machine().frames().word(guest.tables[3]);
     assert_eq!(held.frame_type(), FrameType::L1);
-}
-
-#[test]
-fn zz_sizes() {
-    use crate::fake::Machine as M;
-    macro_rules! s { ($($t:ty),*) => { $(std::println!("{:6} {}", size_of::<$t>(), stringify!($t));)* } }
-    s!(
-        crate::domain::Domain<M>,
-        crate::vcpu::Vcpu,
-        crate::vcpu::State,
-        crate::vcpu::TrapTable,
-        crate::saved::Saved,
-        crate::event::Ports<M>,
-        crate::timer::TimerList<M>,
-        crate::grant::GrantTable<M>,
-        crate::control::Ranges,
-        crate::mm::DomainMemory,
-        crate::sched::Share,
-        crate::sched::Scheduling,
-        crate::descriptors::Tables,
-        crate::cpu_state::CpuState<M>,
-        crate::calls::memory_map::MemoryMap,
-        crate::areas::Areas,
-        crate::event::VirqPorts,
-        crate::mm::VcpuRoots,
-        crate::poll::Poll,
-        crate::timer::Deadlines,
-        crate::system::System<M>,
-        crate::domains::Domains<M>
-    );
 }

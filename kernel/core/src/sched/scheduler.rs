@@ -55,7 +55,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     /// [`NoMemory`] when there is none for its queue.
     pub fn cpu_online(&self, platform: &P, cpu: CpuId) -> Result<(), NoMemory> {
         if let Some(slot) = self.queues.get(usize::from(cpu.number())) {
-            slot.try_call_once(|| platform.arc(CpuQueue::new(cpu)))?;
+            slot.try_call_once(|| platform.arc_with(|| CpuQueue::new(cpu)))?;
             self.online.set(cpu);
             self.idle.set(cpu);
         }
