@@ -39,13 +39,16 @@ impl<T: Send + Sync> PageArc<T> {
     const ALIGNED: () = assert!(align_of::<T>() <= PAGE_SIZE);
     const FRAMES: u64 = size_of::<Shared<T>>().div_ceil(PAGE_SIZE) as u64;
 
-    /// Moves `value` into frames of its own.
-    pub(super) fn new(platform: &X86, value: T) -> Result<Self, NoMemory> {
+    /// Makes a value in frames of its own, for which there must be memory first.
+    #[inline]
+    pub(super) fn new(platform: &X86, make: impl FnOnce() -> T) -> Result<Self, NoMemory> {
         let () = Self::ALIGNED;
         let mfn = platform.frames().alloc_kernel(platform, Self::FRAMES)?;
         let shared = frame::place::<Shared<T>>(mfn);
         // SAFETY: the frames were free, are mapped writable, adjacent, page-aligned, and enough.
-        unsafe { shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value }) };
+        unsafe {
+            shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value: make() })
+        };
         // SAFETY: addresses of the direct map are not null.
         Ok(Self { shared: unsafe { NonNull::new_unchecked(shared) } })
     }
