@@ -16,6 +16,9 @@ pub const EXACT_NODE: u32 = 1 << 17;
 /// [`Reservation::mem_flags`]: the node named is a virtual one.
 pub const VNODE: u32 = 1 << 18;
 
+/// [`AcquireResource::kind`]: the frames of a domain's grant table.
+pub const RESOURCE_GRANT_TABLE: u16 = 1;
+
 /// The type of an [`E820Entry`] that is usable memory.
 pub const E820_RAM: u32 = 1;
 

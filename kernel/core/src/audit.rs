@@ -125,6 +125,10 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
         if word.is_allocated() {
             self.general(mfn);
         }
+        if self.platform.frames().owner(mfn) == Some(DomId::XEN) {
+            self.general(mfn);
+            self.typed(mfn, FrameType::Shared, Holder::Kernel);
+        }
         if word.is_pinned() {
             self.typed(mfn, is, Holder::Itself);
         }

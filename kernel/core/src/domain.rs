@@ -76,6 +76,8 @@ pub struct Domain<P: Platform> {
     pub io_ports: Lock<Ranges<FEW_RANGES>>,
     /// Interrupts of the machine that it may use.
     pub irqs: Lock<Ranges<FEW_RANGES>>,
+    /// How it is to see the time-stamp counter, which it sees as it is: mode, and incarnation.
+    pub(crate) tsc: Lock<(u32, u32)>,
     /// vCPUs it may have.
     pub max_vcpus: u32,
     /// The memory map that it is told of.
@@ -116,6 +118,7 @@ impl<P: Platform> Domain<P> {
             io_ports: Lock::new(rights),
             // None until one is mapped.
             irqs: Lock::new(Ranges::NONE),
+            tsc: Lock::new((0, 1)),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(ToldMap::NONE),
             pauses: Lock::new(0),
@@ -162,6 +165,12 @@ impl<P: Platform> Domain<P> {
     pub fn stop(&self, platform: &P, reason: ShutdownReason) -> (ShutdownReason, bool) {
         let reason = self.set_shutdown_reason(platform, reason);
         (reason, !self.stopped.swap(true, Ordering::AcqRel))
+    }
+
+    /// The domain has not stopped after all.
+    pub(crate) fn restart(&self, platform: &P) {
+        *self.shutdown.lock(platform) = None;
+        self.stopped.store(false, Ordering::Release);
     }
 
     /// One more of its vCPUs polls ports.

@@ -147,8 +147,6 @@ pub struct State {
     pub tables: Tables,
     /// The CPUs it may run on again when it is no longer kept on one (`sched_op` pin_override).
     pub before_pin: Option<CpuSet>,
-    /// The CPUs it would best run on.
-    pub soft_affinity: CpuSet,
 }
 
 /// One virtual CPU.
@@ -242,7 +240,6 @@ impl Vcpu {
                 debug: DebugRegisters::default(),
                 tables: Tables::default(),
                 before_pin: None,
-                soft_affinity: CpuSet::from_bits(u64::MAX),
             }),
         }
     }

@@ -12,6 +12,7 @@ use super::exit;
 use super::layout::{FRAMES_BASE, pointer};
 use super::machine::Machine;
 use super::memory::Range;
+use super::paging;
 use super::phys;
 
 const PAGE: u64 = 4096;
@@ -37,6 +38,8 @@ pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
         let range = range.inward();
         table.add_free(frame(&range), range.len() / PAGE);
     }
+    let (start, count) = paging::machine_to_physical_frames();
+    table.show(Mfn(start), count);
     if keep_devices(machine, &mut table).is_err() {
         exit::refuse(format_args!("the machine has more interrupt controllers than fit a list"));
     }

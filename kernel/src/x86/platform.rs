@@ -30,12 +30,13 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct X86 {
     frames: FrameTable,
+    stays: bool,
 }
 
 impl X86 {
-    /// The machine with this frame table.
-    pub(crate) const fn new(frames: FrameTable) -> Self {
-        Self { frames }
+    /// The machine with this frame table, which `stays` as it is when the initial domain has failed.
+    pub(crate) const fn new(frames: FrameTable, stays: bool) -> Self {
+        Self { frames, stays }
     }
 }
 
@@ -298,6 +299,11 @@ impl Platform for X86 {
         match end {
             MachineEnd::PowerOff => exit::exit(Outcome::Success),
             MachineEnd::Reboot => exit::reset(),
+            MachineEnd::GuestFailed if self.stays => {
+                crate::log::always(format_args!("noreboot: the machine stands still"));
+                super::stop::other_cpus();
+                super::stop::halt()
+            }
             MachineEnd::GuestFailed => exit::exit(Outcome::GuestCrashed),
             MachineEnd::InputRefused => exit::exit(Outcome::InputRefused),
         }

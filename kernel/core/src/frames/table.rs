@@ -98,6 +98,15 @@ impl FrameTable {
         }
     }
 
+    /// Boot: lets the privileged domain map frames of the kernel's, read-only. They are *shared* for
+    /// ever, and so never writable.
+    pub fn show(&self, start: Mfn, count: u64) {
+        for info in run(start, count).filter_map(|mfn| self.info(mfn)) {
+            info.owner.store(owner_number(Some(DomId::XEN)), Ordering::Release);
+            let _ = info.change(Step::TakeType(FrameType::Shared), &self.epochs);
+        }
+    }
+
     fn is_memory(&self, info: &FrameInfo) {
         if info.owner.swap(KERNEL, Ordering::Release) == 0 {
             self.memory.fetch_add(1, Ordering::Relaxed);

@@ -102,6 +102,7 @@ impl<P: Platform> System<P> {
             *domain.handle.lock(platform) = config.handle;
             *domain.pauses.lock(platform) = 1;
             domain.grants.set_limit(config.max_grant_frames);
+            domain.grants.set_handle_limit(config.max_maptrack_frames);
             domain.ports.set_limit(config.max_port.saturating_add(1));
             let taken = self.domains.add(platform, domain.clone());
             taken.map(|()| domain).map_err(|_| Errno::ENOMEM)
@@ -159,6 +160,13 @@ impl<P: Platform> System<P> {
             self.for_vcpus(domain, |vcpu| self.wake(vcpu, Reasons::PAUSED));
         }
         Ok(())
+    }
+
+    /// Lets a domain go on that has shut down; nothing happens to one that has not.
+    pub fn resume_domain(&self, domain: &P::Arc<Domain<P>>) {
+        let _pauses = domain.pauses.lock(&self.platform);
+        domain.restart(&self.platform);
+        self.for_vcpus(domain, |vcpu| self.wake(vcpu, Reasons::STOPPED));
     }
 
     /// Does something to each vCPU of a domain.
