@@ -5,7 +5,9 @@ use hypercall_abi::grant::{
     self, CacheFlush, GetStatusFrames, GetVersion, GrantCopy, MapGrantRef, QuerySize, SetVersion,
     SetupTable, SwapGrantRef, Transfer, UnmapGrantRef,
 };
-use hypercall_abi::memory::{AcquireResource, RESOURCE_GRANT_TABLE};
+use hypercall_abi::memory::{
+    AcquireResource, RESOURCE_GRANT_TABLE, RESOURCE_IOREQ_SERVER, RESOURCE_VMTRACE,
+};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -270,6 +272,7 @@ fn setup_table<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
 /// - `EPERM`: the caller's own table, or the caller is not privileged.
 /// - `ESRCH`: there is no such domain.
 /// - `EINVAL`: another resource; no frames, or beyond the table that the domain may have.
+/// - `EOPNOTSUPP`: an unknown resource.
 /// - `ENOMEM`.
 pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     let platform = &cx.system.platform;
@@ -282,8 +285,10 @@ pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> 
     }
     let domain = cx.visit(asked.domid)?;
     let table = &domain.grants;
-    if (asked.kind, asked.id) != (RESOURCE_GRANT_TABLE, 0) {
-        return Err(Errno::EINVAL);
+    match (asked.kind, asked.id) {
+        (RESOURCE_GRANT_TABLE, 0) => {}
+        (RESOURCE_IOREQ_SERVER..=RESOURCE_VMTRACE, _) => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EOPNOTSUPP),
     }
     if asked.frame_list == 0 && asked.nr_frames == 0 {
         asked.nr_frames = table.limit();
