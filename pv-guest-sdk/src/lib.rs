@@ -42,6 +42,7 @@ pub mod descriptor;
 pub mod entry;
 pub mod error;
 pub mod event;
+pub mod extension;
 pub mod frames;
 pub mod grant;
 #[cfg(target_os = "none")]

@@ -160,3 +160,8 @@ sub_ops! { xenoprof "XENOPROF_" "Sub-ops of `xenoprof_op`." {
     16 GET_IBS_CAPS "get_ibs_caps" Any Absent "What instruction sampling can do.";
     17 IBS_COUNTER "ibs_counter" Privileged Absent "Sets instruction sampling.";
 }}
+
+sub_ops! { extension "PARAVANE_" "Sub-ops of this system's own hypercall." {
+    0 VERSION "version" Any Done "The version of this system's own calls, major in the upper half.";
+    1 AUDIT "audit" Privileged Done "Counts all references to all frames from scratch; returns how many do not fit.";
+}}

@@ -13,6 +13,7 @@ use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
+use crate::standstill::Standstill;
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
 use crate::vcpu_create::Windows;
@@ -41,6 +42,8 @@ pub struct System<P: Platform> {
     pub(crate) last_number: AtomicU32,
     /// A CPU serves a `domctl`.
     pub(crate) control_busy: AtomicBool,
+    /// All CPUs but one stand still.
+    pub(crate) standstill: Standstill,
     /// A dead domain has lost its last frame.
     pub(crate) burial: AtomicBool,
     /// The CPUs that run guests.
@@ -136,6 +139,7 @@ impl<P: Platform> System<P> {
             domains: Domains::new(),
             last_number: AtomicU32::new(0),
             control_busy: AtomicBool::new(false),
+            standstill: Standstill::new(),
             burial: AtomicBool::new(false),
             cpus: Cpus::new(),
             windows: Windows::new(),

@@ -696,3 +696,32 @@ fn the_audit_finds_what_is_wrong() {
     let held = world.machine().frames().word(guest.tables[3]);
     assert_eq!(held.frame_type(), FrameType::L1);
 }
+
+#[test]
+fn the_audit_call_is_for_the_privileged_and_counts_while_others_stand() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let asked = |domain: &Dom, op: u64| {
+        let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+        let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
+        let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
+        cx.call(55, [op, 0, 0, 0, 0, 0])
+    };
+    assert_eq!(asked(&guest.domain, 0), Ok(Reply::Value(2)));
+    assert_eq!(asked(&guest.domain, 1), Err(Errno::EPERM));
+    assert_eq!(asked(&world.control, 2), Err(Errno::ENOSYS));
+    // The second CPU stands still, this one does not wait for itself.
+    world.system.standstill.pretend(2);
+    assert_eq!(asked(&world.control, 1), Ok(Reply::Value(0)));
+    guest.domain.memory.add(1);
+    world.system.standstill.pretend(2);
+    assert_eq!(asked(&world.control, 1), Ok(Reply::Value(1)));
+    guest.domain.memory.shrink(1);
+    // Another CPU counts: the call is made again after it.
+    let args = [1, 0, 0, 0, 0, 0];
+    world.system.standstill.pretend(2);
+    let again = world.system.alone(|| asked(&world.control, 1));
+    assert_eq!(again, Some(Ok(Reply::Again(args))));
+    world.system.stand_still();
+    world.check();
+}
