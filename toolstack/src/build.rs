@@ -13,6 +13,7 @@ use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
 use hypercall_abi::types::{DomId, GrantRef, Mfn, PAGE_SIZE, Pfn, Port, VcpuId};
 use pv_guest_sdk::control::{ControlError, CreateDomain, Domain, Foreign, MaxMem, MaxVcpus, Plain};
 use pv_guest_sdk::paging::Page;
+use pv_guest_sdk::{Machine, extension};
 
 /// Memory that a domain may have beside what it is given. Unit: KiB.
 const SLACK: u64 = 1024;
@@ -106,7 +107,7 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
             ..CreateDomain::default()
         },
     )?;
-    match fill(&domain, settings, &image, &plan, window) {
+    match fill(&domain, settings, &image, &plan, window).and_then(|rings| record(&domain, rings)) {
         Ok((console, console_port, store, store_port)) => {
             Ok(Built { domain, console, console_port, store, store_port })
         }
@@ -118,6 +119,21 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
 }
 
 type Rings = (Mfn, Port, Mfn, Port);
+
+/// Has it recorded what the domain is connected to, where that can be.
+fn record(domain: &Domain, rings: Rings) -> Result<Rings, BuildError> {
+    let (console, console_port, store, store_port) = rings;
+    let known = extension::Rings {
+        domain: domain.id(),
+        store_port: store_port.0,
+        store_frame: store.0,
+        console_frame: console.0,
+        console_port: console_port.0,
+        ..extension::Rings::default()
+    };
+    extension::set_rings(&Machine, known).map_err(ControlError::from)?;
+    Ok(rings)
+}
 
 fn fill(
     domain: &Domain,

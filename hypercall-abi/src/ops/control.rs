@@ -164,4 +164,6 @@ sub_ops! { xenoprof "XENOPROF_" "Sub-ops of `xenoprof_op`." {
 sub_ops! { extension "PARAVANE_" "Sub-ops of this system's own hypercall." {
     0 VERSION "version" Any Done "The version of this system's own calls, major in the upper half.";
     1 AUDIT "audit" Privileged Done "Counts all references to all frames from scratch; returns how many do not fit.";
+    2 SET_RINGS "set_rings" Privileged Done "Records where a domain's store and console are.";
+    3 GET_RINGS "get_rings" Privileged Done "Where a domain's store and console are.";
 }}

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use hypercall_abi::extension::Rings;
 use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
@@ -76,6 +77,8 @@ pub struct Domain<P: Platform> {
     pub io_ports: Lock<Ranges<FEW_RANGES>>,
     /// Interrupts of the machine that it may use.
     pub irqs: Lock<Ranges<FEW_RANGES>>,
+    /// What it was connected to, as whoever built it says.
+    pub(crate) rings: Lock<Rings>,
     /// How it is to see the time-stamp counter, which it sees as it is: mode, and incarnation.
     pub(crate) tsc: Lock<(u32, u32)>,
     /// vCPUs it may have.
@@ -118,6 +121,7 @@ impl<P: Platform> Domain<P> {
             io_ports: Lock::new(rights),
             // None until one is mapped.
             irqs: Lock::new(Ranges::NONE),
+            rings: Lock::new(Rings { domain: id, ..Rings::default() }),
             tsc: Lock::new((0, 1)),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(ToldMap::NONE),

@@ -26,7 +26,7 @@ pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
 pub(super) use control::{domctl, memory_operation, sysctl};
 pub(crate) use event::event_channel;
-pub use extension::audit;
+pub use extension::{audit, get_rings, set_rings};
 pub use grant::grant_copy;
 #[cfg(target_os = "none")]
 pub(super) use grant::grant_operation;
