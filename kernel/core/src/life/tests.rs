@@ -725,3 +725,78 @@ fn the_audit_call_is_for_the_privileged_and_counts_while_others_stand() {
     world.system.stand_still();
     world.check();
 }
+
+/// What was in a domain's memory, in the page it shared and in its descriptors is nowhere in what
+/// others get afterwards.
+#[test]
+fn freed_frames_come_back_blank() {
+    let world = World::new(96);
+    let marker = [0xa5; 4096];
+    let guest = world.guest();
+    let all = guest.pages.iter().chain(&guest.tables).chain([&guest.domain.shared_info]);
+    let all: Vec<Mfn> = all.copied().collect();
+    world.destroy(&guest.domain);
+    all.iter().for_each(|&mfn| world.machine().write_frame(mfn, 0, &marker));
+    let blank = |mfn: Mfn| {
+        assert!((0..512).all(|at| world.word(mfn, at) == 0), "{mfn:?}");
+        all.contains(&mfn)
+    };
+    let next = world.create(None).unwrap();
+    next.memory.set_max_pages(32);
+    let frames = world.populate(next.id.0, 24);
+    assert!(frames.into_iter().filter(|&mfn| blank(mfn)).count() >= 8, "the same frames");
+    // The control domain's own, and the kernel's.
+    let own = world.populate(0x7ff0, 24);
+    assert_eq!(own.iter().filter(|&&mfn| blank(mfn)).count(), 0, "all are taken");
+    world.destroy(&next);
+    all.iter()
+        .filter(|&&mfn| world.machine().frames().owner(mfn).is_none())
+        .for_each(|&mfn| world.machine().write_frame(mfn, 0, &marker));
+    assert!(world.populate(0x7ff0, 24).into_iter().filter(|&mfn| blank(mfn)).count() >= 8);
+}
+
+#[test]
+fn a_domain_that_has_shut_down_goes_on() {
+    let world = World::new(96);
+    let domain = world.guest().domain;
+    let reasons = || domain.vcpu(VcpuId(0)).unwrap().scheduling.reasons();
+    let before = reasons();
+    world.system.resume_domain(&domain);
+    assert_eq!(reasons(), before, "it had not shut down");
+    world.system.shut_down(&domain, ShutdownReason(2));
+    assert_eq!(domain.shutdown_reason(world.machine()), Some(ShutdownReason(2)));
+    assert_eq!(reasons(), before | Reasons::STOPPED);
+    assert!(world.told());
+    world.system.resume_domain(&domain);
+    assert_eq!((domain.shutdown_reason(world.machine()), reasons()), (None, before));
+    // It can do so again, for another reason.
+    world.system.shut_down(&domain, ShutdownReason(0));
+    assert_eq!(domain.shutdown_reason(world.machine()), Some(ShutdownReason(0)));
+    assert!(world.told());
+    world.destroy(&domain);
+}
+
+#[test]
+fn what_a_domain_is_connected_to_is_recorded() {
+    use hypercall_abi::extension::{GET_RINGS, Rings, SET_RINGS};
+    let world = World::new(96);
+    let guest = world.guest();
+    let call = |op: u32, domain: &Dom| {
+        world.call_as(domain, Hypercall::Extension, [u64::from(op), 0, 0, 0, 0, 0])
+    };
+    let id = guest.domain.id;
+    let rings = Rings { domain: id, store_port: 1, console_frame: 7, ..Rings::default() };
+    world.put(0, &rings);
+    assert_eq!(call(SET_RINGS, &world.control), Ok(0));
+    world.put(0, &Rings { domain: id, ..Rings::default() });
+    assert_eq!(call(GET_RINGS, &world.control), Ok(0));
+    let mut told = [0; size_of::<Rings>()];
+    world.machine().read_frame(world.page, 0, &mut told);
+    assert_eq!(told, rings.as_bytes());
+    assert_eq!(call(GET_RINGS, &guest.domain), Err(Errno::EPERM));
+    world.put(0, &Rings { pad: 1, ..rings });
+    assert_eq!(call(SET_RINGS, &world.control), Err(Errno::EINVAL));
+    world.put(0, &Rings { domain: DomId(99), ..rings });
+    assert_eq!(call(SET_RINGS, &world.control), Err(Errno::ESRCH));
+    world.destroy(&guest.domain);
+}
