@@ -2,8 +2,9 @@
 //! time and in memory, and whether it leaves anything behind.
 //!
 //! Command line: `live=N`, domains that are there at once (50); `cycles=N`, domains made and ended
-//! one after the other (100); `pages=N`, the memory of each (2048). The ramdisk has the guest,
-//! `still`. What takes how long is told in units of the processor's counter: instructions, where the
+//! one after the other (100); `pages=N`, the memory of each (2048); `strict`: it is an error if one of
+//! many takes more than 20 KiB of the hypervisor's, or the last of many costs 5 % more than the first.
+//! The ramdisk has the guest, `still`. What takes how long is told in units of the processor's counter: instructions, where the
 //! machine counts them.
 #![no_std]
 #![no_main]
@@ -38,8 +39,12 @@ const PATIENCE: u64 = 1000;
 /// What fills the memory of a domain, for the next one to be searched for.
 const MARKER: u32 = 0x6d61_726b;
 
+/// What a domain may take of the hypervisor's memory, beside what it sees itself. Unit: bytes.
+const MOST: u64 = 20 << 10;
+
 struct Crowd<'a> {
     settings: Settings<'a>,
+    strict: bool,
     window: Page,
 }
 
@@ -51,7 +56,8 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     let pages = word(boot, "pages", 2048)?;
     let settings =
         Settings { image: file.bytes, ramdisk: &[], command_line: "wait", pages, vcpus: 1 };
-    let crowd = Crowd { settings, window };
+    let strict = boot.arguments().any(|word| word == "strict");
+    let crowd = Crowd { settings, strict, window };
     crowd.hide_and_seek()?;
     crowd.changed()?;
     crowd.live(word(boot, "live", 50)?)?;
@@ -75,6 +81,12 @@ fn cost<T>(what: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(u64, T),
     let before = counter();
     let done = what()?;
     Ok((counter() - before, done))
+}
+
+/// Whether the last of many costs more than the first.
+fn rises(costs: &[u64]) -> bool {
+    let [first, .., last] = costs else { return false };
+    last.abs_diff(*first) > first / 20
 }
 
 impl Crowd<'_> {
@@ -189,6 +201,7 @@ impl Crowd<'_> {
     fn live(&self, count: u64) -> Result<(), Box<dyn Error>> {
         let before = free()?;
         let mut domains = Vec::new();
+        let (mut made, mut ended) = (Vec::new(), Vec::new());
         for number in 1..=count {
             let there = free()?;
             let (time, domain) = cost(|| self.make())?;
@@ -200,6 +213,7 @@ impl Crowd<'_> {
                 println!("domain {number}: {}", vary!("cost", "{}_made,{}_KiB", time, kernel));
             }
             domains.push(domain);
+            made.push(time);
         }
         let visible = count * (self.settings.pages + 2);
         let kernel = 4096 * (before - free()?).saturating_sub(visible);
@@ -210,8 +224,12 @@ impl Crowd<'_> {
             if number == 1 || number == count / 2 || number == count {
                 println!("domain {number}: {}", vary!("cost", "{}_ended", time));
             }
+            ended.push(time);
         }
         println!("free: {}", vary!("frames", "{}_before,{}_after", before, free()?));
+        if self.strict && (each > MOST || rises(&made) || rises(&ended)) {
+            return Err("one of many costs more than a single one, or too much".into());
+        }
         Ok(())
     }
 

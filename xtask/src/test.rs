@@ -65,6 +65,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         nursery(&workspace, &mut builder, options, &mut steps);
+        crowd(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
@@ -123,6 +124,34 @@ fn nursery(
             options.smp = cpus;
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
             machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            Ok(())
+        });
+    }
+}
+
+/// What many domains cost the hypervisor, and whether anything is left of them. Only where instructions
+/// are counted, and on our kernel, is that to be strictly the same for all of them.
+fn crowd(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (system, args) in
+        [(System::Paravane, "live=50 cycles=500 strict"), (System::Xen, "live=50 cycles=20")]
+    {
+        let name = system.name();
+        steps.run(&format!("crowd {args} on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "crowd");
+            let guest = guest.context("there is no crowd")?;
+            let scratch = workspace.scratch(&format!("crowd-{name}"))?;
+            let mut options = options.machine.clone();
+            options.icount = true;
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
+            args.clone_into(&mut machine.guest_args);
+            machine.ramdisk = builder.ramdisk("crowd", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())
