@@ -217,6 +217,16 @@ impl<'a> Builder<'a> {
             "crowd" => &["still"],
             _ => return Ok(None),
         };
+        let files: Vec<_> = names.iter().map(|&name| (name, name)).collect();
+        self.archive(&files, &scratch.join(format!("{guest}.cpio"))).map(Some)
+    }
+
+    /// An archive of example guests: for each the file's name, and the guest's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::ramdisk`].
+    pub(crate) fn archive(&mut self, files: &[(&str, &str)], path: &Path) -> Result<PathBuf> {
         let mut archive = Vec::new();
         let mut add = |name: &str, bytes: &[u8]| {
             let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
@@ -227,13 +237,12 @@ impl<'a> Builder<'a> {
                 archive.resize(archive.len().next_multiple_of(4), 0);
             }
         };
-        for name in names {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+        for (name, guest) in files {
+            add(name, &std::fs::read(self.build("example-guests", guest)?)?);
         }
         add("TRAILER!!!", &[]);
-        let path = scratch.join(format!("{guest}.cpio"));
-        std::fs::write(&path, archive)?;
-        Ok(Some(path))
+        std::fs::write(path, archive)?;
+        Ok(path.to_path_buf())
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

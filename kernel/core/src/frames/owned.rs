@@ -129,10 +129,10 @@ mod tests {
         let mut random = 1_u64;
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
-            let (mfn, owner) = (random >> 33 & 15, random >> 40 & 1);
-            let (frame, id) = (Mfn(mfn), DomId(owner as u16));
-            let other = sets[1 - owner as usize].contains(&mfn);
-            let own = &mut sets[owner as usize];
+            let (mfn, owner) = (random >> 33 & 15, u16::from(random >> 40 & 1 != 0));
+            let (frame, id) = (Mfn(mfn), DomId(owner));
+            let other = sets[usize::from(1 - owner)].contains(&mfn);
+            let own = &mut sets[usize::from(owner)];
             if own.remove(&mfn) {
                 lists.leave(&machine, id, frame);
             } else if !other {
