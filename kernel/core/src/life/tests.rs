@@ -707,9 +707,9 @@ fn the_audit_call_is_for_the_privileged_and_counts_while_others_stand() {
         let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
         cx.call(55, [op, 0, 0, 0, 0, 0])
     };
-    assert_eq!(asked(&guest.domain, 0), Ok(Reply::Value(2)));
+    assert_eq!(asked(&guest.domain, 0), Ok(Reply::Value(3)));
     assert_eq!(asked(&guest.domain, 1), Err(Errno::EPERM));
-    assert_eq!(asked(&world.control, 2), Err(Errno::ENOSYS));
+    assert_eq!(asked(&world.control, 99), Err(Errno::ENOSYS));
     // The second CPU stands still, this one does not wait for itself.
     world.system.standstill.pretend(2);
     assert_eq!(asked(&world.control, 1), Ok(Reply::Value(0)));
