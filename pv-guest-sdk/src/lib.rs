@@ -45,6 +45,7 @@ pub mod device;
 pub mod entry;
 pub mod error;
 pub mod event;
+pub mod extension;
 pub mod frames;
 pub mod grant;
 #[cfg(target_os = "none")]

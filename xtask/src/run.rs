@@ -41,8 +41,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    if options.guest == "nursery" && options.ramdisk.is_none() {
-        machine.ramdisk = Some(builder.nursery(&scratch)?);
+    let name = options.guest.to_str().unwrap_or_default();
+    if options.ramdisk.is_none() {
+        machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
     let by_hand = machine.by_hand(&scratch)?;
     eprintln!("{by_hand}");
@@ -205,8 +206,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
-    pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
+    /// A ramdisk with the guests that a guest runs as domains, if it does: a cpio archive, `newc`.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not build, or the archive cannot be written.
+    pub(crate) fn ramdisk(&mut self, guest: &str, scratch: &Path) -> Result<Option<PathBuf>> {
+        let names: &[&str] = match guest {
+            "nursery" => &["hello", "tour", "usermode", "smp"],
+            "crowd" => &["still"],
+            _ => return Ok(None),
+        };
+        let files: Vec<_> = names.iter().map(|&name| (name, name)).collect();
+        self.archive(&files, &scratch.join(format!("{guest}.cpio"))).map(Some)
+    }
+
+    /// An archive of example guests: for each the file's name, and the guest's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::ramdisk`].
+    pub(crate) fn archive(&mut self, files: &[(&str, &str)], path: &Path) -> Result<PathBuf> {
         let mut archive = Vec::new();
         let mut add = |name: &str, bytes: &[u8]| {
             let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
@@ -217,13 +237,12 @@ impl<'a> Builder<'a> {
                 archive.resize(archive.len().next_multiple_of(4), 0);
             }
         };
-        for name in ["hello", "tour", "usermode", "smp"] {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+        for (name, guest) in files {
+            add(name, &std::fs::read(self.build("example-guests", guest)?)?);
         }
         add("TRAILER!!!", &[]);
-        let path = scratch.join("nursery.cpio");
-        std::fs::write(&path, archive)?;
-        Ok(path)
+        std::fs::write(path, archive)?;
+        Ok(path.to_path_buf())
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

@@ -33,6 +33,13 @@ const HARD: [(&str, &str, u32, bool); 5] = [
     ("fair", "strict", 1, true),
 ];
 
+/// Domains that take all they get, on one CPU where instructions are counted: what they differ in, what
+/// each has of that, what of the CPU each is due, and of how much that is a part.
+const SHARES: [(&str, [u32; 3], f64); 2] =
+    [("weight", [256, 512, 1024], 1792.0), ("cap", [30, 55, 10], 100.0)];
+/// How long the three are there. Unit: seconds.
+const SHARED: f64 = 3.0;
+
 /// Runs the checks that need no QEMU, or with `boots` all there is.
 ///
 /// # Errors
@@ -48,7 +55,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let words = "-q --release -p kernel-core --lib random_".split(' ');
             process::succeed(check::host(&workspace, "test").args(words))
         });
-        let alone = ["conformance", "nursery"];
+        let alone = ["conformance", "nursery", "crowd"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -65,6 +72,12 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         nursery(&workspace, &mut builder, options, &mut steps);
+        crowd(&workspace, &mut builder, options, &mut steps);
+        for row in &SHARES {
+            steps.run(&format!("shares by {} on paravane", row.0), || {
+                shares(&workspace, &mut builder, options, row)
+            });
+        }
         hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
@@ -122,12 +135,83 @@ fn nursery(
             let mut options = options.machine.clone();
             options.smp = cpus;
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
-            machine.ramdisk = Some(builder.nursery(&scratch)?);
+            machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())
         });
     }
+}
+
+/// What many domains cost the hypervisor, and whether anything is left of them. Only where instructions
+/// are counted, and on our kernel, is that to be strictly the same for all of them.
+fn crowd(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (system, args) in
+        [(System::Paravane, "live=50 cycles=500 strict"), (System::Xen, "live=50 cycles=20")]
+    {
+        let name = system.name();
+        steps.run(&format!("crowd {args} on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "crowd");
+            let guest = guest.context("there is no crowd")?;
+            let scratch = workspace.scratch(&format!("crowd-{name}"))?;
+            let mut options = options.machine.clone();
+            options.icount = true;
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
+            args.clone_into(&mut machine.guest_args);
+            machine.ramdisk = builder.ramdisk("crowd", &scratch)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            Ok(())
+        });
+    }
+}
+
+/// Has three domains compete, and compares how long each ran with what it is due: but for the time until
+/// they have been made, which nobody gets.
+fn shares(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    (what, values, all): &(&str, [u32; 3], f64),
+) -> Result<()> {
+    let names = ["a", "b", "c"];
+    let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
+    let scratch = workspace.scratch(&format!("shares-{what}"))?;
+    let mut options = options.machine.clone();
+    (options.icount, options.smp) = (true, 1);
+    let guest = GuestChoice::of(guest.context("there is no nursery")?);
+    let mut machine = builder.machine(System::Paravane, &guest, &options)?;
+    machine.ramdisk =
+        Some(builder.archive(&names.map(|name| (name, "fair")), &scratch.join("fair.cpio"))?);
+    let words =
+        names.iter().zip(values).map(|(name, it)| format!("{name}=until={SHARED},{what}:{it}"));
+    machine.guest_args = words.collect::<Vec<_>>().join(" ");
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+    let said = record.console.transcript();
+    for (name, value) in names.iter().zip(values) {
+        let ran = said.lines().find_map(|line| {
+            seconds(line.strip_prefix(&format!("{name}: "))?.split_once("ran~")?.1)
+        });
+        let ran = ran.with_context(|| format!("nothing was said of {name}:\n{said}"))?;
+        let due = SHARED * f64::from(*value) / all;
+        ensure!((ran / due - 1.0).abs() < 0.05, "{name} ran {ran} s, and was due {due} s");
+    }
+    Ok(())
+}
+
+/// A duration as Rust shows it. Unit: seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (text.strip_suffix('s')?, 1.0),
+    };
+    Some(number.parse::<f64>().ok()? * unit)
 }
 
 /// Boots the guests of [`HARD`].

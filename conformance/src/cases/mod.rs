@@ -6,6 +6,7 @@ mod clock;
 mod compat;
 mod console;
 mod control;
+mod control_more;
 mod cpu;
 mod cpuid;
 mod crash;
@@ -88,6 +89,7 @@ const AREAS: &[&[Case]] = &[
     truncation::CASES,
     console::CASES,
     control::CASES,
+    control_more::CASES,
     sched::CASES,
     preserve::CASES,
     cpuid::CASES,
