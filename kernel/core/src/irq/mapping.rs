@@ -187,8 +187,11 @@ impl<P: Platform> System<P> {
     /// map.
     pub(crate) fn end_pirqs(&self, domain: &Domain<P>, frames: Frames<'_, P, Self>) {
         for pirq in 0..i32::try_from(PIRQS).unwrap_or(0) {
-            // Refused where there is none.
-            let _ = self.unmap_pirq(domain, pirq);
+            let number = u32::try_from(pirq).ok().and_then(|pirq| self.pirq(domain, pirq));
+            if matches!(number, Some(Pirq::Mapped(_))) {
+                // Nobody else changes it: the domain is dying.
+                let _ = self.unmap_pirq(domain, pirq);
+            }
         }
         let map = domain.pirqs.eoi_map.swap(0, core::sync::atomic::Ordering::AcqRel);
         if map != 0 {
