@@ -45,8 +45,10 @@ mod mmu_target;
 mod mmu_upper;
 mod mmu_va;
 mod multicall;
+mod physdev;
 mod pin_levels;
 mod pin_types;
+mod pirq;
 mod poll;
 mod preserve;
 mod ptwr;
@@ -169,6 +171,8 @@ const AREAS: &[&[Case]] = &[
     grant_copy::ENTRIES,
     grant_copy::CASES,
     grant_batch::CASES,
+    physdev::CASES,
+    pirq::CASES,
 ];
 
 /// All cases, in the order of their numbers.

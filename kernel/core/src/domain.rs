@@ -79,7 +79,7 @@ pub struct Domain<P: Platform> {
     /// Interrupts of the machine that it may use.
     pub irqs: Lock<Ranges<FEW_RANGES>>,
     /// Its numbers for interrupts.
-    pub(crate) pirqs: Pirqs,
+    pub(crate) pirqs: Pirqs<P>,
     /// What it selected of PCI configuration space.
     pub(crate) selected: AtomicU32,
     /// What it was connected to, as whoever built it says.

@@ -21,7 +21,7 @@ pub mod tlb;
 mod walk;
 
 use std::boxed::Box;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::vec::Vec;
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -59,7 +59,8 @@ pub struct Machine {
     tsc: AtomicU64,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
-    interrupts: Interrupts<Machine>,
+    /// Made when it is first needed: few tests' stacks have room for it.
+    interrupts: OnceLock<Box<Interrupts<Machine>>>,
     /// Devices and what they are wired to.
     pub bus: Bus,
     /// See [`Machine::pause_with`].
@@ -92,7 +93,7 @@ impl Machine {
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
-            interrupts: Interrupts::new(),
+            interrupts: OnceLock::new(),
             bus: Bus::default(),
             pause: Mutex::new(None),
         };
@@ -205,7 +206,7 @@ impl Platform for Machine {
     }
 
     fn interrupts(&self) -> &Interrupts<Self> {
-        &self.interrupts
+        self.interrupts.get_or_init(Box::default)
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
