@@ -74,6 +74,10 @@ pub(crate) struct Machine {
     pub(crate) guest_args: String,
     /// The initial domain's ramdisk.
     pub(crate) ramdisk: Option<PathBuf>,
+    /// Files that are disks of the machine, raw.
+    pub(crate) disks: Vec<PathBuf>,
+    /// What it has for other domains. Unit: MiB.
+    pub(crate) others: u32,
     /// Size, CPU and time.
     pub(crate) options: MachineOptions,
 }
@@ -92,7 +96,7 @@ impl Machine {
     ///
     /// When such a link cannot be made.
     pub(crate) fn qemu(&self, interactive: bool, scratch: &Path) -> Result<Command> {
-        let memory = self.options.memory + self.options.memory / 32 + OVERHEAD;
+        let memory = self.options.memory + self.options.memory / 32 + OVERHEAD + self.others;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.current_dir(scratch);
         qemu.args(["-cpu", &self.options.cpu]);
@@ -108,6 +112,10 @@ impl Machine {
         }
         if self.system == System::Paravane {
             qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        }
+        for disk in &self.disks {
+            let file = disk.display().to_string().replace(',', ",,");
+            qemu.args(["-drive", &format!("file={file},if=virtio,format=raw")]);
         }
         if self.options.icount {
             qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
@@ -191,6 +199,8 @@ mod tests {
             guest: guest.into(),
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
+            disks: Vec::new(),
+            others: 0,
             options: MachineOptions::default(),
         }
     }

@@ -62,6 +62,8 @@ pub(crate) struct RunOptions {
     pub(crate) guest: OsString,
     /// What to boot it on.
     pub(crate) on: System,
+    /// Whether Linux is the initial domain there, and the guest one that it creates.
+    pub(crate) linux: bool,
     /// The machine.
     pub(crate) machine: MachineOptions,
     /// The guest's command line.
@@ -70,6 +72,10 @@ pub(crate) struct RunOptions {
     pub(crate) kernel_args: String,
     /// The guest's ramdisk.
     pub(crate) ramdisk: Option<PathBuf>,
+    /// Files that are the guest's disks.
+    pub(crate) disks: Vec<PathBuf>,
+    /// Whether the guest has a network card.
+    pub(crate) network: bool,
     /// End with the guest even on a terminal.
     pub(crate) exit: bool,
     /// Show the hypervisor's lines too.
@@ -81,6 +87,8 @@ pub(crate) struct RunOptions {
 pub(crate) struct TestOptions {
     /// What the names of the steps to run contain.
     pub(crate) filter: String,
+    /// Whether what takes long is run too.
+    pub(crate) full: bool,
     /// The machines.
     pub(crate) machine: MachineOptions,
 }
@@ -116,10 +124,13 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
     let mut options = RunOptions {
         guest: "nursery".into(),
         on: System::Paravane,
+        linux: false,
         machine: MachineOptions::default(),
         args: String::new(),
         kernel_args: String::new(),
         ramdisk: None,
+        disks: Vec::new(),
+        network: false,
         exit: false,
         verbose: false,
     };
@@ -127,10 +138,16 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(RUN_HELP)),
-            Long("on") => options.on = System::named(&parser.value()?.string()?)?,
+            Long("on") => {
+                let name = parser.value()?.string()?;
+                options.linux = name == "xen-linux";
+                options.on = System::named(name.trim_end_matches("-linux"))?;
+            }
             Long("args") => options.args = parser.value()?.string()?,
             Long("kernel-args") => options.kernel_args = parser.value()?.string()?,
             Long("ramdisk") => options.ramdisk = Some(parser.value()?.into()),
+            Long("disk") => options.disks.push(parser.value()?.into()),
+            Long("vif") => options.network = true,
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,
             Value(guest) if !named => {
@@ -155,10 +172,12 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
 }
 
 fn test(mut parser: lexopt::Parser, request: fn(TestOptions) -> Request) -> Result<Request> {
-    let mut options = TestOptions { filter: String::new(), machine: MachineOptions::default() };
+    let mut options =
+        TestOptions { filter: String::new(), full: false, machine: MachineOptions::default() };
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(TEST_HELP)),
+            Long("full") => options.full = true,
             Value(filter) if options.filter.is_empty() => options.filter = filter.string()?,
             Long(name) => {
                 let name = name.to_owned();

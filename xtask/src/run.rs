@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::boot::{self, End, Watch};
+use crate::cpio::Archive;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
 use crate::process::say;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
+use crate::xen_linux;
 
 /// Does what the options ask for; the exit code says how the boot ended.
 ///
@@ -28,7 +30,16 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if let Some(ramdisk) = &options.ramdisk {
         readable(ramdisk).with_context(|| format!("--ramdisk {}", ramdisk.display()))?;
     }
+    let disks: Vec<_> = options.disks.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
+    for disk in &disks {
+        readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
+    }
     let mut builder = Builder::new(&workspace, options.machine.route);
+    if options.linux {
+        let end = xen_linux::run(&workspace, &mut builder, &guest, disks, options)?;
+        return Ok(exit_code(&end));
+    }
+    ensure!(disks.is_empty(), "--disk is for `--on xen-linux`");
     let mut machine = builder.machine(options.on, &guest, &options.machine)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     machine.guest_args.clone_from(&options.args);
@@ -162,6 +173,8 @@ impl<'a> Builder<'a> {
             guest: self.guest(guest)?,
             guest_args: String::new(),
             ramdisk: None,
+            disks: Vec::new(),
+            others: 0,
             options: options.clone(),
         })
     }
@@ -205,24 +218,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
+    /// A ramdisk with the guests that the nursery runs.
     pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
-        let mut archive = Vec::new();
-        let mut add = |name: &str, bytes: &[u8]| {
-            let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
-            archive.extend(format!("070701{:08x}{mode:08x}{:032x}", 0, 0).bytes());
-            archive.extend(format!("{length:08x}{:032x}{name_length:08x}{:08x}", 0, 0).bytes());
-            for part in [&*format!("{name}\0").into_bytes(), bytes] {
-                archive.extend(part);
-                archive.resize(archive.len().next_multiple_of(4), 0);
-            }
-        };
+        let mut archive = Archive::default();
         for name in ["hello", "tour", "usermode", "smp"] {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+            archive.file(name, &std::fs::read(self.build("example-guests", name)?)?);
         }
-        add("TRAILER!!!", &[]);
         let path = scratch.join("nursery.cpio");
-        std::fs::write(&path, archive)?;
+        std::fs::write(&path, archive.finish())?;
         Ok(path)
     }
 

@@ -25,6 +25,12 @@ pub(crate) fn compare(paravane: &str, xen: &str) -> Result<()> {
     Ok(())
 }
 
+/// What one of several domains says: its lines, without the `NAME| ` that each begins with.
+pub(crate) fn of_domain(transcript: &str, name: &str) -> String {
+    let own = |line: &str| line.strip_prefix(name)?.strip_prefix("| ").map(str::to_owned);
+    transcript.lines().filter_map(own).fold(String::new(), |text, line| text + &line + "\n")
+}
+
 /// The transcript with every varying value replaced by a star.
 fn normal(transcript: &str) -> String {
     let mut out = String::with_capacity(transcript.len());
@@ -50,6 +56,13 @@ mod tests {
         assert!(error.to_string().starts_with("line 2 differs"), "{error}");
         assert!(compare("a\n", "a\nb\n").is_err());
         assert!(compare("", "").is_err());
+    }
+
+    #[test]
+    fn a_domain_has_the_lines_that_carry_its_name() {
+        let text = "a| 1\nab| 2\na| b| 3\na: POWEROFF\n";
+        assert_eq!(of_domain(text, "a"), "1\nb| 3\n");
+        assert_eq!(of_domain(text, "b"), "");
     }
 
     #[test]

@@ -16,11 +16,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 7] = [
     ),
     ("hypercall-abi", &["hypercall-abi/src"], Some(3_500)),
     ("pv-guest-sdk", &["pv-guest-sdk/src"], Some(9_000)),
-    (
-        "dom0",
-        &["dom0/src", "toolstack/src", "xenstore/src", "blkback/src"],
-        Some(10_000),
-    ),
+    ("dom0", &["dom0/src", "toolstack/src", "xenstore/src", "blkback/src"], Some(10_000)),
     ("xtask", &["xtask/src"], Some(4_000)),
     ("example-guests", &["example-guests/src"], None),
     ("conformance", &["conformance/src"], None),
