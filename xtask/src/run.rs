@@ -18,6 +18,9 @@ use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux;
 
+/// The guests that run as domains side by side.
+pub(crate) const FAMILY: [&str; 4] = ["hello", "tour", "usermode", "smp"];
+
 /// Does what the options ask for; the exit code says how the boot ended.
 ///
 /// # Errors
@@ -221,12 +224,21 @@ impl<'a> Builder<'a> {
     /// A ramdisk with the guests that the nursery runs.
     pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
         let mut archive = Archive::default();
-        for name in ["hello", "tour", "usermode", "smp"] {
-            archive.file(name, &std::fs::read(self.build("example-guests", name)?)?);
+        for name in FAMILY {
+            archive.file(name, &std::fs::read(self.example(name)?)?);
         }
         let path = scratch.join("nursery.cpio");
         std::fs::write(&path, archive.finish())?;
         Ok(path)
+    }
+
+    /// The ELF file of the example guest `name`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub(crate) fn example(&mut self, name: &str) -> Result<PathBuf> {
+        self.build("example-guests", name)
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

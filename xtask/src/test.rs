@@ -1,20 +1,22 @@
 //! `cargo xtask check` and `cargo xtask test`: everything that says whether the workspace is good.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot::{self, End, Watch};
+use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::process;
-use crate::run::{Builder, GuestChoice};
+use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
+use crate::xen_linux::{self, Domain};
 
 /// The command line of a guest that is to end well.
 const WELL: &str = "first=1 \"two words\" a,b";
@@ -64,7 +66,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
             });
         }
-        nursery(&workspace, &mut builder, options, &mut steps);
+        domains(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
@@ -102,32 +104,74 @@ fn on_both(
         transcript
     });
     if let [Some(ours), Some(theirs)] = &said {
-        steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
+        steps.run(&format!("{name} says the same on both"), || {
+            transcript::compare([ours, theirs], ["paravane", "xen"])
+        });
     }
 }
 
-/// Boots the guest that runs others as domains; what those print comes in any order.
-fn nursery(
+/// Boots the guests of [`FAMILY`] as domains: below the nursery on both systems, and below Linux on
+/// Xen. Each must say what it says as the initial domain.
+fn domains(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
     steps: &mut Steps,
 ) {
+    let mut alone = BTreeMap::new();
     for (system, cpus) in [(System::Paravane, 1), (System::Paravane, 2), (System::Xen, 1)] {
         let name = system.name();
-        steps.run(&format!("nursery with {cpus} CPUs on {name}"), || {
+        steps.run(&format!("domains with {cpus} CPUs on {name}"), || {
             let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
             let guest = guest.context("there is no nursery")?;
-            let scratch = workspace.scratch(&format!("nursery-{name}"))?;
-            let mut options = options.machine.clone();
-            options.smp = cpus;
-            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
+            let scratch = workspace.scratch(&format!("domains-{name}"))?;
+            let mut machine_options = options.machine.clone();
+            machine_options.smp = cpus;
+            let guest = GuestChoice::of(guest);
+            let mut machine = builder.machine(system, &guest, &machine_options)?;
             machine.ramdisk = Some(builder.nursery(&scratch)?);
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-            Ok(())
+            same_as_alone(workspace, builder, options, &record, &mut alone)
         });
     }
+    steps.run("domains below Linux on xen", || {
+        let scratch = workspace.scratch("domains-linux")?;
+        let family = FAMILY.map(|name| Ok(Domain::new(name, builder.example(name)?, "")));
+        let family = family.into_iter().collect::<Result<Vec<_>>>()?;
+        let machine = xen_linux::machine(workspace, builder, &family, &options.machine, &scratch)?;
+        let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+        for name in FAMILY {
+            let end = xen_linux::end(&record, name);
+            ensure!(end == End::Success, "{name}: {end}\n{}", record.report);
+        }
+        same_as_alone(workspace, builder, options, &record, &mut alone)
+    });
+}
+
+/// Compares what each of [`FAMILY`] said as a domain with what it says as our initial domain, which
+/// is kept in `alone`.
+fn same_as_alone(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    record: &Record,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let transcript = record.console.transcript();
+    for name in FAMILY {
+        if !alone.contains_key(name) {
+            let guest = workspace.guests.iter().find(|guest| guest.name == name);
+            let boot = (guest.context("no such guest")?, "", &End::Success);
+            let said = transcript_of(workspace, builder, options, boot, System::Paravane)?;
+            alone.insert(name, said);
+        }
+        let said = transcript::of_domain(&transcript, name);
+        let places = ["as a domain", "as the initial domain"];
+        let same = transcript::compare([&said, alone.get(name).map_or("", |said| said)], places);
+        same.with_context(|| format!("{name} says something else"))?;
+    }
+    Ok(())
 }
 
 /// Boots the guests of [`HARD`].

@@ -40,11 +40,11 @@ pub(super) fn find(boot: &BootInfo<'_>) {
     }
 }
 
-/// Puts all of the bytes on the ring, if there is one; waits where it is full.
-pub(crate) fn write(mut bytes: &[u8]) {
+/// Puts all of the bytes on the ring, if there is one, and says whether; waits where it is full.
+pub(crate) fn write(mut bytes: &[u8]) -> bool {
     let page = PAGE.load(Ordering::Acquire);
     if page == 0 {
-        return;
+        return false;
     }
     // SAFETY: `find` has found the page there, mapped for ever and used for nothing else; any bytes
     // are atomics.
@@ -61,4 +61,5 @@ pub(crate) fn write(mut bytes: &[u8]) {
             yield_now();
         }
     }
+    true
 }

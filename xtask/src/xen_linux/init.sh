@@ -68,8 +68,8 @@ while [ -n "$running" ]; do
             still="$still $name"
             continue
         fi
-        # What is left is a line without an end.
-        tail -n +$((lines + 1)) "$LOGS/guest-$name.log" | sed "s/^/$name| /"
+        # What is left is a line without an end, which awk gives one.
+        tail -n +$((lines + 1)) "$LOGS/guest-$name.log" | awk -v name="$name" '{ print name "| " $0 }'
         case $(ended "$name") in
             0) echo "$name: POWEROFF" ;;
             1) echo "$name: REBOOT" ;;
