@@ -19,9 +19,10 @@ use lexopt::prelude::*;
 
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, machine, unknown};
-use crate::run::{Builder, GuestChoice};
+use crate::run::{Builder, GuestChoice, ramdisk};
 use crate::workspace::Workspace;
-use suite::Outcomes;
+use crate::xen_linux::{self, Domain};
+use suite::{Outcomes, TESTER};
 use verdict::Verdict;
 
 const HELP: &str = "\
@@ -30,7 +31,9 @@ cargo xtask conformance [FILTER] [OPTIONS]
 Boots a guest that checks what the hypervisor does, clause by clause, and compares our kernel with
 real Xen. Only cases run whose name contains FILTER.
 
-    --on paravane|xen|both  where to run them (default: both)
+    --on paravane|xen|xen-linux|both
+                            where to run them (default: both); below Linux only those of two
+                            domains
     --list                  print the names and clauses of the cases, run none
     --json FILE             write the outcomes as JSON
     --junit FILE            write the outcomes as JUnit's XML
@@ -40,6 +43,9 @@ real Xen. Only cases run whose name contains FILTER.
 Exit status: 0 everything passed, and every difference has a reason in
 conformance/differences.json; 1 not so; 2 the command could not be done.
 ";
+
+/// Memory of each of two domains. Unit: MiB.
+const PAIR_MEMORY: u32 = 16;
 
 /// What the user asked for.
 struct Options {
@@ -63,7 +69,8 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     };
     let workspace = Workspace::find()?;
     let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
-    let machines = machines(&workspace, &options, &scratch)?;
+    let mut builder = Builder::new(&workspace, options.machine.route);
+    let machines = machines(&workspace, &mut builder, &options, &scratch)?;
     if options.list {
         let machine = machines.first().context("no system")?;
         for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
@@ -75,7 +82,15 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
-    let runs = run(&machines, &options.filter, &scratch)?;
+    let pairs = pairs(&workspace, &mut builder, &options, &scratch)?;
+    let mut runs = run(&machines, &options.filter, &scratch)?;
+    for (system, machine) in &pairs {
+        let outcomes = suite::run_pair(machine, &scratch)?;
+        match runs.iter_mut().find(|(other, _)| other == system) {
+            Some((_, all)) => all.extend(outcomes),
+            None => runs.push((*system, outcomes)),
+        }
+    }
     std::fs::remove_dir_all(&scratch)?;
     let verdict = Verdict::new(runs, &meant, options.filter.is_empty());
     ensure!(!verdict.rows.is_empty(), "no case has a name that contains `{}`", options.filter);
@@ -125,16 +140,55 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
 }
 
 /// A machine for each system, with everything built and the ramdisk that the guest's cases know.
-fn machines(workspace: &Workspace, options: &Options, scratch: &Path) -> Result<Vec<Machine>> {
+fn machines(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &Options,
+    scratch: &Path,
+) -> Result<Vec<Machine>> {
     let ramdisk = scratch.join("ramdisk");
     std::fs::write(&ramdisk, ramdisk_bytes())?;
     let guest = GuestChoice::find(workspace, "conformance".as_ref())?;
-    let mut builder = Builder::new(workspace, options.machine.route);
     let systems = if options.list { options.systems.get(..1) } else { options.systems.get(..) };
-    let machines = systems.unwrap_or_default().iter().map(|&system| {
+    // Below Linux no guest is the initial domain, which these cases are about.
+    let systems = systems.unwrap_or_default().iter().filter(|&&it| it != System::XenLinux);
+    let machines = systems.map(|&system| {
         let mut machine = builder.machine(system, &guest, &options.machine)?;
         machine.ramdisk = Some(ramdisk.clone());
         Ok(machine)
+    });
+    machines.collect()
+}
+
+/// A machine for each system that makes two domains, one of which tries things on the other.
+fn pairs(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &Options,
+    scratch: &Path,
+) -> Result<Vec<(System, Machine)>> {
+    let guest = builder.guest(&GuestChoice::find(workspace, "conformance".as_ref())?)?;
+    // Domains are numbered in the order in which they are made.
+    let tester = ["own=1", "peer=2", &format!("filter={}", options.filter)].map(str::to_owned);
+    let domains = [(TESTER, tester.as_slice()), ("puppet", &["puppet=1".to_owned()])];
+    let machines = options.systems.iter().map(|&system| {
+        if system == System::XenLinux {
+            let domains = domains.map(|(name, words)| {
+                let memory = PAIR_MEMORY;
+                Domain { memory, vcpus: 1, ..Domain::new(name, guest.clone(), &words.join(" ")) }
+            });
+            let mut machine = options.machine.clone();
+            machine.limit = machine.limit.max(Duration::from_secs(180));
+            let machine = xen_linux::machine(workspace, builder, &domains, &machine, scratch)?;
+            return Ok((system, machine));
+        }
+        let nursery = GuestChoice::find(workspace, "nursery".as_ref())?;
+        let mut machine = builder.machine(system, &nursery, &options.machine)?;
+        machine.guest_args =
+            domains.map(|(name, words)| format!("{name}={}", words.join(","))).join(" ");
+        let files = domains.map(|(name, _)| (name, guest.clone()));
+        machine.ramdisk = Some(ramdisk(&files, scratch)?);
+        Ok((system, machine))
     });
     machines.collect()
 }

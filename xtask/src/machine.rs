@@ -15,6 +15,8 @@ pub(crate) enum System {
     Paravane,
     /// Real Xen 4.17.
     Xen,
+    /// The same with Linux as the initial domain, below which guests are.
+    XenLinux,
 }
 
 impl System {
@@ -27,7 +29,8 @@ impl System {
         match name {
             "paravane" => Ok(Self::Paravane),
             "xen" => Ok(Self::Xen),
-            _ => bail!("no system `{name}` to run on: it is `paravane` or `xen`"),
+            "xen-linux" => Ok(Self::XenLinux),
+            _ => bail!("no system `{name}` to run on: it is `paravane`, `xen` or `xen-linux`"),
         }
     }
 
@@ -36,6 +39,7 @@ impl System {
         match self {
             Self::Paravane => "paravane",
             Self::Xen => "xen",
+            Self::XenLinux => "xen-linux",
         }
     }
 
@@ -43,7 +47,7 @@ impl System {
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Paravane => "(PV) ",
-            Self::Xen => "(XEN) ",
+            Self::Xen | Self::XenLinux => "(XEN) ",
         }
     }
 }

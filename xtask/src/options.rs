@@ -62,8 +62,6 @@ pub(crate) struct RunOptions {
     pub(crate) guest: OsString,
     /// What to boot it on.
     pub(crate) on: System,
-    /// Whether Linux is the initial domain there, and the guest one that it creates.
-    pub(crate) linux: bool,
     /// The machine.
     pub(crate) machine: MachineOptions,
     /// The guest's command line.
@@ -124,7 +122,6 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
     let mut options = RunOptions {
         guest: "nursery".into(),
         on: System::Paravane,
-        linux: false,
         machine: MachineOptions::default(),
         args: String::new(),
         kernel_args: String::new(),
@@ -138,11 +135,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(RUN_HELP)),
-            Long("on") => {
-                let name = parser.value()?.string()?;
-                options.linux = name == "xen-linux";
-                options.on = System::named(name.trim_end_matches("-linux"))?;
-            }
+            Long("on") => options.on = System::named(&parser.value()?.string()?)?,
             Long("args") => options.args = parser.value()?.string()?,
             Long("kernel-args") => options.kernel_args = parser.value()?.string()?,
             Long("ramdisk") => options.ramdisk = Some(parser.value()?.into()),

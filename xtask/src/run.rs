@@ -38,7 +38,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
     }
     let mut builder = Builder::new(&workspace, options.machine.route);
-    if options.linux {
+    if options.on == System::XenLinux {
         let end = xen_linux::run(&workspace, &mut builder, &guest, disks, options)?;
         return Ok(exit_code(&end));
     }
@@ -193,7 +193,7 @@ impl<'a> Builder<'a> {
                 packages::provide(&[packages::QEMU])?;
                 self.hypervisor()
             }
-            System::Xen => {
+            System::Xen | System::XenLinux => {
                 packages::provide(&[packages::QEMU, packages::XEN])?;
                 packages::xen(&self.workspace.scratch("images")?)
             }
@@ -222,16 +222,17 @@ impl<'a> Builder<'a> {
     }
 
     /// A ramdisk with the guests that the nursery runs.
+    ///
+    /// # Errors
+    ///
+    /// When one does not build.
     pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
-        let mut archive = Archive::default();
+        let mut files = Vec::new();
         for name in FAMILY {
-            archive.file(name, &std::fs::read(self.example(name)?)?);
+            files.push((name, self.example(name)?));
         }
-        let path = scratch.join("nursery.cpio");
-        std::fs::write(&path, archive.finish())?;
-        Ok(path)
+        ramdisk(&files, scratch)
     }
-
     /// The ELF file of the example guest `name`.
     ///
     /// # Errors
@@ -261,4 +262,19 @@ impl<'a> Builder<'a> {
         }
         self.toolchain.as_ref().context("no toolchain")
     }
+}
+
+/// A ramdisk with files under these names, in the folder `scratch`.
+///
+/// # Errors
+///
+/// When one cannot be read.
+pub(crate) fn ramdisk(files: &[(&str, PathBuf)], scratch: &Path) -> Result<PathBuf> {
+    let mut archive = Archive::default();
+    for (name, path) in files {
+        archive.file(name, &std::fs::read(path)?);
+    }
+    let path = scratch.join("ramdisk.cpio");
+    std::fs::write(&path, archive.finish())?;
+    Ok(path)
 }

@@ -13,6 +13,10 @@ use crate::boot::{self, End, Record, Watch};
 use crate::console::Source;
 use crate::machine::Machine;
 use crate::process::say;
+use crate::transcript;
+
+/// The domain that runs the cases of two domains.
+pub(crate) const TESTER: &str = "tester";
 
 /// The outcomes of a system, by the names of the cases, in their order.
 pub(crate) type Outcomes = Vec<(String, Outcome)>;
@@ -49,6 +53,25 @@ pub(crate) fn run(
     if !later.is_empty() {
         say(format!("{}: {} boots for cases that end it", machine.system.name(), later.len()));
         outcomes.extend(run_later(machine, &later, workers, scratch)?);
+    }
+    Ok(outcomes)
+}
+
+/// Runs the chosen cases of two domains, all in one boot of `machine`, which
+/// makes both domains: `tester` says the outcomes.
+///
+/// # Errors
+///
+/// When the two do not even begin.
+pub(crate) fn run_pair(machine: &Machine, scratch: &Path) -> Result<Outcomes> {
+    let record = boot::boot(machine, Watch::Nobody, scratch)?;
+    let transcript = record.console.transcript();
+    let said = Said::of(transcript::of_domain(&transcript, TESTER).lines());
+    let mut outcomes = said.outcomes;
+    match said.open {
+        Some(open) => outcomes.push((open.name, Outcome::Error(broken(&record, &said.own_words)))),
+        None if said.done => {}
+        None => bail!("the two domains did not begin: {}\n{}", record.end, record.report),
     }
     Ok(outcomes)
 }
