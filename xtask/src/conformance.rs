@@ -1,9 +1,11 @@
 //! `cargo xtask conformance`: what the systems do, clause by clause, and whether they agree.
 //!
-//! The cases are functions of a guest (`conformance/`); [`protocol`] reads what it prints,
+//! The cases are functions of a guest (`conformance/`), those of several domains ([`pairs`]) of two;
+//! [`protocol`] reads what it prints,
 //! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`]
 //! tells.
 
+mod pairs;
 mod protocol;
 mod report;
 mod suite;
@@ -19,10 +21,10 @@ use lexopt::prelude::*;
 
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, machine, unknown};
-use crate::run::{Builder, GuestChoice, ramdisk};
+use crate::run::{Builder, GuestChoice};
 use crate::workspace::Workspace;
-use crate::xen_linux::{self, Domain};
-use suite::{Outcomes, TESTER};
+use pairs::Pair;
+use suite::Outcomes;
 use verdict::Verdict;
 
 const HELP: &str = "\
@@ -43,9 +45,6 @@ real Xen. Only cases run whose name contains FILTER.
 Exit status: 0 everything passed, and every difference has a reason in
 conformance/differences.json; 1 not so; 2 the command could not be done.
 ";
-
-/// Memory of each of two domains. Unit: MiB.
-const PAIR_MEMORY: u32 = 16;
 
 /// What the user asked for.
 struct Options {
@@ -71,10 +70,12 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
     let mut builder = Builder::new(&workspace, options.machine.route);
     let machines = machines(&workspace, &mut builder, &options, &scratch)?;
+    let pairs = pairs::all(&workspace, &mut builder, &options, &scratch)?;
     if options.list {
-        let machine = machines.first().context("no system")?;
-        for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
-            println!("{name}: {clause}");
+        for machine in machines.first().into_iter().chain(pairs.iter().find_map(Pair::control)) {
+            for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
+                println!("{name}: {clause}");
+            }
         }
         std::fs::remove_dir_all(&scratch)?;
         return Ok(ExitCode::SUCCESS);
@@ -82,13 +83,12 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
-    let pairs = pairs(&workspace, &mut builder, &options, &scratch)?;
     let mut runs = run(&machines, &options.filter, &scratch)?;
-    for (system, machine) in &pairs {
-        let outcomes = suite::run_pair(machine, &scratch)?;
-        match runs.iter_mut().find(|(other, _)| other == system) {
+    for pair in &pairs {
+        let (system, outcomes) = (pair.system, pair.run(&scratch)?);
+        match runs.iter_mut().find(|(other, _)| *other == system) {
             Some((_, all)) => all.extend(outcomes),
-            None => runs.push((*system, outcomes)),
+            None => runs.push((system, outcomes)),
         }
     }
     std::fs::remove_dir_all(&scratch)?;
@@ -156,39 +156,6 @@ fn machines(
         let mut machine = builder.machine(system, &guest, &options.machine)?;
         machine.ramdisk = Some(ramdisk.clone());
         Ok(machine)
-    });
-    machines.collect()
-}
-
-/// A machine for each system that makes two domains, one of which tries things on the other.
-fn pairs(
-    workspace: &Workspace,
-    builder: &mut Builder<'_>,
-    options: &Options,
-    scratch: &Path,
-) -> Result<Vec<(System, Machine)>> {
-    let guest = builder.guest(&GuestChoice::find(workspace, "conformance".as_ref())?)?;
-    // Domains are numbered in the order in which they are made.
-    let tester = ["own=1", "peer=2", &format!("filter={}", options.filter)].map(str::to_owned);
-    let domains = [(TESTER, tester.as_slice()), ("puppet", &["puppet=1".to_owned()])];
-    let machines = options.systems.iter().map(|&system| {
-        if system == System::XenLinux {
-            let domains = domains.map(|(name, words)| {
-                let memory = PAIR_MEMORY;
-                Domain { memory, vcpus: 1, ..Domain::new(name, guest.clone(), &words.join(" ")) }
-            });
-            let mut machine = options.machine.clone();
-            machine.limit = machine.limit.max(Duration::from_secs(180));
-            let machine = xen_linux::machine(workspace, builder, &domains, &machine, scratch)?;
-            return Ok((system, machine));
-        }
-        let nursery = GuestChoice::find(workspace, "nursery".as_ref())?;
-        let mut machine = builder.machine(system, &nursery, &options.machine)?;
-        machine.guest_args =
-            domains.map(|(name, words)| format!("{name}={}", words.join(","))).join(" ");
-        let files = domains.map(|(name, _)| (name, guest.clone()));
-        machine.ramdisk = Some(ramdisk(&files, scratch)?);
-        Ok((system, machine))
     });
     machines.collect()
 }

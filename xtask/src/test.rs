@@ -50,7 +50,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let words = "-q --release -p kernel-core --lib random_".split(' ');
             process::succeed(check::host(&workspace, "test").args(words))
         });
-        let alone = ["conformance", "nursery"];
+        let alone = ["conformance", "nursery", "pairs"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);

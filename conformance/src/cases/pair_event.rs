@@ -211,7 +211,7 @@ pub(crate) const CASES: &[Case] = &[
                 let (near, far) = pair(p)?;
                 equal("close theirs", p.event(CLOSE, &[far.0])?, 0)?;
                 equal("send", about(SEND, near), 0)?;
-                equal("pending", p.pending(far.0)?, true)
+                equal("pending", p.pending(far.0)?, false)
             })
         },
     ),

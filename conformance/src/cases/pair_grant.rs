@@ -1,7 +1,7 @@
 //! Pages that one domain lends another: mapped, changed meanwhile, taken back.
 
 use super::event_calls::NOBODY;
-use crate::call::{EINVAL, EPERM, GRANT_TABLE_OP, MEMORY_OP, MMUEXT_OP, UPDATE_VA_MAPPING};
+use crate::call::{EBUSY, EINVAL, EPERM, GRANT_TABLE_OP, MEMORY_OP, MMUEXT_OP, UPDATE_VA_MAPPING};
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at};
 use crate::puppet::{Peer, Spare};
 use crate::raw::memory::arena_address;
@@ -10,9 +10,9 @@ use crate::raw::pages_calls::{
     UPDATE_VA_MAPPING_OTHERDOMAIN, mmu_update, mmu_update_of, update_va,
 };
 use crate::raw::pages_grants::{
-    BAD_DOMAIN, BAD_HANDLE, BAD_REF, DENIED, DEVICE, GENERAL, HOST, MAP, NO_REF, OKAY, ONLY_READ,
-    PERMIT, READ_ONLY, UNMAP, UNSET, Wish, map, map_refused, mapped, query_size, setup_at, unmap,
-    unmapped,
+    BAD_DOMAIN, BAD_HANDLE, BAD_PAGE, BAD_REF, DENIED, DEVICE, GENERAL, HOST, MAP, NO_REF, OKAY,
+    ONLY_READ, PERMIT, READ_ONLY, UNMAP, UNSET, Wish, map, map_refused, mapped, query_size,
+    setup_at, unmap, unmapped,
 };
 use crate::raw::pages_scratch::{LOADED, Page};
 
@@ -115,13 +115,17 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("pair_grant/foreign_frame", "A frame that is not the lender's can't be lent.", |t| {
-        lent(t, PERMIT, |p, window, _| {
-            p.set_entry(REF, PERMIT, p.own, window.mfn)?;
-            map_refused(wish(p, window, HOST), GENERAL)?;
-            equal("entry", p.flags(REF)?, 1)
-        })
-    }),
+    case(
+        "pair_grant/foreign_frame",
+        "A frame that is not the lender's can't be lent: status -9.",
+        |t| {
+            lent(t, PERMIT, |p, window, _| {
+                p.set_entry(REF, PERMIT, p.own, window.mfn)?;
+                map_refused(wish(p, window, HOST), BAD_PAGE)?;
+                equal("entry", p.flags(REF)?, 1)
+            })
+        },
+    ),
     case(
         "pair_grant/twice",
         "Each mapping counts: the entry is in use until the last goes.",
@@ -181,16 +185,19 @@ pub(crate) const CASES: &[Case] = &[
             let handle = mapped(wish(p, window, HOST))?;
             equal("unmapped there", p.call(UPDATE_VA_MAPPING, &[page.va, 0, 2])?, 0)?;
             let list = p.room() + 64;
-            let words = [list, 1, SELF, 0, 0, 0, 0, 0, page.mfn];
+            let words = [list, 1, 0, SELF, 0, 0, 0, 0, page.mfn];
             equal("decrease", p.call_with(MEMORY_OP, &[DECREASE, p.room()], &words)?, 1)?;
             equal("seen", peek(window.va), 0x1234_5678)?;
             poke(window.va + 8, 1);
             unmapped(window.va, handle)?;
-            map_refused(wish(p, window, HOST), GENERAL)
+            map_refused(wish(p, window, HOST), BAD_PAGE)
         })
     }),
     case("pair_grant/no_table", "What is mapped writable here can't be a table there.", |t| {
-        lent(t, PERMIT, |p, window, page| {
+        lent(t, PERMIT, |p, window, _| {
+            // An empty page is an empty table.
+            let page = p.spare(2);
+            p.set_entry(REF, PERMIT, p.own, page.mfn)?;
             let handle = mapped(wish(p, window, HOST))?;
             let read_only = page.mfn << 12 | LOADED & !2;
             equal("read-only", p.call(UPDATE_VA_MAPPING, &[page.va, read_only, 2])?, 0)?;
@@ -241,8 +248,8 @@ pub(crate) const CASES: &[Case] = &[
         lent(t, 0, |p, window, page| {
             for flags in [LOADED, LOADED & !2] {
                 let entry = page.mfn << 12 | flags;
-                equal("by address", update_va(window.va, entry, 2), EINVAL)?;
-                equal("by entry", mmu_update(&[(window.slot, entry)]).0, EINVAL)?;
+                equal("by address", update_va(window.va, entry, 2), EBUSY)?;
+                equal("by entry", mmu_update(&[(window.slot, entry)]).0, EBUSY)?;
                 let number = UPDATE_VA_MAPPING_OTHERDOMAIN;
                 let arguments = [window.va, entry, 2, p.domain.into()];
                 equal("of that domain", crate::call::hypercall(number, &arguments), EPERM)?;

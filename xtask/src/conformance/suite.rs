@@ -15,9 +15,6 @@ use crate::machine::Machine;
 use crate::process::say;
 use crate::transcript;
 
-/// The domain that runs the cases of two domains.
-pub(crate) const TESTER: &str = "tester";
-
 /// The outcomes of a system, by the names of the cases, in their order.
 pub(crate) type Outcomes = Vec<(String, Outcome)>;
 
@@ -57,21 +54,28 @@ pub(crate) fn run(
     Ok(outcomes)
 }
 
-/// Runs the chosen cases of two domains, all in one boot of `machine`, which
-/// makes both domains: `tester` says the outcomes.
+/// Runs cases of several domains, all in one boot of `machine`, whose command line chooses them.
+/// `tester` is the domain that tells, if it is not the initial one.
 ///
 /// # Errors
 ///
-/// When the two do not even begin.
-pub(crate) fn run_pair(machine: &Machine, scratch: &Path) -> Result<Outcomes> {
+/// When that does not even begin.
+pub(crate) fn run_once(
+    machine: &Machine,
+    tester: Option<&str>,
+    scratch: &Path,
+) -> Result<Outcomes> {
     let record = boot::boot(machine, Watch::Nobody, scratch)?;
-    let transcript = record.console.transcript();
-    let said = Said::of(transcript::of_domain(&transcript, TESTER).lines());
+    let mut transcript = record.console.transcript();
+    if let Some(tester) = tester {
+        transcript = transcript::of_domain(&transcript, tester);
+    }
+    let said = Said::of(transcript.lines());
     let mut outcomes = said.outcomes;
     match said.open {
         Some(open) => outcomes.push((open.name, Outcome::Error(broken(&record, &said.own_words)))),
         None if said.done => {}
-        None => bail!("the two domains did not begin: {}\n{}", record.end, record.report),
+        None => bail!("cases of two domains did not begin: {}\n{}", record.end, record.report),
     }
     Ok(outcomes)
 }
