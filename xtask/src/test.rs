@@ -46,10 +46,18 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
+        let random = |words: &str, count: Option<&str>| {
+            let mut test = check::host(&workspace, "test");
+            test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
+            process::succeed(test.envs(count.map(|count| ("PARAVANE_SEQUENCES", count))))
+        };
         steps.run("host tests: 100,000 random sequences of memory calls", || {
-            let words = "-q --release -p kernel-core --lib random_".split(' ');
-            process::succeed(check::host(&workspace, "test").args(words))
+            random("random_", None)
         });
+        if options.full {
+            let name = "host tests: 1,000,000 random sequences of memory calls";
+            steps.run(name, || random("random_calls", Some("1000000")));
+        }
         let alone = ["conformance", "nursery", "pairs"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
@@ -68,15 +76,28 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         domains(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
-        steps.run("conformance on both", || {
+        cases(options, &mut steps);
+    }
+    Ok(steps.finish())
+}
+
+/// Runs the cases of conformance: the name of the step, and the words of the command.
+fn cases(options: &TestOptions, steps: &mut Steps) {
+    let rows: [(&str, &[&str]); 3] = [
+        ("conformance on both", &[]),
+        ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
+        ("conformance of pairs below Linux on xen", &["pair_", "--on=xen-linux"]),
+    ];
+    for (name, words) in rows {
+        steps.run(name, || {
             // A route that was forced for us is forced for it.
             let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
-            let code = conformance::command(lexopt::Parser::from_args(route))?;
+            let words = words.iter().copied().chain(route);
+            let code = conformance::command(lexopt::Parser::from_args(words))?;
             ensure!(code == ExitCode::SUCCESS, "see above");
             Ok(())
         });
     }
-    Ok(steps.finish())
 }
 
 /// A boot that is checked: the guest, its command line, and how it is to end.
@@ -135,18 +156,33 @@ fn domains(
             same_as_alone(workspace, builder, options, &record, &mut alone)
         });
     }
-    steps.run("domains below Linux on xen", || {
-        let scratch = workspace.scratch("domains-linux")?;
-        let family = FAMILY.map(|name| Ok(Domain::new(name, builder.example(name)?, "")));
-        let family = family.into_iter().collect::<Result<Vec<_>>>()?;
-        let machine = xen_linux::machine(workspace, builder, &family, &options.machine, &scratch)?;
-        let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
-        for name in FAMILY {
-            let end = xen_linux::end(&record, name);
-            ensure!(end == End::Success, "{name}: {end}\n{}", record.report);
-        }
-        same_as_alone(workspace, builder, options, &record, &mut alone)
-    });
+    let linux = |cpus| format!("domains with {cpus} CPUs below Linux on xen");
+    for cpus in if options.full { 1..=2 } else { 1..=1 } {
+        steps.run(&linux(cpus), || below_linux(workspace, builder, options, cpus, &mut alone));
+    }
+}
+
+/// [`FAMILY`] below Linux on Xen, on so many CPUs; as of [`domains`].
+fn below_linux(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    cpus: u32,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let scratch = workspace.scratch("domains-linux")?;
+    let family = FAMILY.map(|name| Ok(Domain::new(name, builder.example(name)?, "")));
+    let family = family.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut machine_options = options.machine.clone();
+    (machine_options.smp, machine_options.limit) =
+        (cpus, options.machine.limit.max(xen_linux::LIMIT));
+    let machine = xen_linux::machine(workspace, builder, &family, &machine_options, &scratch)?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    for name in FAMILY {
+        let end = xen_linux::end(&record, name);
+        ensure!(end == End::Success, "{name}: {end}\n{}", record.report);
+    }
+    same_as_alone(workspace, builder, options, &record, alone)
 }
 
 /// Compares what each of [`FAMILY`] said as a domain with what it says as our initial domain, which

@@ -5,7 +5,6 @@
 //! the initial domain, which makes its puppets itself.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 
@@ -20,8 +19,6 @@ const TESTER: &str = "tester";
 const PUPPET: &str = "puppet";
 /// Memory of each below Linux. Unit: MiB.
 const MEMORY: u32 = 16;
-/// The least time that Linux gets to start and to do it.
-const LINUX_LIMIT: Duration = Duration::from_secs(180);
 
 /// A boot with several domains.
 pub(super) struct Pair {
@@ -74,7 +71,7 @@ pub(super) fn all(
                 ..Domain::new(name, image.clone(), words)
             };
             let domains: Vec<_> = [TESTER, PUPPET].into_iter().zip(&words).map(domain).collect();
-            machine_options.limit = machine_options.limit.max(LINUX_LIMIT);
+            machine_options.limit = machine_options.limit.max(xen_linux::LIMIT);
             let machine =
                 xen_linux::machine(workspace, builder, &domains, &machine_options, scratch)?;
             pairs.push(Pair { system, machine, tester: Some(TESTER) });

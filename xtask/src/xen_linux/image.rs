@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cpio::Archive;
-use crate::process::{self, is_file, say};
+use crate::process::{self, say};
 
 /// Names the kernel's package of today as the one it depends on.
 const LINUX: &str = "linux-image-amd64";
@@ -51,23 +51,23 @@ const CHOSEN: [&str; 10] = [
 ];
 /// Parts of Linux, each behind those that it needs.
 const MODULES: [&str; 17] = [
-    "virtio/virtio_ring",
-    "virtio/virtio",
-    "virtio/virtio_pci_modern_dev",
-    "virtio/virtio_pci_legacy_dev",
-    "virtio/virtio_pci",
-    "block/virtio_blk",
-    "xen/xen-privcmd",
-    "xen/xenfs/xenfs",
-    "xen/xen-evtchn",
-    "xen/xen-gntdev",
-    "xen/xen-gntalloc",
-    "block/xen-blkback/xen-blkback",
-    "net/xen-netback/xen-netback",
-    "block/loop",
-    "../net/llc/llc",
-    "../net/802/stp",
-    "../net/bridge/bridge",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/block/virtio_blk",
+    "drivers/xen/xen-privcmd",
+    "drivers/xen/xenfs/xenfs",
+    "drivers/xen/xen-evtchn",
+    "drivers/xen/xen-gntdev",
+    "drivers/xen/xen-gntalloc",
+    "drivers/block/xen-blkback/xen-blkback",
+    "drivers/net/xen-netback/xen-netback",
+    "drivers/block/loop",
+    "net/llc/llc",
+    "net/802/stp",
+    "net/bridge/bridge",
 ];
 /// What the machine runs, and what it runs for xl.
 const SCRIPTS: [(&str, &str); 3] = [
@@ -76,61 +76,62 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("bin/network", include_str!("network.sh")),
 ];
 
-/// Files of the machine.
+/// What the machine boots.
 pub(super) struct Image {
-    /// Linux, compressed as Debian ships it.
+    /// The file of Linux, compressed as Debian ships it.
     pub(super) linux: PathBuf,
     /// The first root, to which a job is appended.
-    pub(super) root: PathBuf,
+    pub(super) root: Vec<u8>,
 }
 
-/// The image in `folder`, made if it is not there.
+/// The image, from `folder`, where it is made if it is not there.
 ///
 /// # Errors
 ///
 /// When a package cannot be had, or is not as Debian 12's.
 pub(super) fn provide(folder: &Path) -> Result<Image> {
-    let image = Image { linux: folder.join("linux"), root: folder.join("root.cpio") };
-    let tree = folder.join("tree");
-    if !is_file(&folder.join("complete")) {
+    let (linux, tree) = (folder.join("linux"), folder.join("tree"));
+    let (complete, recipe) =
+        (folder.join("complete"), format!("{PACKAGES:?} {CHOSEN:?} {MODULES:?}"));
+    if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
         say("making a Xen machine with Linux of Debian's packages, once");
         let packages = folder.join("packages");
-        for stale in [&tree, &packages] {
-            let _absent = std::fs::remove_dir_all(stale);
-            std::fs::create_dir_all(stale)?;
-        }
-        fetch(&packages, &tree, &image)
-            .context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
-        std::fs::remove_dir_all(&packages)?;
-        std::fs::write(folder.join("complete"), "")?;
+        let made = make(&packages, &tree, &linux).or_else(|error| {
+            say(format!("{error:#}; trying again with fresh lists of packages"));
+            crate::debian::update()?;
+            make(&packages, &tree, &linux)
+        });
+        made.context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
+        std::fs::write(complete, recipe)?;
     }
     // The scripts change with this program, so this is done each time.
-    std::fs::write(&image.root, root(&tree)?)?;
-    Ok(image)
+    Ok(Image { linux, root: root(&tree)? })
 }
 
-fn fetch(packages: &Path, tree: &Path, image: &Image) -> Result<()> {
+/// Makes the files of the first root in `tree`, and Linux as the file `linux`.
+fn make(packages: &Path, tree: &Path, linux: &Path) -> Result<()> {
+    for fresh in [tree, packages] {
+        let _absent = std::fs::remove_dir_all(fresh);
+        std::fs::create_dir_all(fresh)?;
+    }
     let depends = process::output(Command::new("apt-cache").args(["depends", LINUX]))?;
     let depends = String::from_utf8_lossy(&depends);
-    let linux = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-    let linux = linux.with_context(|| format!("{LINUX} names no kernel: try `apt-get update`"))?;
+    let name = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    let name = name.with_context(|| format!("{LINUX} names no kernel"))?;
     let mut download = Command::new("apt-get");
-    download.current_dir(packages).args(["-q", "download", linux]).args(PACKAGES);
-    process::output(&mut download).context("`sudo apt-get update` may help")?;
-    let version = linux.trim_start_matches("linux-image-");
-    let modules = MODULES.map(|module| match module.strip_prefix("../") {
-        Some(module) => format!("./lib/modules/{version}/kernel/{module}.ko"),
-        None => format!("./lib/modules/{version}/kernel/drivers/{module}.ko"),
-    });
+    download.current_dir(packages).args(["-q", "download", name]).args(PACKAGES);
+    process::output(&mut download)?;
+    let version = name.trim_start_matches("linux-image-");
+    let modules = MODULES.map(|module| format!("./lib/modules/{version}/kernel/{module}.ko"));
     let boot = format!("./boot/vmlinuz-{version}");
     for file in std::fs::read_dir(packages)? {
-        let file = file?.path();
-        let is_linux = file.display().to_string().contains("/linux-image-");
+        let file = file?;
+        let is_linux = file.file_name().to_string_lossy().starts_with("linux-image-");
         let chosen: Vec<&str> = match is_linux {
             true => modules.iter().map(String::as_str).chain([boot.as_str()]).collect(),
             false => CHOSEN.to_vec(),
         };
-        unpack(&file, tree, &chosen)?;
+        unpack(&file.path(), tree, &chosen)?;
     }
     std::fs::create_dir_all(tree.join("modules"))?;
     for module in &modules {
@@ -138,9 +139,10 @@ fn fetch(packages: &Path, tree: &Path, image: &Image) -> Result<()> {
         let to = tree.join("modules").join(name);
         std::fs::rename(tree.join(module), to).with_context(|| format!("no module {name}"))?;
     }
-    std::fs::rename(tree.join(boot), &image.linux).context("no kernel")?;
-    std::fs::remove_dir_all(tree.join("boot"))?;
-    std::fs::remove_dir_all(tree.join("lib/modules"))?;
+    std::fs::rename(tree.join(boot), linux).context("no kernel")?;
+    for used in [&tree.join("boot"), &tree.join("lib/modules"), packages] {
+        std::fs::remove_dir_all(used)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod image;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -18,6 +19,9 @@ use crate::workspace::Workspace;
 
 /// The initial domain's memory. Unit: MiB.
 const LINUX_MEMORY: u32 = 256;
+
+/// The least time that it gets to start and to run domains that take a few seconds.
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// A domain to create.
 pub(crate) struct Domain {
@@ -100,7 +104,7 @@ pub(crate) fn machine(
     packages::provide(&[packages::DEBIAN])?;
     let kernel = builder.kernel(System::Xen)?;
     let image = image::provide(&workspace.scratch("xen-linux")?)?;
-    let mut root = std::fs::read(&image.root)?;
+    let mut root = image.root;
     root.extend(job(domains)?);
     let ramdisk = scratch.join("linux-root.cpio");
     std::fs::write(&ramdisk, root)?;
@@ -192,4 +196,20 @@ pub(crate) fn run(
     }
     say(format!("{end} ({:.1} s)", record.duration.as_secs_f32()));
     Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_described_as_xl_reads_it() {
+        let mut domain = Domain::new("a", "/a.elf".into(), "x=\"1\" b");
+        (domain.disks, domain.network) = (vec!["/one".into(), "/two".into()], true);
+        let config = domain.config(1);
+        assert!(config.contains("cmdline = \"x=\\\"1\\\" b\"\nmemory = 64\n"), "{config}");
+        assert!(config.contains("\"phy:/dev/vdb,xvda,w,"), "{config}");
+        assert!(config.contains("\"phy:/dev/vdc,xvdb,w,"), "{config}");
+        assert!(config.contains("vif = ["), "{config}");
+    }
 }
