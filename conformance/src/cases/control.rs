@@ -8,9 +8,9 @@ use crate::tables::M2P;
 const SYSCTL: u64 = 35;
 const DOMCTL: u64 = 36;
 const VERSION: u64 = 0x15;
-const CREATE: u64 = 1;
-const DESTROY: u64 = 2;
-const INFO: u64 = 5;
+pub(super) const CREATE: u64 = 1;
+pub(super) const DESTROY: u64 = 2;
+pub(super) const INFO: u64 = 5;
 /// A number that no domain has.
 const FREE: u64 = 77;
 const ESRCH: i64 = -3;
@@ -36,12 +36,12 @@ fn envelope(words: [u64; 2], payload: &[u64]) {
     }
 }
 
-fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
+pub(super) fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
     envelope([cmd | VERSION << 32, domain], payload);
     hypercall(DOMCTL, &[arena_address()])
 }
 
-fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
+pub(super) fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
     let [first, rest @ ..] = payload;
     envelope([cmd | VERSION << 32, first], &rest);
     hypercall(SYSCTL, &[arena_address()])

@@ -47,6 +47,7 @@ mod multicall;
 mod pair_copy;
 mod pair_event;
 mod pair_grant;
+mod pair_rights;
 mod pin_levels;
 mod pin_types;
 pub(crate) mod poll;
@@ -173,7 +174,8 @@ const AREAS: &[&[Case]] = &[
 ];
 
 /// Those of two domains.
-const PAIRS: &[&[Case]] = &[pair_event::CASES, pair_grant::CASES, pair_copy::CASES];
+const PAIRS: &[&[Case]] =
+    &[pair_event::CASES, pair_grant::CASES, pair_copy::CASES, pair_rights::CASES];
 
 /// All cases of two domains, in the order of their numbers.
 pub(crate) fn pairs() -> impl Iterator<Item = &'static Case> + Clone {
