@@ -228,7 +228,7 @@ impl Peer {
     /// Half a word of the room, by its number.
     pub(crate) fn half(&self, index: u64) -> u32 {
         let word = self.word(index / 2).to_le_bytes();
-        let at = if index % 2 == 0 { 0 } else { 4 };
+        let at = if index.is_multiple_of(2) { 0 } else { 4 };
         u32::from_le_bytes([word[at], word[at + 1], word[at + 2], word[at + 3]])
     }
 
