@@ -1,20 +1,22 @@
 //! `cargo xtask check` and `cargo xtask test`: everything that says whether the workspace is good.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot::{self, End, Watch};
+use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::process;
-use crate::run::{Builder, GuestChoice};
+use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
+use crate::xen_linux::{self, Domain};
 
 /// The command line of a guest that is to end well.
 const WELL: &str = "first=1 \"two words\" a,b";
@@ -51,11 +53,19 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
+        let random = |words: &str, count: Option<&str>| {
+            let mut test = check::host(&workspace, "test");
+            test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
+            process::succeed(test.envs(count.map(|count| ("PARAVANE_SEQUENCES", count))))
+        };
         steps.run("host tests: 100,000 random sequences of memory calls", || {
-            let words = "-q --release -p kernel-core --lib random_".split(' ');
-            process::succeed(check::host(&workspace, "test").args(words))
+            random("random_", None)
         });
-        let alone = ["conformance", "nursery", "crowd"];
+        if options.full {
+            let name = "host tests: 1,000,000 random sequences of memory calls";
+            steps.run(name, || random("random_calls", Some("1000000")));
+        }
+        let alone = ["conformance", "nursery", "crowd", "pairs", "blk"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -71,7 +81,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
             });
         }
-        nursery(&workspace, &mut builder, options, &mut steps);
+        domains(&workspace, &mut builder, options, &mut steps);
         crowd(&workspace, &mut builder, options, &mut steps);
         for row in &SHARES {
             steps.run(&format!("shares by {} on paravane", row.0), || {
@@ -79,15 +89,28 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         hard(&workspace, &mut builder, options, &mut steps);
-        steps.run("conformance on both", || {
+        cases(options, &mut steps);
+    }
+    Ok(steps.finish())
+}
+
+/// Runs the cases of conformance: the name of the step, and the words of the command.
+fn cases(options: &TestOptions, steps: &mut Steps) {
+    let rows: [(&str, &[&str]); 3] = [
+        ("conformance on both", &[]),
+        ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
+        ("conformance of pairs below Linux on xen", &["pair_", "--on=xen-linux"]),
+    ];
+    for (name, words) in rows {
+        steps.run(name, || {
             // A route that was forced for us is forced for it.
             let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
-            let code = conformance::command(lexopt::Parser::from_args(route))?;
+            let words = words.iter().copied().chain(route);
+            let code = conformance::command(lexopt::Parser::from_args(words))?;
             ensure!(code == ExitCode::SUCCESS, "see above");
             Ok(())
         });
     }
-    Ok(steps.finish())
 }
 
 /// A boot that is checked: the guest, its command line, and how it is to end.
@@ -115,32 +138,89 @@ fn on_both(
         transcript
     });
     if let [Some(ours), Some(theirs)] = &said {
-        steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
+        steps.run(&format!("{name} says the same on both"), || {
+            transcript::compare([ours, theirs], ["paravane", "xen"])
+        });
     }
 }
 
-/// Boots the guest that runs others as domains; what those print comes in any order.
-fn nursery(
+/// Boots the guests of [`FAMILY`] as domains: below the nursery on both systems, and below Linux on
+/// Xen. Each must say what it says as the initial domain.
+fn domains(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
     steps: &mut Steps,
 ) {
+    let mut alone = BTreeMap::new();
     for (system, cpus) in [(System::Paravane, 1), (System::Paravane, 2), (System::Xen, 1)] {
         let name = system.name();
-        steps.run(&format!("nursery with {cpus} CPUs on {name}"), || {
+        steps.run(&format!("domains with {cpus} CPUs on {name}"), || {
             let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
             let guest = guest.context("there is no nursery")?;
-            let scratch = workspace.scratch(&format!("nursery-{name}"))?;
-            let mut options = options.machine.clone();
-            options.smp = cpus;
-            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
+            let scratch = workspace.scratch(&format!("domains-{name}"))?;
+            let mut machine_options = options.machine.clone();
+            machine_options.smp = cpus;
+            let guest = GuestChoice::of(guest);
+            let mut machine = builder.machine(system, &guest, &machine_options)?;
             machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-            Ok(())
+            same_as_alone(workspace, builder, options, &record, &mut alone)
         });
     }
+    let linux = |cpus| format!("domains with {cpus} CPUs below Linux on xen");
+    for cpus in if options.full { 1..=2 } else { 1..=1 } {
+        steps.run(&linux(cpus), || below_linux(workspace, builder, options, cpus, &mut alone));
+    }
+}
+
+/// [`FAMILY`] below Linux on Xen, on so many CPUs; as of [`domains`].
+fn below_linux(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    cpus: u32,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let scratch = workspace.scratch("domains-linux")?;
+    let family = FAMILY.map(|name| Ok(Domain::new(name, builder.example(name)?, "")));
+    let family = family.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut machine_options = options.machine.clone();
+    (machine_options.smp, machine_options.limit) =
+        (cpus, options.machine.limit.max(xen_linux::LIMIT));
+    let machine = xen_linux::machine(workspace, builder, &family, &machine_options, &scratch)?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    for name in FAMILY {
+        let end = xen_linux::end(&record, name);
+        ensure!(end == End::Success, "{name}: {end}\n{}", record.report);
+    }
+    same_as_alone(workspace, builder, options, &record, alone)
+}
+
+/// Compares what each of [`FAMILY`] said as a domain with what it says as our initial domain, which
+/// is kept in `alone`.
+fn same_as_alone(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    record: &Record,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let transcript = record.console.transcript();
+    for name in FAMILY {
+        if !alone.contains_key(name) {
+            let guest = workspace.guests.iter().find(|guest| guest.name == name);
+            let boot = (guest.context("no such guest")?, "", &End::Success);
+            let said = transcript_of(workspace, builder, options, boot, System::Paravane)?;
+            alone.insert(name, said);
+        }
+        let said = transcript::of_domain(&transcript, name);
+        let places = ["as a domain", "as the initial domain"];
+        let same = transcript::compare([&said, alone.get(name).map_or("", |said| said)], places);
+        same.with_context(|| format!("{name} says something else"))?;
+    }
+    Ok(())
 }
 
 /// What many domains cost the hypervisor, and whether anything is left of them. Only where instructions
@@ -186,8 +266,7 @@ fn shares(
     (options.icount, options.smp) = (true, 1);
     let guest = GuestChoice::of(guest.context("there is no nursery")?);
     let mut machine = builder.machine(System::Paravane, &guest, &options)?;
-    machine.ramdisk =
-        Some(builder.archive(&names.map(|name| (name, "fair")), &scratch.join("fair.cpio"))?);
+    machine.ramdisk = Some(builder.archive(&names.map(|name| (name, "fair")), &scratch)?);
     let words =
         names.iter().zip(values).map(|(name, it)| format!("{name}=until={SHARED},{what}:{it}"));
     machine.guest_args = words.collect::<Vec<_>>().join(" ");

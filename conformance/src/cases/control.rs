@@ -8,8 +8,8 @@ use crate::tables::M2P;
 const SYSCTL: u64 = 35;
 pub(super) const DOMCTL: u64 = 36;
 const VERSION: u64 = 0x15;
-const CREATE: u64 = 1;
-const DESTROY: u64 = 2;
+pub(super) const CREATE: u64 = 1;
+pub(super) const DESTROY: u64 = 2;
 pub(super) const INFO: u64 = 5;
 /// A number that no domain has.
 pub(super) const FREE: u64 = 77;
@@ -41,7 +41,7 @@ pub(super) fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
     hypercall(DOMCTL, &[arena_address()])
 }
 
-fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
+pub(super) fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
     let [first, rest @ ..] = payload;
     envelope([cmd | VERSION << 32, first], &rest);
     hypercall(SYSCTL, &[arena_address()])

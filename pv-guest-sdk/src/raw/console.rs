@@ -28,9 +28,9 @@ pub(crate) fn ring() -> Option<(Ring<'static>, Port)> {
     RING.get().copied()
 }
 
-/// Puts all of the bytes on the ring, if there is one; waits where it is full.
-pub(crate) fn write(mut bytes: &[u8]) {
-    let Some((ring, port)) = ring() else { return };
+/// Puts all of the bytes on the ring, if there is one, and says whether; waits where it is full.
+pub(crate) fn write(mut bytes: &[u8]) -> bool {
+    let Some((ring, port)) = ring() else { return false };
     let _whole = WRITING.lock();
     while !bytes.is_empty() {
         let put = ring.put(bytes);
@@ -40,4 +40,5 @@ pub(crate) fn write(mut bytes: &[u8]) {
             yield_now();
         }
     }
+    true
 }

@@ -196,7 +196,7 @@ fn what_the_dead_granted_stays_while_it_is_mapped() {
     assert!(!world.grants(0).end_table());
     // Nobody else can begin to use anything of it.
     world.grant(0, 10, entry(1, 2, mfn));
-    assert_eq!(world.map(1, (1, 10), (HOST, 6 << 12)), Err(Status(grant::GENERAL_ERROR)));
+    assert_eq!(world.map(1, (1, 10), (HOST, 6 << 12)), Err(Status(grant::BAD_PAGE)));
     assert_eq!(world.unmap(1, &[unmap(handle, 5)]), [0]);
     world.check();
     assert_eq!(world.machine().frames().owner(mfn), None);
