@@ -4,6 +4,7 @@ use core::fmt;
 
 use pv_guest_sdk::BootInfo;
 
+use crate::puppet::Peer;
 use crate::raw::{Code, EntryState, Registers, run};
 
 /// One thing the hypervisor must do, and the code that finds out whether it does.
@@ -53,6 +54,8 @@ pub(crate) struct Test<'a> {
     pub(crate) boot: &'a BootInfo<'static>,
     /// What the loader left in the processor.
     pub(crate) entry: &'a EntryState,
+    /// The other domain, if there is one.
+    pub(crate) peer: Option<&'a Peer>,
 }
 
 impl Test<'_> {

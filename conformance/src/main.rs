@@ -11,6 +11,7 @@ mod call;
 mod case;
 mod cases;
 mod clock;
+mod puppet;
 mod raw;
 mod select;
 mod tables;
@@ -20,7 +21,6 @@ mod vcpus;
 use pv_guest_sdk::{BootInfo, entry, println};
 
 use case::{Case, Life, Test, Verdict};
-use raw::EntryState;
 use select::Selection;
 
 entry!(main);
@@ -31,23 +31,52 @@ fn main(boot: &BootInfo<'static>) {
     if boot.arguments().any(|word| word == "list") {
         return list(&selection);
     }
-    println!("suite {}", cases::all().count());
+    let number = |name| boot.argument(name).and_then(|word| word.parse().ok());
+    let test = Test { name: "pair", boot, entry: &entry, peer: None };
+    if let Some(master) = number("puppet") {
+        tell("the puppet", puppet::serve(&test, master));
+    } else if let (Some(own), Some(peer)) = (number("own"), number("peer")) {
+        let with = puppet::with_peer(&test, [own, peer], |peer| {
+            run_all(&selection, cases::pairs(), &Test { peer: Some(peer), ..test });
+            Ok(())
+        });
+        tell("the puppet's other end", with);
+    } else {
+        run_all(&selection, cases::all(), &test);
+    }
+}
+
+/// Says what went wrong where there is no case.
+fn tell(what: &str, outcome: case::Outcome) {
+    match outcome {
+        Ok(()) => {}
+        Err(Verdict::Fail(difference)) => println!("{what}: {difference}"),
+        Err(Verdict::Skip(why)) => println!("{what}: {why}"),
+    }
+}
+
+fn run_all(
+    selection: &Selection<'_>,
+    cases: impl Iterator<Item = &'static Case> + Clone,
+    test: &Test<'_>,
+) {
+    println!("suite {}", cases.clone().count());
     let mut done = 0_u32;
-    for (index, case) in selection.cases() {
+    for (index, case) in selection.of(cases) {
         if case.life == Life::Ends && !selection.is_single() {
             println!("later {}", case.name);
         } else {
-            run(index, case, boot, &entry);
+            run(index, case, test);
         }
         done += 1;
     }
     println!("done {done}");
 }
 
-fn run(index: usize, case: &'static Case, boot: &BootInfo<'static>, entry: &EntryState) {
+fn run(index: usize, case: &'static Case, test: &Test<'_>) {
     println!("case {index} {}", case.name);
     let name = case.name;
-    match (case.body)(&Test { name, boot, entry }) {
+    match (case.body)(&Test { name, ..*test }) {
         Ok(()) if case.life == Life::Ends => {
             println!("fail {name} the guest: expected ends seen goes on")
         }
@@ -58,7 +87,7 @@ fn run(index: usize, case: &'static Case, boot: &BootInfo<'static>, entry: &Entr
 }
 
 fn list(selection: &Selection<'_>) {
-    for (_, case) in selection.cases() {
+    for (_, case) in selection.of(cases::all().chain(cases::pairs())) {
         let life = match case.life {
             Life::Continues => "continues",
             Life::Ends => "ends",

@@ -3,7 +3,6 @@
 use pv_guest_sdk::BootInfo;
 
 use crate::case::Case;
-use crate::cases;
 
 /// The host's choice: `filter=TEXT` (cases whose name contains it), `from=N` (none before that
 /// number), `only=NAME` (this one alone, even if it ends the guest).
@@ -28,9 +27,12 @@ impl<'a> Selection<'a> {
         self.only.is_some()
     }
 
-    /// The chosen cases, each with its number among all.
-    pub(crate) fn cases(&self) -> impl Iterator<Item = (usize, &'static Case)> {
-        cases::all().enumerate().skip(self.from).filter(|(_, case)| match self.only {
+    /// The chosen ones of some cases, each with its number among them.
+    pub(crate) fn of(
+        &self,
+        cases: impl Iterator<Item = &'static Case>,
+    ) -> impl Iterator<Item = (usize, &'static Case)> {
+        cases.enumerate().skip(self.from).filter(|(_, case)| match self.only {
             Some(only) => case.name == only,
             None => case.name.contains(self.filter),
         })

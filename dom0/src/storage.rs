@@ -18,7 +18,8 @@ use devices::hw::{Buffer, ConfigurationPorts};
 use devices::lines::{Line, Lines};
 use pv_guest_sdk::println;
 
-/// Sectors of 512 bytes in a MiB.
+/// Sectors of 512 bytes in a page, and in a MiB.
+const SECTORS_PER_PAGE: usize = 8;
 const SECTORS_PER_MIB: usize = 2048;
 /// The largest disk in memory. Unit: MiB.
 const MOST_RAM: usize = 1024;
@@ -168,7 +169,10 @@ const fn conflict(one: &Range, other: &Range) -> bool {
 
 /// A disk in memory.
 fn memory(target: &str, sectors: usize) -> Result<Disk, String> {
-    Disk::ram(sectors).map_err(|error| format!("{target}: {error}"))
+    let disk = Disk::ram(sectors.div_ceil(SECTORS_PER_PAGE));
+    let disk = disk.map_err(|error| format!("{target}: {error}"))?;
+    let sectors = u64::try_from(sectors).unwrap_or(u64::MAX);
+    disk.region(0, sectors).ok_or_else(|| format!("{target}: it is empty"))
 }
 
 /// Writes bytes from the beginning of a disk on.

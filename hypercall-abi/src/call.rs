@@ -178,5 +178,5 @@ hypercalls! {
     42 HypfsOp "hypfs_op" Control Absent [hypfs] "The hypervisor's parameters as files.";
     48 Mca "mca" Privileged Absent [] "Machine checks. Called `arch_0` in the headers.";
     49 PagingDomctlCont "paging_domctl_cont" Control Absent [] "Continues a long `domctl`; made by Xen itself. Called `arch_1` in the headers.";
-    55 Extension "extension" Any Absent [] "Reserved for this system's own calls; none exists. Called `arch_7` in the headers.";
+    55 Extension "extension" Any Absent [extension] "This system's own calls; unknown to Xen. Called `arch_7` in the headers.";
 }

@@ -38,8 +38,8 @@ pub const EXTENSION_VERSION: u32 = EXTENSION_BASE + 1;
 pub const EXTENSION_LAST: u32 = EXTENSION_VERSION;
 /// `ebx`, `ecx`, `edx` of [`EXTENSION_BASE`]: the text `ParavaneHypV`.
 pub const EXTENSION_SIGNATURE: [u32; 3] = signature(*b"ParavaneHypV");
-/// The version that [`EXTENSION_VERSION`] answers: 0.1. It names no extension hypercall yet.
-pub const EXTENSION_VERSION_NUMBER: u32 = 1;
+/// The version that [`EXTENSION_VERSION`] answers.
+pub const EXTENSION_VERSION_NUMBER: u32 = crate::extension::VERSION_NUMBER;
 
 /// Twelve characters as the three registers that carry them.
 const fn signature(text: [u8; 12]) -> [u32; 3] {

@@ -17,6 +17,12 @@ pub const INVALID_MAX_VCPU_ID: u32 = !0;
 pub const SHUTDOWN_SHIFT: u32 = 16;
 /// The reason's bits, when shifted down.
 pub const SHUTDOWN_MASK: u32 = 255;
+/// [`TscInfo::tsc_mode`]: the counter itself, unless its rate is not what the domain counts on.
+pub const TSC_DEFAULT: u32 = 0;
+/// [`TscInfo::tsc_mode`]: a counter of the hypervisor's making.
+pub const TSC_ALWAYS_EMULATE: u32 = 1;
+/// [`TscInfo::tsc_mode`]: the counter itself.
+pub const TSC_NEVER_EMULATE: u32 = 2;
 
 bitflags::bitflags! {
     /// What a new domain shall be ([`CreateDomain::flags`]).
@@ -235,6 +241,20 @@ abi_structs! {
         8 cpumap_hard: Bitmap,
         /// In: where it would best run. Out: what is left of it.
         24 cpumap_soft: Bitmap,
+    }
+
+    /// Payload of [`GETTSCINFO`] and [`SETTSCINFO`].
+    TscInfo = "struct xen_domctl_tsc_info", size 24, align 8 {
+        /// One of `TSC_*`.
+        0 tsc_mode: u32,
+        /// The rate that the domain counts on; 0: the machine's. Unit: kHz.
+        4 gtsc_khz: u32,
+        /// How often it has been set, or restored.
+        8 incarnation: u32,
+        /// No meaning.
+        12 pad: u32 = "",
+        /// What the counter shows. Unit: nanoseconds.
+        16 elapsed_nsec: u64,
     }
 
     /// Payload of [`MAX_MEM`].

@@ -31,6 +31,7 @@ pub mod domctl;
 pub mod elfnote;
 pub mod errno;
 pub mod event;
+pub mod extension;
 pub mod grant;
 pub mod layout;
 pub mod memory;

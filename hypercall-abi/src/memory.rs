@@ -16,6 +16,13 @@ pub const EXACT_NODE: u32 = 1 << 17;
 /// [`Reservation::mem_flags`]: the node named is a virtual one.
 pub const VNODE: u32 = 1 << 18;
 
+/// [`AcquireResource::kind`]: pages of an emulator of devices.
+pub const RESOURCE_IOREQ_SERVER: u16 = 0;
+/// [`AcquireResource::kind`]: buffers of a trace of a vCPU.
+pub const RESOURCE_VMTRACE: u16 = 2;
+/// [`AcquireResource::kind`]: the frames of a domain's grant table.
+pub const RESOURCE_GRANT_TABLE: u16 = 1;
+
 /// The type of an [`E820Entry`] that is usable memory.
 pub const E820_RAM: u32 = 1;
 

@@ -1,9 +1,10 @@
-//! The hypervisor's console: `print!`, `println!`, and the calls below them.
+//! Consoles: `print!`, `println!`, and the calls of the hypervisor's console.
 //!
-//! Where a domain may not use it (EPERM, as most domains on Xen), [`print!`](crate::print) goes to
-//! the ring that the start-of-day page names; see [`ring`].
+//! A domain that is not the initial one has a console of its own: the ring that the start-of-day
+//! page names, to which [`print!`](crate::print) goes; see [`ring`]. Without one it goes here, where
+//! not every hypervisor lets such a domain write.
 //!
-//! It is shared with the hypervisor and every other domain, so each line goes out in one call
+//! This console is shared with the hypervisor and every other domain, so each line goes out in one call
 //! wherever it fits ([`crate::line`]).
 
 pub mod ring;
@@ -13,22 +14,27 @@ use core::fmt::{self, Write};
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::console as abi;
 use hypercall_abi::errno::Errno;
+#[cfg(target_os = "none")]
+use hypercall_abi::types::VcpuId;
 
 use crate::error::{HypercallError, Site, perform};
+#[cfg(target_os = "none")]
+use crate::event::{Channel, Signal};
 use crate::line::LineWriter;
 use crate::raw::gate::{Gate, Machine};
 use crate::raw::request;
 
-/// Writes formatted text to the console of this machine. What [`crate::print!`] expands to.
+/// Writes formatted text to this domain's console. What [`crate::print!`] expands to; for the
+/// kernel alone.
 ///
 /// A console that refuses is ignored: there is nobody left to tell.
 pub fn print(text: fmt::Arguments<'_>) {
     let mut writer = LineWriter::new(|piece| {
-        // In user mode nothing answers EPERM, so that its code leads no further than here.
-        if Machine.call(&request::console_write(piece)) == Errno::EPERM.to_raw() {
-            #[cfg(target_os = "none")]
-            crate::raw::console::write(piece);
+        #[cfg(target_os = "none")]
+        if crate::raw::console::write(piece) {
+            return;
         }
+        let _refused = Machine.call(&request::console_write(piece));
     });
     let _cannot_fail = writer.write_fmt(text);
 }
@@ -58,13 +64,31 @@ pub fn read<'a>(gate: &impl Gate, bytes: &'a mut [u8]) -> Result<&'a [u8], Hyper
     Ok(bytes.get(..taken).unwrap_or(bytes))
 }
 
-/// Prints to the hypervisor's console, with the syntax of [`core::format_args!`].
+/// Waits until something is typed at this domain's own console, and returns it: no more than fits,
+/// and at least a byte. None if the domain has no such console, or the hypervisor does not know its
+/// port. One at a time may wait.
+#[cfg(target_os = "none")]
+pub async fn input(bytes: &mut [u8]) -> Option<&[u8]> {
+    static CHANNEL: spin::Once<Channel> = spin::Once::new();
+    let (ring, port) = crate::raw::console::ring()?;
+    let channel = CHANNEL.try_call_once(|| Channel::adopt(port, VcpuId(0))).ok()?;
+    loop {
+        let taken = ring.take_input(bytes);
+        if taken > 0 || bytes.is_empty() {
+            channel.notify();
+            return bytes.get(..taken);
+        }
+        channel.notified().await;
+    }
+}
+
+/// Prints to this domain's console, with the syntax of [`core::format_args!`].
 #[macro_export]
 macro_rules! print {
     ($($text:tt)*) => { $crate::console::print(::core::format_args!($($text)*)) };
 }
 
-/// Prints a line to the hypervisor's console, with the syntax of [`core::format_args!`].
+/// Prints a line to this domain's console, with the syntax of [`core::format_args!`].
 #[macro_export]
 macro_rules! println {
     () => { $crate::print!("\n") };

@@ -22,9 +22,10 @@
 //! [`error`] for what a refused hypercall says, [`paging`] for memory and page tables, [`trap`] for
 //! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`event`] for
 //! event channels, [`time`] for the clock and timers, `task` and [`wait`] for waiting, `vcpu` for
-//! more virtual CPUs, [`lock`] for what they share, [`grant`] for pages that domains share, [`device`] for
-//! devices of the machine, [`raw`] for what is behind all of it. The guests `tour`, `tour-events`, `tour-time`, `usermode`, `smp` and
-//! `share` show most of it at work.
+//! more virtual CPUs, [`lock`] for what they share, [`grant`] for pages that domains share,
+//! [`xenstore`] for what domains and tools tell each other, [`xenbus`] for devices of two halves,
+//! [`block`] for disks, [`device`] for devices of the machine, [`raw`] for what is behind all of it. The guests `tour`, `tour-events`,
+//! `tour-time`, `usermode`, `smp`, `share` and `blk` show most of it at work.
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
 //! mode, heap); the rest is, so that it can be tested in a process.
@@ -33,6 +34,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod boot;
 pub mod console;
 #[cfg(target_os = "none")]
@@ -43,6 +45,7 @@ pub mod device;
 pub mod entry;
 pub mod error;
 pub mod event;
+pub mod extension;
 pub mod frames;
 pub mod grant;
 #[cfg(target_os = "none")]
@@ -68,6 +71,8 @@ pub mod vary;
 pub mod vcpu;
 pub mod version;
 pub mod wait;
+pub mod xenbus;
+pub mod xenstore;
 
 pub use boot::BootInfo;
 pub use error::HypercallError;

@@ -12,6 +12,7 @@ use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
 use hypercall_abi::types::{DomId, GrantRef, Mfn, PAGE_SIZE, Pfn, Port, VcpuId};
 use pv_guest_sdk::control::{ControlError, CreateDomain, Domain, Foreign, MaxMem, MaxVcpus, Plain};
 use pv_guest_sdk::paging::Page;
+use pv_guest_sdk::{Machine, extension};
 
 use crate::kernel::{Kernel, KernelError};
 
@@ -113,7 +114,7 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
             ..CreateDomain::default()
         },
     )?;
-    match fill(&domain, settings, &kernel, &plan, window) {
+    match fill(&domain, settings, &kernel, &plan, window).and_then(|rings| record(&domain, rings)) {
         Ok((console, console_port, store, store_port)) => {
             Ok(Built { domain, console, console_port, store, store_port })
         }
@@ -125,6 +126,21 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
 }
 
 type Rings = (Mfn, Port, Mfn, Port);
+
+/// Has it recorded what the domain is connected to, where that can be.
+fn record(domain: &Domain, rings: Rings) -> Result<Rings, BuildError> {
+    let (console, console_port, store, store_port) = rings;
+    let known = extension::Rings {
+        domain: domain.id(),
+        store_port: store_port.0,
+        store_frame: store.0,
+        console_frame: console.0,
+        console_port: console_port.0,
+        ..extension::Rings::default()
+    };
+    extension::set_rings(&Machine, known).map_err(ControlError::from)?;
+    Ok(rings)
+}
 
 fn fill(
     domain: &Domain,

@@ -1,9 +1,11 @@
 //! `cargo xtask conformance`: what the systems do, clause by clause, and whether they agree.
 //!
-//! The cases are functions of a guest (`conformance/`); [`protocol`] reads what it prints,
+//! The cases are functions of a guest (`conformance/`), those of several domains ([`pairs`]) of two;
+//! [`protocol`] reads what it prints,
 //! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`]
 //! tells.
 
+mod pairs;
 mod protocol;
 mod report;
 mod suite;
@@ -21,6 +23,7 @@ use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, machine, unknown};
 use crate::run::{Builder, GuestChoice};
 use crate::workspace::Workspace;
+use pairs::Pair;
 use suite::Outcomes;
 use verdict::Verdict;
 
@@ -30,7 +33,9 @@ cargo xtask conformance [FILTER] [OPTIONS]
 Boots a guest that checks what the hypervisor does, clause by clause, and compares our kernel with
 real Xen. Only cases run whose name contains FILTER.
 
-    --on paravane|xen|both  where to run them (default: both)
+    --on paravane|xen|xen-linux|both
+                            where to run them (default: both); below Linux only those of two
+                            domains
     --list                  print the names and clauses of the cases, run none
     --json FILE             write the outcomes as JSON
     --junit FILE            write the outcomes as JUnit's XML
@@ -63,11 +68,14 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     };
     let workspace = Workspace::find()?;
     let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
-    let machines = machines(&workspace, &options, &scratch)?;
+    let mut builder = Builder::new(&workspace, options.machine.route);
+    let machines = machines(&workspace, &mut builder, &options, &scratch)?;
+    let pairs = pairs::all(&workspace, &mut builder, &options, &scratch)?;
     if options.list {
-        let machine = machines.first().context("no system")?;
-        for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
-            println!("{name}: {clause}");
+        for machine in machines.first().into_iter().chain(pairs.iter().find_map(Pair::control)) {
+            for (name, clause) in suite::list(machine, &options.filter, &scratch)? {
+                println!("{name}: {clause}");
+            }
         }
         std::fs::remove_dir_all(&scratch)?;
         return Ok(ExitCode::SUCCESS);
@@ -75,7 +83,14 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
-    let runs = run(&machines, &options.filter, &scratch)?;
+    let mut runs = run(&machines, &options.filter, &scratch)?;
+    for pair in &pairs {
+        let (system, outcomes) = (pair.system, pair.run(&scratch)?);
+        match runs.iter_mut().find(|(other, _)| *other == system) {
+            Some((_, all)) => all.extend(outcomes),
+            None => runs.push((system, outcomes)),
+        }
+    }
     std::fs::remove_dir_all(&scratch)?;
     let verdict = Verdict::new(runs, &meant, options.filter.is_empty());
     ensure!(!verdict.rows.is_empty(), "no case has a name that contains `{}`", options.filter);
@@ -125,13 +140,19 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
 }
 
 /// A machine for each system, with everything built and the ramdisk that the guest's cases know.
-fn machines(workspace: &Workspace, options: &Options, scratch: &Path) -> Result<Vec<Machine>> {
+fn machines(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &Options,
+    scratch: &Path,
+) -> Result<Vec<Machine>> {
     let ramdisk = scratch.join("ramdisk");
     std::fs::write(&ramdisk, ramdisk_bytes())?;
     let guest = GuestChoice::find(workspace, "conformance".as_ref())?;
-    let mut builder = Builder::new(workspace, options.machine.route);
     let systems = if options.list { options.systems.get(..1) } else { options.systems.get(..) };
-    let machines = systems.unwrap_or_default().iter().map(|&system| {
+    // Below Linux no guest is the initial domain, which these cases are about.
+    let systems = systems.unwrap_or_default().iter().filter(|&&it| it != System::XenLinux);
+    let machines = systems.map(|&system| {
         let mut machine = builder.machine(system, &guest, &options.machine)?;
         machine.ramdisk = Some(ramdisk.clone());
         Ok(machine)

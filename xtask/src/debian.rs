@@ -28,8 +28,7 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
         );
     };
     say(format!("installing Debian packages {purpose}: {names}"));
-    process::succeed(privileged(prefix).args(["apt-get", "-q", "update"]))
-        .context("cannot refresh Debian's package lists")?;
+    refresh(prefix)?;
     process::succeed(
         privileged(prefix)
             // Another apt may be at work, such as the system's own updates.
@@ -38,6 +37,20 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
             .args(packages),
     )
     .with_context(|| format!("cannot install {names}"))
+}
+
+/// Fetches the lists of packages anew.
+///
+/// # Errors
+///
+/// When nobody may do that here, or it fails.
+pub(crate) fn update() -> Result<()> {
+    refresh(privilege().context("nobody may refresh the package lists: sudo apt-get update")?)
+}
+
+fn refresh(prefix: &[&str]) -> Result<()> {
+    process::succeed(privileged(prefix).args(["apt-get", "-q", "update"]))
+        .context("cannot refresh Debian's package lists")
 }
 
 /// What comes before a command that needs to be root, or nothing when we cannot be.

@@ -15,6 +15,8 @@ pub(crate) enum System {
     Paravane,
     /// Real Xen 4.17.
     Xen,
+    /// The same with Linux as the initial domain, below which guests are.
+    XenLinux,
 }
 
 impl System {
@@ -27,7 +29,8 @@ impl System {
         match name {
             "paravane" => Ok(Self::Paravane),
             "xen" => Ok(Self::Xen),
-            _ => bail!("no system `{name}` to run on: it is `paravane` or `xen`"),
+            "xen-linux" => Ok(Self::XenLinux),
+            _ => bail!("no system `{name}` to run on: it is `paravane`, `xen` or `xen-linux`"),
         }
     }
 
@@ -36,6 +39,7 @@ impl System {
         match self {
             Self::Paravane => "paravane",
             Self::Xen => "xen",
+            Self::XenLinux => "xen-linux",
         }
     }
 
@@ -43,7 +47,7 @@ impl System {
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Paravane => "(PV) ",
-            Self::Xen => "(XEN) ",
+            Self::Xen | Self::XenLinux => "(XEN) ",
         }
     }
 }
@@ -74,6 +78,10 @@ pub(crate) struct Machine {
     pub(crate) guest_args: String,
     /// The initial domain's ramdisk.
     pub(crate) ramdisk: Option<PathBuf>,
+    /// Files that are disks of the machine, raw.
+    pub(crate) disks: Vec<PathBuf>,
+    /// What it has for other domains. Unit: MiB.
+    pub(crate) others: u32,
     /// Size, CPU and time.
     pub(crate) options: MachineOptions,
 }
@@ -92,7 +100,7 @@ impl Machine {
     ///
     /// When such a link cannot be made.
     pub(crate) fn qemu(&self, interactive: bool, scratch: &Path) -> Result<Command> {
-        let memory = self.options.memory + self.options.memory / 32 + OVERHEAD;
+        let memory = self.options.memory + self.options.memory / 32 + OVERHEAD + self.others;
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.current_dir(scratch);
         qemu.args(["-cpu", &self.options.cpu]);
@@ -110,6 +118,10 @@ impl Machine {
         }
         if self.system == System::Paravane {
             qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        }
+        for disk in &self.disks {
+            let file = disk.display().to_string().replace(',', ",,");
+            qemu.args(["-drive", &format!("file={file},if=virtio,format=raw")]);
         }
         if self.options.icount {
             qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
@@ -193,6 +205,8 @@ mod tests {
             guest: guest.into(),
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
+            disks: Vec::new(),
+            others: 0,
             options: MachineOptions::default(),
         }
     }

@@ -9,6 +9,7 @@ mod boot;
 mod check;
 mod conformance;
 mod console;
+mod cpio;
 mod debian;
 mod machine;
 mod monitor;
@@ -22,6 +23,7 @@ mod test;
 mod toolchain;
 mod transcript;
 mod workspace;
+mod xen_linux;
 
 use std::process::ExitCode;
 

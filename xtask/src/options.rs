@@ -70,6 +70,10 @@ pub(crate) struct RunOptions {
     pub(crate) kernel_args: String,
     /// The guest's ramdisk.
     pub(crate) ramdisk: Option<PathBuf>,
+    /// Files that are the guest's disks.
+    pub(crate) disks: Vec<PathBuf>,
+    /// Whether the guest has a network card.
+    pub(crate) network: bool,
     /// End with the guest even on a terminal.
     pub(crate) exit: bool,
     /// Show the hypervisor's lines too.
@@ -81,6 +85,8 @@ pub(crate) struct RunOptions {
 pub(crate) struct TestOptions {
     /// What the names of the steps to run contain.
     pub(crate) filter: String,
+    /// Whether what takes long is run too.
+    pub(crate) full: bool,
     /// The machines.
     pub(crate) machine: MachineOptions,
 }
@@ -120,6 +126,8 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         args: String::new(),
         kernel_args: String::new(),
         ramdisk: None,
+        disks: Vec::new(),
+        network: false,
         exit: false,
         verbose: false,
     };
@@ -131,6 +139,8 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             Long("args") => options.args = parser.value()?.string()?,
             Long("kernel-args") => options.kernel_args = parser.value()?.string()?,
             Long("ramdisk") => options.ramdisk = Some(parser.value()?.into()),
+            Long("disk") => options.disks.push(parser.value()?.into()),
+            Long("vif") => options.network = true,
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,
             Value(guest) if !named => {
@@ -155,10 +165,12 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
 }
 
 fn test(mut parser: lexopt::Parser, request: fn(TestOptions) -> Request) -> Result<Request> {
-    let mut options = TestOptions { filter: String::new(), machine: MachineOptions::default() };
+    let mut options =
+        TestOptions { filter: String::new(), full: false, machine: MachineOptions::default() };
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(TEST_HELP)),
+            Long("full") => options.full = true,
             Value(filter) if options.filter.is_empty() => options.filter = filter.string()?,
             Long(name) => {
                 let name = name.to_owned();

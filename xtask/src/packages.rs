@@ -30,6 +30,10 @@ pub(crate) const HEADERS: Need = Need {
     packages: &["libxen-dev", "libc6-dev", "gcc"],
 };
 
+/// What fetches Debian's packages and takes them apart.
+pub(crate) const DEBIAN: Need =
+    Need { signs: &["apt-get", "apt-cache", "dpkg-deb", "tar"], packages: &["apt", "dpkg", "tar"] };
+
 impl Need {
     fn is_met(&self) -> bool {
         // An absolute path stays what it is behind the folders of the PATH.

@@ -9,12 +9,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::boot::{self, End, Watch};
+use crate::cpio::Archive;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
 use crate::process::say;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
+use crate::xen_linux;
+
+/// The guests that run as domains side by side.
+pub(crate) const FAMILY: [&str; 4] = ["hello", "tour", "usermode", "smp"];
 
 /// Does what the options ask for; the exit code says how the boot ended.
 ///
@@ -28,7 +33,16 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if let Some(ramdisk) = &options.ramdisk {
         readable(ramdisk).with_context(|| format!("--ramdisk {}", ramdisk.display()))?;
     }
+    let disks: Vec<_> = options.disks.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
+    for disk in &disks {
+        readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
+    }
     let mut builder = Builder::new(&workspace, options.machine.route);
+    if options.on == System::XenLinux {
+        let end = xen_linux::run(&workspace, &mut builder, &guest, disks, options)?;
+        return Ok(exit_code(&end));
+    }
+    ensure!(disks.is_empty(), "--disk is for `--on xen-linux`");
     let mut machine = builder.machine(options.on, &guest, &options.machine)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     machine.guest_args.clone_from(&options.args);
@@ -41,8 +55,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    if options.guest == "nursery" && options.ramdisk.is_none() {
-        machine.ramdisk = Some(builder.nursery(&scratch)?);
+    let name = options.guest.to_str().unwrap_or_default();
+    if options.ramdisk.is_none() {
+        machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
     let by_hand = machine.by_hand(&scratch)?;
     eprintln!("{by_hand}");
@@ -162,6 +177,8 @@ impl<'a> Builder<'a> {
             guest: self.guest(guest)?,
             guest_args: String::new(),
             ramdisk: None,
+            disks: Vec::new(),
+            others: 0,
             options: options.clone(),
         })
     }
@@ -177,7 +194,7 @@ impl<'a> Builder<'a> {
                 packages::provide(&[packages::QEMU])?;
                 self.hypervisor()
             }
-            System::Xen => {
+            System::Xen | System::XenLinux => {
                 packages::provide(&[packages::QEMU, packages::XEN])?;
                 packages::xen(&self.workspace.scratch("images")?)
             }
@@ -205,25 +222,41 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
-    pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
-        let mut archive = Vec::new();
-        let mut add = |name: &str, bytes: &[u8]| {
-            let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
-            archive.extend(format!("070701{:08x}{mode:08x}{:032x}", 0, 0).bytes());
-            archive.extend(format!("{length:08x}{:032x}{name_length:08x}{:08x}", 0, 0).bytes());
-            for part in [&*format!("{name}\0").into_bytes(), bytes] {
-                archive.extend(part);
-                archive.resize(archive.len().next_multiple_of(4), 0);
-            }
+    /// A ramdisk with the guests that a guest runs as domains, if it does.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not build, or the archive cannot be written.
+    pub(crate) fn ramdisk(&mut self, guest: &str, scratch: &Path) -> Result<Option<PathBuf>> {
+        let names: &[&str] = match guest {
+            "nursery" => &FAMILY,
+            "crowd" => &["still"],
+            _ => return Ok(None),
         };
-        for name in ["hello", "tour", "usermode", "smp"] {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+        let files: Vec<_> = names.iter().map(|&name| (name, name)).collect();
+        self.archive(&files, scratch).map(Some)
+    }
+
+    /// A ramdisk of example guests: for each the file's name, and the guest's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::ramdisk`].
+    pub(crate) fn archive(&mut self, files: &[(&str, &str)], scratch: &Path) -> Result<PathBuf> {
+        let mut built = Vec::new();
+        for &(name, guest) in files {
+            built.push((name, self.example(guest)?));
         }
-        add("TRAILER!!!", &[]);
-        let path = scratch.join("nursery.cpio");
-        std::fs::write(&path, archive)?;
-        Ok(path)
+        ramdisk(&built, scratch)
+    }
+
+    /// The ELF file of the example guest `name`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub(crate) fn example(&mut self, name: &str) -> Result<PathBuf> {
+        self.build("example-guests", name)
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {
@@ -246,4 +279,19 @@ impl<'a> Builder<'a> {
         }
         self.toolchain.as_ref().context("no toolchain")
     }
+}
+
+/// A ramdisk with files under these names, in the folder `scratch`.
+///
+/// # Errors
+///
+/// When one cannot be read.
+pub(crate) fn ramdisk(files: &[(&str, PathBuf)], scratch: &Path) -> Result<PathBuf> {
+    let mut archive = Archive::default();
+    for (name, path) in files {
+        archive.file(name, &std::fs::read(path)?);
+    }
+    let path = scratch.join("ramdisk.cpio");
+    std::fs::write(&path, archive.finish())?;
+    Ok(path)
 }

@@ -1,20 +1,22 @@
 //! `cargo xtask check` and `cargo xtask test`: everything that says whether the workspace is good.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot::{self, End, Watch};
+use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::process;
-use crate::run::{Builder, GuestChoice};
+use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
+use crate::xen_linux::{self, Domain};
 
 /// The command line of a guest that is to end well.
 const WELL: &str = "first=1 \"two words\" a,b";
@@ -33,6 +35,13 @@ const HARD: [(&str, &str, u32, bool); 5] = [
     ("fair", "strict", 1, true),
 ];
 
+/// Domains that take all they get, on one CPU where instructions are counted: what they differ in, what
+/// each has of that, what of the CPU each is due, and of how much that is a part.
+const SHARES: [(&str, [u32; 3], f64); 2] =
+    [("weight", [256, 512, 1024], 1792.0), ("cap", [30, 55, 10], 100.0)];
+/// How long the three are there. Unit: seconds.
+const SHARED: f64 = 3.0;
+
 /// Runs the checks that need no QEMU, or with `boots` all there is.
 ///
 /// # Errors
@@ -44,11 +53,19 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     check::all(&workspace, &mut builder, &mut steps);
     if boots {
+        let random = |words: &str, count: Option<&str>| {
+            let mut test = check::host(&workspace, "test");
+            test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
+            process::succeed(test.envs(count.map(|count| ("PARAVANE_SEQUENCES", count))))
+        };
         steps.run("host tests: 100,000 random sequences of memory calls", || {
-            let words = "-q --release -p kernel-core --lib random_".split(' ');
-            process::succeed(check::host(&workspace, "test").args(words))
+            random("random_", None)
         });
-        let alone = ["conformance", "nursery"];
+        if options.full {
+            let name = "host tests: 1,000,000 random sequences of memory calls";
+            steps.run(name, || random("random_calls", Some("1000000")));
+        }
+        let alone = ["conformance", "nursery", "crowd", "pairs", "blk"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -64,17 +81,36 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
             });
         }
-        nursery(&workspace, &mut builder, options, &mut steps);
+        domains(&workspace, &mut builder, options, &mut steps);
+        crowd(&workspace, &mut builder, options, &mut steps);
+        for row in &SHARES {
+            steps.run(&format!("shares by {} on paravane", row.0), || {
+                shares(&workspace, &mut builder, options, row)
+            });
+        }
         hard(&workspace, &mut builder, options, &mut steps);
-        steps.run("conformance on both", || {
+        cases(options, &mut steps);
+    }
+    Ok(steps.finish())
+}
+
+/// Runs the cases of conformance: the name of the step, and the words of the command.
+fn cases(options: &TestOptions, steps: &mut Steps) {
+    let rows: [(&str, &[&str]); 3] = [
+        ("conformance on both", &[]),
+        ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
+        ("conformance of pairs below Linux on xen", &["pair_", "--on=xen-linux"]),
+    ];
+    for (name, words) in rows {
+        steps.run(name, || {
             // A route that was forced for us is forced for it.
             let route = options.machine.route.iter().flat_map(|it| ["--toolchain", it.name()]);
-            let code = conformance::command(lexopt::Parser::from_args(route))?;
+            let words = words.iter().copied().chain(route);
+            let code = conformance::command(lexopt::Parser::from_args(words))?;
             ensure!(code == ExitCode::SUCCESS, "see above");
             Ok(())
         });
     }
-    Ok(steps.finish())
 }
 
 /// A boot that is checked: the guest, its command line, and how it is to end.
@@ -102,32 +138,159 @@ fn on_both(
         transcript
     });
     if let [Some(ours), Some(theirs)] = &said {
-        steps.run(&format!("{name} says the same on both"), || transcript::compare(ours, theirs));
+        steps.run(&format!("{name} says the same on both"), || {
+            transcript::compare([ours, theirs], ["paravane", "xen"])
+        });
     }
 }
 
-/// Boots the guest that runs others as domains; what those print comes in any order.
-fn nursery(
+/// Boots the guests of [`FAMILY`] as domains: below the nursery on both systems, and below Linux on
+/// Xen. Each must say what it says as the initial domain.
+fn domains(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
     steps: &mut Steps,
 ) {
+    let mut alone = BTreeMap::new();
     for (system, cpus) in [(System::Paravane, 1), (System::Paravane, 2), (System::Xen, 1)] {
         let name = system.name();
-        steps.run(&format!("nursery with {cpus} CPUs on {name}"), || {
+        steps.run(&format!("domains with {cpus} CPUs on {name}"), || {
             let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
             let guest = guest.context("there is no nursery")?;
-            let scratch = workspace.scratch(&format!("nursery-{name}"))?;
+            let scratch = workspace.scratch(&format!("domains-{name}"))?;
+            let mut machine_options = options.machine.clone();
+            machine_options.smp = cpus;
+            let guest = GuestChoice::of(guest);
+            let mut machine = builder.machine(system, &guest, &machine_options)?;
+            machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            same_as_alone(workspace, builder, options, &record, &mut alone)
+        });
+    }
+    let linux = |cpus| format!("domains with {cpus} CPUs below Linux on xen");
+    for cpus in if options.full { 1..=2 } else { 1..=1 } {
+        steps.run(&linux(cpus), || below_linux(workspace, builder, options, cpus, &mut alone));
+    }
+}
+
+/// [`FAMILY`] below Linux on Xen, on so many CPUs; as of [`domains`].
+fn below_linux(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    cpus: u32,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let scratch = workspace.scratch("domains-linux")?;
+    let family = FAMILY.map(|name| Ok(Domain::new(name, builder.example(name)?, "")));
+    let family = family.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut machine_options = options.machine.clone();
+    (machine_options.smp, machine_options.limit) =
+        (cpus, options.machine.limit.max(xen_linux::LIMIT));
+    let machine = xen_linux::machine(workspace, builder, &family, &machine_options, &scratch)?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    for name in FAMILY {
+        let end = xen_linux::end(&record, name);
+        ensure!(end == End::Success, "{name}: {end}\n{}", record.report);
+    }
+    same_as_alone(workspace, builder, options, &record, alone)
+}
+
+/// Compares what each of [`FAMILY`] said as a domain with what it says as our initial domain, which
+/// is kept in `alone`.
+fn same_as_alone(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    record: &Record,
+    alone: &mut BTreeMap<&'static str, String>,
+) -> Result<()> {
+    let transcript = record.console.transcript();
+    for name in FAMILY {
+        if !alone.contains_key(name) {
+            let guest = workspace.guests.iter().find(|guest| guest.name == name);
+            let boot = (guest.context("no such guest")?, "", &End::Success);
+            let said = transcript_of(workspace, builder, options, boot, System::Paravane)?;
+            alone.insert(name, said);
+        }
+        let said = transcript::of_domain(&transcript, name);
+        let places = ["as a domain", "as the initial domain"];
+        let same = transcript::compare([&said, alone.get(name).map_or("", |said| said)], places);
+        same.with_context(|| format!("{name} says something else"))?;
+    }
+    Ok(())
+}
+
+/// What many domains cost the hypervisor, and whether anything is left of them. Only where instructions
+/// are counted, and on our kernel, is that to be strictly the same for all of them.
+fn crowd(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (system, args) in
+        [(System::Paravane, "live=50 cycles=500 strict"), (System::Xen, "live=50 cycles=20")]
+    {
+        let name = system.name();
+        steps.run(&format!("crowd {args} on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "crowd");
+            let guest = guest.context("there is no crowd")?;
+            let scratch = workspace.scratch(&format!("crowd-{name}"))?;
             let mut options = options.machine.clone();
-            options.smp = cpus;
+            options.icount = true;
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
-            machine.ramdisk = Some(builder.nursery(&scratch)?);
+            args.clone_into(&mut machine.guest_args);
+            machine.ramdisk = builder.ramdisk("crowd", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())
         });
     }
+}
+
+/// Has three domains compete, and compares how long each ran with what it is due: but for the time until
+/// they have been made, which nobody gets.
+fn shares(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    (what, values, all): &(&str, [u32; 3], f64),
+) -> Result<()> {
+    let names = ["a", "b", "c"];
+    let guest = workspace.guests.iter().find(|guest| guest.name == "nursery");
+    let scratch = workspace.scratch(&format!("shares-{what}"))?;
+    let mut options = options.machine.clone();
+    (options.icount, options.smp) = (true, 1);
+    let guest = GuestChoice::of(guest.context("there is no nursery")?);
+    let mut machine = builder.machine(System::Paravane, &guest, &options)?;
+    machine.ramdisk = Some(builder.archive(&names.map(|name| (name, "fair")), &scratch)?);
+    let words =
+        names.iter().zip(values).map(|(name, it)| format!("{name}=until={SHARED},{what}:{it}"));
+    machine.guest_args = words.collect::<Vec<_>>().join(" ");
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+    let said = record.console.transcript();
+    for (name, value) in names.iter().zip(values) {
+        let ran = said.lines().find_map(|line| {
+            seconds(line.strip_prefix(&format!("{name}: "))?.split_once("ran~")?.1)
+        });
+        let ran = ran.with_context(|| format!("nothing was said of {name}:\n{said}"))?;
+        let due = SHARED * f64::from(*value) / all;
+        ensure!((ran / due - 1.0).abs() < 0.05, "{name} ran {ran} s, and was due {due} s");
+    }
+    Ok(())
+}
+
+/// A duration as Rust shows it. Unit: seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (text.strip_suffix('s')?, 1.0),
+    };
+    Some(number.parse::<f64>().ok()? * unit)
 }
 
 /// Boots the guests of [`HARD`].

@@ -11,7 +11,7 @@ use crate::raw::event_upcall::{OPEN_SPIN, SET_CALL, SPIN, arm, count};
 use crate::raw::trap_snippets::SYSCALL;
 
 const YIELD: u64 = 0;
-const BLOCK: u64 = 1;
+pub(super) const BLOCK: u64 = 1;
 const SCHED_OP_COMPAT: u64 = 6;
 
 pub(crate) const CASES: &[Case] = &[
@@ -290,7 +290,7 @@ fn timed(t: &Test<'_>, does: impl FnOnce(&Stage, Words, u32) -> Outcome) -> Outc
 }
 
 /// Registers for [`SET_CALL`] with an operation of `sched_op`.
-fn block(s: &Stage, operation: u64, bytes: u64) -> Registers {
+pub(super) fn block(s: &Stage, operation: u64, bytes: u64) -> Registers {
     let mut registers = registers(SCHED_OP, &[operation]);
     (registers.rbx, registers.rbp) = (s.info(), bytes);
     registers.rsp = user_stack() - 256;

@@ -6,25 +6,25 @@ use crate::raw::memory::{arena_address, peek, poke};
 use crate::tables::M2P;
 
 const SYSCTL: u64 = 35;
-const DOMCTL: u64 = 36;
+pub(super) const DOMCTL: u64 = 36;
 const VERSION: u64 = 0x15;
-const CREATE: u64 = 1;
-const DESTROY: u64 = 2;
-const INFO: u64 = 5;
+pub(super) const CREATE: u64 = 1;
+pub(super) const DESTROY: u64 = 2;
+pub(super) const INFO: u64 = 5;
 /// A number that no domain has.
-const FREE: u64 = 77;
-const ESRCH: i64 = -3;
+pub(super) const FREE: u64 = 77;
+pub(super) const ESRCH: i64 = -3;
 const E2BIG: i64 = -7;
 const EACCES: i64 = -13;
 const EEXIST: i64 = -17;
 const ENODATA: i64 = -61;
 const EOVERFLOW: i64 = -75;
-const EOPNOTSUPP: i64 = -95;
+pub(super) const EOPNOTSUPP: i64 = -95;
 
 /// A flag of a domain that is paused.
 const PAUSED: u64 = 1 << 3;
 
-fn array() -> u64 {
+pub(super) fn array() -> u64 {
     arena_address() + 0x1000
 }
 
@@ -36,19 +36,19 @@ fn envelope(words: [u64; 2], payload: &[u64]) {
     }
 }
 
-fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
+pub(super) fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
     envelope([cmd | VERSION << 32, domain], payload);
     hypercall(DOMCTL, &[arena_address()])
 }
 
-fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
+pub(super) fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
     let [first, rest @ ..] = payload;
     envelope([cmd | VERSION << 32, first], &rest);
     hypercall(SYSCTL, &[arena_address()])
 }
 
 /// A word of the answer to a `domctl`; of one to a `sysctl`, the one before.
-fn answer(word: u64) -> u64 {
+pub(super) fn answer(word: u64) -> u64 {
     peek(arena_address() + 16 + 8 * word)
 }
 
@@ -59,7 +59,7 @@ fn create([flags, vcpus, grants, handles, version]: [u64; 5]) -> i64 {
 }
 
 /// Runs `body` while there is another domain with one vCPU to be made.
-fn with_domain(body: fn() -> Outcome) -> Outcome {
+pub(super) fn with_domain(body: impl FnOnce() -> Outcome) -> Outcome {
     equal("create", create([0, 1, 4, 4, 1]), 0)?;
     let outcome = body();
     equal("destroy", domctl(DESTROY, FREE, &[]), 0)?;
@@ -67,7 +67,7 @@ fn with_domain(body: fn() -> Outcome) -> Outcome {
     equal("destroyed", domctl(INFO, FREE, &[]), ESRCH)
 }
 
-fn answers(domain: u64, rows: &[(u64, &[u64], i64)]) -> Outcome {
+pub(super) fn answers(domain: u64, rows: &[(u64, &[u64], i64)]) -> Outcome {
     for (cmd, payload, expected) in rows {
         equal_at("answer for sub-op", *cmd, domctl(*cmd, domain, payload), *expected)?;
     }

@@ -6,6 +6,7 @@ mod clock;
 mod compat;
 mod console;
 mod control;
+mod control_more;
 mod cpu;
 mod cpuid;
 mod crash;
@@ -13,7 +14,7 @@ mod debug;
 mod device;
 mod emulation;
 mod event_bind;
-mod event_calls;
+pub(crate) mod event_calls;
 mod event_close;
 mod event_delivery;
 mod event_ports;
@@ -44,9 +45,15 @@ mod mmu_target;
 mod mmu_upper;
 mod mmu_va;
 mod multicall;
+mod pair_copy;
+mod pair_event;
+mod pair_grant;
+mod pair_rights;
+mod physdev;
 mod pin_levels;
 mod pin_types;
-mod poll;
+mod pirq;
+pub(crate) mod poll;
 mod preserve;
 mod ptwr;
 mod registers;
@@ -88,6 +95,7 @@ const AREAS: &[&[Case]] = &[
     truncation::CASES,
     console::CASES,
     control::CASES,
+    control_more::CASES,
     sched::CASES,
     preserve::CASES,
     cpuid::CASES,
@@ -167,9 +175,20 @@ const AREAS: &[&[Case]] = &[
     grant_copy::ENTRIES,
     grant_copy::CASES,
     grant_batch::CASES,
+    physdev::CASES,
+    pirq::CASES,
 ];
 
-/// All cases, in the order of their numbers.
-pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+/// Those of two domains.
+const PAIRS: &[&[Case]] =
+    &[pair_event::CASES, pair_grant::CASES, pair_copy::CASES, pair_rights::CASES];
+
+/// All cases of two domains, in the order of their numbers.
+pub(crate) fn pairs() -> impl Iterator<Item = &'static Case> + Clone {
+    PAIRS.iter().copied().flatten()
+}
+
+/// All cases of one domain, in the order of their numbers.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> + Clone {
     AREAS.iter().copied().flatten()
 }

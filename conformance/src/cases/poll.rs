@@ -366,7 +366,7 @@ fn put_list(list: &[u32]) {
 }
 
 /// Polls for ports until a time; the answer.
-pub(super) fn poll(ports: &[u32], timeout: u64) -> i64 {
+pub(crate) fn poll(ports: &[u32], timeout: u64) -> i64 {
     put_list(ports);
     poll_at(list(), ports.len() as u64, timeout)
 }

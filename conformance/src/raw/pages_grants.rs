@@ -57,6 +57,11 @@ pub(crate) const UNSET: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 pub(crate) struct Table(u64);
 
 impl Table {
+    /// Where it is mapped.
+    pub(crate) const fn address(self) -> u64 {
+        self.0
+    }
+
     /// Writes an entry, whole.
     pub(crate) fn set(self, reference: u32, flags: u16, domain: u64, frame: u64) {
         poke(self.at(reference), u64::from(flags) | domain << 16 | frame << 32);

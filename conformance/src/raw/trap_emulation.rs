@@ -67,9 +67,8 @@ snippets! {
     /// Ports: by number and by dx.
     IN_80 = "in al, 0x80";
     OUT_80 = "out 0x80, al";
-    /// Loads and stores 32 bits.
-    LOAD32 = "mov eax, [rsi]";
-    STORE32 = "mov [rsi], eax";
+    /// Stores eax.
+    STORE_32 = "mov [rsi], eax";
     IN_8 = "in al, dx";
     IN_16 = "in ax, dx";
     IN_32 = "in eax, dx";

@@ -25,7 +25,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn main(boot: &BootInfo<'static>) -> Outcome {
     let vcpu = Vcpu::start(boot)?;
     let memory = Memory::start(boot)?;
-    println!("{} of {} pages free", vary!("free", memory.free()), boot.pages());
+    println!("{} of {} pages", vary!("free", memory.free()), vary!("all", boot.pages()));
     traps(vcpu)?;
     mapping(vcpu, memory)?;
     segments(vcpu)?;

@@ -52,7 +52,7 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     24 SETTIMEOFFSET "settimeoffset" Control Done "A domain's difference from the wall clock.";
     25 GETVCPUAFFINITY "getvcpuaffinity" Control Done "Which real CPUs a vCPU may run on.";
     26 REAL_MODE_AREA "real_mode_area" Control Absent "Of another architecture.";
-    27 RESUMEDOMAIN "resumedomain" Control Absent "Lets a domain go on that has shut down.";
+    27 RESUMEDOMAIN "resumedomain" Control Done "Lets a domain go on that has shut down.";
     28 SENDTRIGGER "sendtrigger" Control Absent "Sends a button press or a non-maskable interrupt.";
     29 SUBSCRIBE "subscribe" Control Absent "By which port to tell of a suspend.";
     33 GETHVMCONTEXT "gethvmcontext" Control Refused(EINVAL) "Of hardware-virtualised guests.";
@@ -75,8 +75,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     55 GETHVMCONTEXT_PARTIAL "gethvmcontext_partial" Control Refused(EINVAL) "Of hardware-virtualised guests.";
     56 VM_EVENT_OP "vm_event_op" Control Absent "Of watching hardware-virtualised guests.";
     57 MEM_SHARING_OP "mem_sharing_op" Control Absent "Of sharing pages.";
-    59 GETTSCINFO "gettscinfo" Control Absent "How a domain sees the time-stamp counter.";
-    60 SETTSCINFO "settscinfo" Control Absent "How a domain shall see the time-stamp counter.";
+    59 GETTSCINFO "gettscinfo" Control Done "How a domain sees the time-stamp counter.";
+    60 SETTSCINFO "settscinfo" Control Done "How a domain shall see the time-stamp counter.";
     61 GETPAGEFRAMEINFO3 "getpageframeinfo3" Control Done "What frames are used as.";
     62 SETVCPUEXTSTATE "setvcpuextstate" Control Absent "Sets a vCPU's extended registers.";
     63 GETVCPUEXTSTATE "getvcpuextstate" Control Absent "Returns a vCPU's extended registers.";
@@ -159,4 +159,11 @@ sub_ops! { xenoprof "XENOPROF_" "Sub-ops of `xenoprof_op`." {
     15 SET_BACKTRACE "set_backtrace" Privileged Absent "How many callers a sample records.";
     16 GET_IBS_CAPS "get_ibs_caps" Any Absent "What instruction sampling can do.";
     17 IBS_COUNTER "ibs_counter" Privileged Absent "Sets instruction sampling.";
+}}
+
+sub_ops! { extension "PARAVANE_" "Sub-ops of this system's own hypercall." {
+    0 VERSION "version" Any Done "The version of this system's own calls, major in the upper half.";
+    1 AUDIT "audit" Privileged Done "Counts all references to all frames from scratch; returns how many do not fit.";
+    2 SET_RINGS "set_rings" Privileged Done "Records where a domain's store and console are.";
+    3 GET_RINGS "get_rings" Privileged Done "Where a domain's store and console are.";
 }}

@@ -58,5 +58,5 @@ sub_ops! { memory "XENMEM_" "Sub-ops of `memory_op`." {
     25 MACHPHYS_COMPAT_MFN_LIST "machphys_compat_mfn_list" Any Absent "Of 32-bit guests.";
     26 GET_VNUMAINFO "get_vnumainfo" Any Absent "The domain's virtual nodes.";
     27 RESERVED_DEVICE_MEMORY_MAP "reserved_device_memory_map" Any Absent "Memory that devices need at fixed places.";
-    28 ACQUIRE_RESOURCE "acquire_resource" Control Absent "Maps what belongs to a domain but is not its memory.";
+    28 ACQUIRE_RESOURCE "acquire_resource" Control Done "Maps what belongs to a domain but is not its memory.";
 }}

@@ -10,7 +10,7 @@ mod devices;
 mod frames;
 mod guest;
 
-pub use control::{argo, domctl, hypfs, kexec, pmu, sysctl, xenoprof};
+pub use control::{argo, domctl, extension, hypfs, kexec, pmu, sysctl, xenoprof};
 pub use devices::{physdev, platform};
 pub use frames::{memory, mmu_update, mmuext};
 pub use guest::{callback, console, event, grant, nmi, sched, segment, vcpu, version, vm_assist};

@@ -48,7 +48,8 @@ fn calls() -> Vec<Fact> {
             other => other.name(),
         };
         all.push(fact(&format!("__HYPERVISOR_{name}"), call.number()));
-        for op in call.sub_ops() {
+        let ours = *call == Hypercall::Extension;
+        for op in call.sub_ops().iter().filter(|_| !ours) {
             all.push(fact(&format!("{}{}", op.c_prefix, op.name), op.number));
         }
     }

@@ -37,6 +37,8 @@ pub enum Imbalance {
     Counts(Mfn, u32, u32, Word),
     /// Of this domain there are so many frames, and it is said to have so many.
     Pages(DomId, u64, u64),
+    /// Of this domain there are so many frames, and so many would be found if it ended.
+    Listed(DomId, u64, u64),
 }
 
 impl fmt::Display for Imbalance {
@@ -57,6 +59,9 @@ impl fmt::Display for Imbalance {
             ),
             Self::Pages(domain, there, said) => {
                 write!(f, "domain {domain} has {there} frames, not {said}")
+            }
+            Self::Listed(domain, there, listed) => {
+                write!(f, "domain {domain} has {there} frames, of which {listed} are in its list")
             }
         }
     }
@@ -120,6 +125,10 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
         if word.is_allocated() {
             self.general(mfn);
         }
+        if self.platform.frames().owner(mfn) == Some(DomId::XEN) {
+            self.general(mfn);
+            self.typed(mfn, FrameType::Shared, Holder::Kernel);
+        }
         if word.is_pinned() {
             self.typed(mfn, is, Holder::Itself);
         }
@@ -178,6 +187,16 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
         }
     }
 
+    /// Looks whether all frames of a domain are found when it ends.
+    fn listed(&mut self, domain: DomId) {
+        let frames = self.platform.frames();
+        let there = self.all().filter(|&mfn| frames.owner(mfn) == Some(domain)).count() as u64;
+        let listed = frames.owned_count(domain);
+        if there != listed {
+            (self.report)(Imbalance::Listed(domain, there, listed));
+        }
+    }
+
     /// Counts everything of all domains, and compares.
     pub fn all_of(&mut self, system: &System<P>) {
         let mut next = DomId(0);
@@ -185,6 +204,9 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
             next = DomId(domain.id.0.saturating_add(1));
             let shared = self.domain(&domain).saturating_add(self.grants(system, &domain));
             self.pages(domain.id, domain.memory.pages().saturating_add(shared));
+            if domain.life() == Life::Alive {
+                self.listed(domain.id);
+            }
         }
         self.finish();
     }

@@ -108,7 +108,7 @@ impl<P: Platform> Cpus<P> {
     ///
     /// [`NoMemory`].
     pub(crate) fn add(&self, platform: &P, cpu: CpuId) -> Result<(), NoMemory> {
-        let state = platform.arc(CpuState::new())?;
+        let state = platform.arc_with(CpuState::new)?;
         if let Some(place) = self.states.get(usize::from(cpu.number())) {
             place.call_once(|| state);
         }

@@ -61,7 +61,11 @@ pub fn policy(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32)
     let machine = || platform.cpuid(wanted, subleaf);
     match wanted {
         leaf::BASE..=leaf::LAST => hypervisor(platform, tsc_khz, wanted, subleaf),
-        leaf::EXTENSION_BASE => extension(),
+        leaf::EXTENSION_BASE => {
+            let [ebx, ecx, edx] = leaf::EXTENSION_SIGNATURE;
+            [leaf::EXTENSION_LAST, ebx, ecx, edx]
+        }
+        leaf::EXTENSION_VERSION => [leaf::EXTENSION_VERSION_NUMBER, 0, 0, 0],
         0 => {
             let [max, ebx, ecx, edx] = machine();
             [max.min(0xd), ebx, ecx, edx]
@@ -123,10 +127,4 @@ fn hypervisor(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32)
         }
         _ => [0; 4],
     }
-}
-
-/// Our extension's leaf: signature and version, no features yet.
-fn extension() -> [u32; 4] {
-    let [ebx, ecx, edx] = leaf::EXTENSION_SIGNATURE;
-    [leaf::EXTENSION_BASE, ebx, ecx, edx]
 }

@@ -82,6 +82,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::GrantTableOp => calls::grant::grant_table_op(self, args),
             Hypercall::Domctl => calls::control::domctl(self, args),
             Hypercall::Sysctl => calls::control::sysctl(self, args),
+            Hypercall::Extension => calls::extension::extension(self, args),
             _ => Err(Errno::ENOSYS),
         }
     }

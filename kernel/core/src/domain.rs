@@ -3,11 +3,12 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use hypercall_abi::extension::Rings;
 use hypercall_abi::layout::LEGACY_MAX_VCPUS;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
 use spin::Once;
 
-use crate::calls::memory_map::MemoryMap;
+use crate::calls::memory_map::ToldMap;
 use crate::control::Ranges;
 use crate::event::Ports;
 use crate::grant::GrantTable;
@@ -46,6 +47,9 @@ pub enum Life {
 /// Lines about itself that a domain may cause in the log between two refills.
 const LOG_LINES: u32 = 64;
 
+/// Ranges of ports, and of interrupts, that a domain's rights are made of at most.
+const FEW_RANGES: usize = 16;
+
 /// vCPUs a domain can have: as many as have their information in the shared page from the start.
 pub const MAX_VCPUS: usize = LEGACY_MAX_VCPUS;
 /// The same number as vCPUs are counted.
@@ -71,17 +75,21 @@ pub struct Domain<P: Platform> {
     /// Its security label, a number that only the tools understand.
     pub ssidref: u32,
     /// Ports of the machine that it may use.
-    pub io_ports: Lock<Ranges>,
+    pub io_ports: Lock<Ranges<FEW_RANGES>>,
     /// Interrupts of the machine that it may use.
-    pub irqs: Lock<Ranges>,
+    pub irqs: Lock<Ranges<FEW_RANGES>>,
     /// Its numbers for interrupts.
-    pub(crate) pirqs: Pirqs,
+    pub(crate) pirqs: Pirqs<P>,
     /// What it selected of PCI configuration space.
     pub(crate) selected: AtomicU32,
+    /// What it was connected to, as whoever built it says.
+    pub(crate) rings: Lock<Rings>,
+    /// How it is to see the time-stamp counter, which it sees as it is: mode, and incarnation.
+    pub(crate) tsc: Lock<(u32, u32)>,
     /// vCPUs it may have.
     pub max_vcpus: u32,
-    /// The memory map that it is told of, if it is told of any.
-    pub memory_map: Lock<Option<P::Arc<MemoryMap>>>,
+    /// The memory map that it is told of.
+    pub memory_map: Lock<ToldMap<P>>,
     /// How often it is paused.
     pub(crate) pauses: Lock<u32>,
     /// [`Life`].
@@ -120,8 +128,10 @@ impl<P: Platform> Domain<P> {
             irqs: Lock::new(irqs),
             pirqs: Pirqs::new(),
             selected: AtomicU32::new(0),
+            rings: Lock::new(Rings { domain: id, ..Rings::default() }),
+            tsc: Lock::new((0, 1)),
             max_vcpus: MOST_VCPUS,
-            memory_map: Lock::new(None),
+            memory_map: Lock::new(ToldMap::NONE),
             pauses: Lock::new(0),
             life: AtomicU8::new(Life::Alive as u8),
             visitors: AtomicU32::new(0),
@@ -166,6 +176,12 @@ impl<P: Platform> Domain<P> {
     pub fn stop(&self, platform: &P, reason: ShutdownReason) -> (ShutdownReason, bool) {
         let reason = self.set_shutdown_reason(platform, reason);
         (reason, !self.stopped.swap(true, Ordering::AcqRel))
+    }
+
+    /// The domain has not stopped after all.
+    pub(crate) fn restart(&self, platform: &P) {
+        *self.shutdown.lock(platform) = None;
+        self.stopped.store(false, Ordering::Release);
     }
 
     /// One more of its vCPUs polls ports.

@@ -2,7 +2,7 @@
 
 use hypercall_abi::types::DomId;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Life};
 use crate::lock::Lock;
 use crate::platform::Platform;
 
@@ -17,6 +17,8 @@ type Group<P> = heapless::Vec<<P as Platform>::Arc<Domain<P>>, GROUP>;
 /// The domains there are.
 pub struct Domains<P: Platform> {
     groups: [Lock<Group<P>>; GROUPS],
+    /// Their numbers, ascending.
+    order: Lock<heapless::Vec<DomId, { GROUPS * GROUP }>>,
 }
 
 /// There is a domain with that number already, or no room for more of its group.
@@ -27,7 +29,8 @@ impl<P: Platform> Domains<P> {
     /// No domain.
     #[must_use]
     pub const fn new() -> Self {
-        Self { groups: [const { Lock::new(heapless::Vec::new()) }; GROUPS] }
+        let groups = [const { Lock::new(heapless::Vec::new()) }; GROUPS];
+        Self { groups, order: Lock::new(heapless::Vec::new()) }
     }
 
     /// The domain with this number.
@@ -46,17 +49,41 @@ impl<P: Platform> Domains<P> {
         if group.iter().any(|other| other.id == domain.id) {
             return Err(NumberTaken);
         }
-        group.push(domain).map_err(|_| NumberTaken)
+        let id = domain.id;
+        group.push(domain).map_err(|_| NumberTaken)?;
+        let mut order = self.order.lock(platform);
+        let place = order.partition_point(|&other| other < id);
+        // There is room for as many as the groups have.
+        let _ = order.insert(place, id);
+        Ok(())
     }
 
     /// The domain with the lowest number from `first` on.
-    pub fn from(&self, platform: &P, first: DomId) -> Option<P::Arc<Domain<P>>> {
-        let lowest = |group: &Lock<Group<P>>| {
+    pub fn from(&self, platform: &P, mut first: DomId) -> Option<P::Arc<Domain<P>>> {
+        loop {
+            let next = {
+                let order = self.order.lock(platform);
+                *order.get(order.partition_point(|&id| id < first))?
+            };
+            if let Some(domain) = self.get(platform, next) {
+                return Some(domain);
+            }
+            // It has been removed meanwhile.
+            first = DomId(next.0.checked_add(1)?);
+        }
+    }
+
+    /// Does something to each domain that is dead.
+    pub(crate) fn for_dead(&self, platform: &P, mut to: impl FnMut(&P::Arc<Domain<P>>)) {
+        for group in &self.groups {
+            let mut dead = Group::<P>::new();
             let group = group.lock(platform);
-            let after = group.iter().filter(|domain| domain.id >= first);
-            after.min_by_key(|domain| domain.id).cloned()
-        };
-        self.groups.iter().filter_map(lowest).min_by_key(|domain| domain.id)
+            for domain in group.iter().filter(|domain| domain.life() == Life::Dead) {
+                let _ = dead.push(domain.clone());
+            }
+            drop(group);
+            dead.iter().for_each(&mut to);
+        }
     }
 
     /// Removes a domain; whether it was still there.
@@ -66,6 +93,9 @@ impl<P: Platform> Domains<P> {
         let place = group.iter().position(|other| core::ptr::eq::<Domain<P>>(&**other, domain));
         // Dropped without the lock.
         let removed = place.map(|at| group.swap_remove(at));
+        if removed.is_some() {
+            self.order.lock(platform).retain(|&id| id != domain.id);
+        }
         drop(group);
         removed.is_some()
     }

@@ -188,7 +188,8 @@ impl<P: Platform> System<P> {
             VcpuRoots::first(&self.platform, &memory, root).map_err(InitialError::Tables)?;
         self.mask_upcalls(shared);
         self.clock.publish_wall_clock(&self.platform, shared);
-        let domain = self.platform.arc(Domain::new(ID, Privilege::Initial, shared, memory))?;
+        let domain =
+            self.platform.arc_with(|| Domain::new(ID, Privilege::Initial, shared, memory))?;
         self.add_vcpu(&domain, roots)?;
         for _ in 1..parts.vcpus {
             self.add_vcpu(&domain, VcpuRoots::none())?;

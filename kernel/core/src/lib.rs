@@ -60,6 +60,7 @@ pub mod regs;
 pub mod saved;
 pub mod sched;
 pub mod schedule;
+pub mod standstill;
 pub mod system;
 pub mod table_fault;
 pub mod timer;

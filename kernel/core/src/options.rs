@@ -82,7 +82,7 @@ pub struct Options<'a> {
     pub com1: Serial,
     /// `com2=`, as `com1`.
     pub com2: Serial,
-    /// `noreboot`: after the initial domain's end, halt instead of restarting the machine.
+    /// `noreboot`: when the initial domain has failed, the machine stands still instead of ending.
     pub no_reboot: bool,
     /// `maxcpus=<number>`, and 1 for `nosmp`: how many CPUs to start; none given, all.
     pub max_cpus: Option<u32>,

@@ -74,7 +74,20 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`NoMemory`] when no free frame is left.
-    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Self::Arc<T>, NoMemory>;
+    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Self::Arc<T>, NoMemory> {
+        self.arc_with(|| value)
+    }
+
+    /// Makes a value in memory of its own: large ones are not built on the stack first. Nothing is
+    /// made if there is no memory.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Platform::arc`].
+    fn arc_with<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<Self::Arc<T>, NoMemory>;
 
     /// The frame table of this machine.
     fn frames(&self) -> &FrameTable;

@@ -48,6 +48,7 @@ impl<P: Platform> System<P> {
     #[cold]
     pub(crate) fn attend(&self, here: &mut Here<P>, regs: &mut GuestRegs) {
         let platform = &self.platform;
+        self.stand_still();
         let (cpu, now) = (platform.cpu(), self.now());
         self.serve_timers(now);
         self.bury_if_due();
@@ -125,6 +126,7 @@ impl<P: Platform> System<P> {
     /// whatever becomes of the last one does not matter here.
     fn idle(&self, cpu: CpuId) -> DomainVcpu<P> {
         loop {
+            self.stand_still();
             let now = self.now();
             self.serve_timers(now);
             let choice = self.scheduler.choose(&self.platform, cpu, now, None);

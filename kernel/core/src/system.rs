@@ -13,6 +13,7 @@ use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
+use crate::standstill::Standstill;
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
 use crate::vcpu_create::Windows;
@@ -41,6 +42,8 @@ pub struct System<P: Platform> {
     pub(crate) last_number: AtomicU32,
     /// A CPU serves a `domctl`.
     pub(crate) control_busy: AtomicBool,
+    /// All CPUs but one stand still.
+    pub(crate) standstill: Standstill,
     /// A dead domain has lost its last frame.
     pub(crate) burial: AtomicBool,
     /// The CPUs that run guests.
@@ -136,6 +139,7 @@ impl<P: Platform> System<P> {
             domains: Domains::new(),
             last_number: AtomicU32::new(0),
             control_busy: AtomicBool::new(false),
+            standstill: Standstill::new(),
             burial: AtomicBool::new(false),
             cpus: Cpus::new(),
             windows: Windows::new(),
@@ -221,13 +225,28 @@ impl<P: Platform> System<P> {
         if domain.is_privileged() {
             self.initial_domain_ended(domain.stop(&self.platform, reason).0);
         }
-        self.for_vcpus(domain, |vcpu| self.hold(vcpu, Reasons::STOPPED));
-        if domain.stop(&self.platform, reason).1 {
+        let stopped = {
+            // Who lets it go on again does so before all this, or after.
+            let _pauses = domain.pauses.lock(&self.platform);
+            self.for_vcpus(domain, |vcpu| self.hold(vcpu, Reasons::STOPPED));
+            domain.stop(&self.platform, reason).1
+        };
+        if stopped {
             self.send_global_virq(virq::DOM_EXC);
         }
     }
 
+    /// Who else runs is told of first. A successor would begin here: the boot modules are as the loader
+    /// left them, and what each domain has of a store and a console is recorded; devices would have to
+    /// be stopped before.
     fn initial_domain_ended(&self, why: ShutdownReason) -> ! {
+        let mut next = DomId(1);
+        while let Some(domain) = self.domains.from(&self.platform, next) {
+            next = DomId(domain.id.0.saturating_add(1));
+            if domain.life() == Life::Alive && domain.shutdown_reason(&self.platform).is_none() {
+                log::warn!("domain {} was there when the initial domain ended", domain.id);
+            }
+        }
         let end = match why.0 {
             reason::POWER_OFF => MachineEnd::PowerOff,
             reason::REBOOT => MachineEnd::Reboot,

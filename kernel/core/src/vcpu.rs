@@ -52,39 +52,47 @@ impl Handler {
     }
 }
 
-/// The virtual interrupt table (ABI: `set_trap_table`), one handler per vector.
+/// The virtual interrupt table (ABI: `set_trap_table`), one handler per vector, packed: it is most of
+/// what a vCPU takes.
 #[derive(Debug)]
 pub struct TrapTable {
-    address: [u64; 256],
-    cs: [u16; 256],
-    flags: [u8; 256],
+    /// The address without the bits that follow from it being canonical; below it the code segment,
+    /// with the ring that may reach the handler in place of its privilege bits.
+    rows: [u64; 256],
+    /// A bit for each vector whose handler starts with events masked.
+    masks: [u64; 4],
 }
 
+/// Bits of a row below the address.
+const ROW_CS: u32 = 16;
+
 impl TrapTable {
-    const EMPTY: Self = Self { address: [0; 256], cs: [0; 256], flags: [0; 256] };
+    const EMPTY: Self = Self { rows: [0; 256], masks: [0; 4] };
 
     /// The handler of a vector.
     #[must_use]
     pub fn get(&self, vector: u8) -> Handler {
-        let at = usize::from(vector);
-        let flags = self.flags.get(at).copied().unwrap_or(0);
-        Handler {
-            address: self.address.get(at).copied().unwrap_or(0),
-            cs: self.cs.get(at).copied().unwrap_or(0),
-            masks_events: flags & TrapInfo::MASK_EVENTS != 0,
-            ring: flags & TrapInfo::DPL_MASK,
-        }
+        let row = self.rows.get(usize::from(vector)).copied().unwrap_or(0);
+        let [low, high, ..] = row.to_le_bytes();
+        let (word, bit) = place(vector);
+        let masks_events = self.masks.get(word).is_some_and(|word| word & bit != 0);
+        let address = row.cast_signed().wrapping_shr(ROW_CS).cast_unsigned();
+        // A row that was never set has no segment either.
+        let privilege = if row == 0 { 0 } else { 3 };
+        let cs = u16::from_le_bytes([low | privilege, high]);
+        Handler { address, cs, masks_events, ring: low & TrapInfo::DPL_MASK }
     }
 
-    /// Sets one row. The selector gets ring 3's privilege bits.
+    /// Sets one row, whose address is canonical. The selector gets ring 3's privilege bits.
     pub fn set(&mut self, row: &TrapInfo) {
-        let at = usize::from(row.vector);
-        if let (Some(address), Some(cs), Some(flags)) =
-            (self.address.get_mut(at), self.cs.get_mut(at), self.flags.get_mut(at))
+        let ring = u16::from(row.flags & TrapInfo::DPL_MASK);
+        let (word, bit) = place(row.vector);
+        if let (Some(packed), Some(masks)) =
+            (self.rows.get_mut(usize::from(row.vector)), self.masks.get_mut(word))
         {
-            *address = row.address;
-            *cs = row.cs | 3;
-            *flags = row.flags;
+            *packed = row.address.wrapping_shl(ROW_CS) | u64::from(row.cs & !3 | ring);
+            *masks &= !bit;
+            *masks |= if row.flags & TrapInfo::MASK_EVENTS != 0 { bit } else { 0 };
         }
     }
 
@@ -92,6 +100,11 @@ impl TrapTable {
     pub fn clear(&mut self) {
         *self = Self::EMPTY;
     }
+}
+
+/// A vector's word and bit in a set of vectors.
+const fn place(vector: u8) -> (usize, u64) {
+    ((vector / 64) as usize, 1 << (vector % 64))
 }
 
 /// The entry points and privileges of a vCPU. Only the CPU that runs the vCPU changes them, or
@@ -134,8 +147,6 @@ pub struct State {
     pub tables: Tables,
     /// The CPUs it may run on again when it is no longer kept on one (`sched_op` pin_override).
     pub before_pin: Option<CpuSet>,
-    /// The CPUs it would best run on.
-    pub soft_affinity: CpuSet,
 }
 
 /// One virtual CPU.
@@ -229,7 +240,6 @@ impl Vcpu {
                 debug: DebugRegisters::default(),
                 tables: Tables::default(),
                 before_pin: None,
-                soft_affinity: CpuSet::from_bits(u64::MAX),
             }),
         }
     }

@@ -72,8 +72,9 @@ impl<P: Platform> System<P> {
         let id = u32::try_from(number).ok().filter(|_| number < MAX_VCPUS).ok_or(NoMemory)?;
         let window = self.windows.take().ok_or(NoMemory)?;
         let place = u64::from(id).wrapping_mul(size_of::<VcpuInfo>() as u64);
-        let vcpu = Vcpu::new(VcpuId(id), roots, domain.shared_info, place, window, self.now());
-        let made = self.platform.make_window(window).and_then(|()| self.platform.arc(vcpu));
+        let now = self.now();
+        let new = || Vcpu::new(VcpuId(id), roots, domain.shared_info, place, window, now);
+        let made = self.platform.make_window(window).and_then(|()| self.platform.arc_with(new));
         let vcpu = made.inspect_err(|_| self.windows.give(window))?;
         // Under the lock, so that who unpauses the domain meanwhile finds it.
         let pauses = domain.pauses.lock(&self.platform);

@@ -86,20 +86,57 @@ impl<P: Platform> Context<'_, P> {
     fn start(&self, target: &DomainVcpu<P>, context: &VcpuGuestContext, gdt: GdtFrames) {
         let platform = &self.system.platform;
         let vcpu = &target.vcpu;
-        let in_kernel = has(context, GuestContextFlags::IN_KERNEL);
-        vcpu.set_kernel_mode(in_kernel);
-        *vcpu.saved.lock(platform) = saved(context, in_kernel);
-        {
-            let mut state = vcpu.state.lock(platform);
-            set_state(&mut state, context);
-            let ldt = Ldt { address: context.ldt_base, entries: low_u32(context.ldt_ents) };
-            state.tables.start(gdt, ldt);
-        }
+        let ldt = Ldt { address: context.ldt_base, entries: low_u32(context.ldt_ents) };
+        vcpu.state.lock(platform).tables.start(gdt, ldt);
         for (page, frame) in (0_u8..).zip(gdt) {
             platform.set_window_page(vcpu.window, page, frame);
         }
-        vcpu.set_last_cpu(None);
+        self.adopt(target, context);
         vcpu.set_initialised(true);
+    }
+
+    /// Gives a vCPU that has a state, and does not run, another one.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: an address that is none.
+    /// - `EOPNOTSUPP`: other tables than it has.
+    pub(crate) fn change_context(
+        &self,
+        target: &DomainVcpu<P>,
+        context: &VcpuGuestContext,
+    ) -> Result<(), Errno> {
+        check(context)?;
+        let vcpu = &target.vcpu;
+        let user = root(context.ctrlreg[1]);
+        let same_roots = vcpu.roots.kernel() == Some(root(context.ctrlreg[3]))
+            && vcpu.roots.user().unwrap_or_default() == user
+            && (user.0 != 0 || has(context, GuestContextFlags::IN_KERNEL));
+        let same_tables = {
+            let state = vcpu.state.lock(&self.system.platform);
+            let mut gdt = state.tables.gdt().iter().zip(context.gdt_frames);
+            let count = state.tables.gdt().iter().flatten().count();
+            gdt.all(|(frame, wanted)| frame.unwrap_or_default() == Mfn(wanted))
+                && count == pages(low_u32(context.gdt_ents))
+                && state.tables.ldt_address() == context.ldt_base
+                && u64::from(state.tables.ldt_entries()) == context.ldt_ents
+        };
+        if !same_roots || !same_tables {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.adopt(target, context);
+        Ok(())
+    }
+
+    /// Takes over from the description all but tables.
+    fn adopt(&self, target: &DomainVcpu<P>, context: &VcpuGuestContext) {
+        let platform = &self.system.platform;
+        let vcpu = &target.vcpu;
+        let in_kernel = has(context, GuestContextFlags::IN_KERNEL);
+        vcpu.set_kernel_mode(in_kernel);
+        *vcpu.saved.lock(platform) = saved(context, in_kernel);
+        set_state(&mut vcpu.state.lock(platform), context);
+        vcpu.set_last_cpu(None);
         // It counts as up then, but nobody has set it going: measured on Xen 4.17.
         vcpu.set_up(has(context, GuestContextFlags::ONLINE));
     }

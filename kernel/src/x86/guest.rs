@@ -46,7 +46,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
             "there is no guest to start: give the boot loader a PV kernel as the first module"
         ));
     }
-    let platform = X86::new(frames::take_over(machine));
+    let platform = X86::new(frames::take_over(machine), machine.options.no_reboot);
     let memory_map = machine.map.iter().map(line).collect();
     let ports = Ports { console: machine.options.serial().map(|serial| serial.port) };
     let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());

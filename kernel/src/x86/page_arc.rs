@@ -5,7 +5,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use hypercall_abi::types::{Mfn, PAGE_SIZE};
+use kernel_core::domain::Domain;
 use kernel_core::platform::{NoMemory, Platform};
+use kernel_core::vcpu::Vcpu;
 
 use super::frame;
 use super::platform::X86;
@@ -24,6 +26,10 @@ struct Shared<T> {
     value: T,
 }
 
+/// What an idle domain costs: one frame for it, one for its vCPU, one for its ports. A field too many
+/// doubles that.
+const _: () = assert!(PageArc::<Domain<X86>>::FRAMES == 1 && PageArc::<Vcpu>::FRAMES == 1);
+
 // SAFETY: the value is shared by reference and dropped by whoever is last: it is Send and Sync.
 unsafe impl<T: Send + Sync> Send for PageArc<T> {}
 // SAFETY: as above.
@@ -33,13 +39,16 @@ impl<T: Send + Sync> PageArc<T> {
     const ALIGNED: () = assert!(align_of::<T>() <= PAGE_SIZE);
     const FRAMES: u64 = size_of::<Shared<T>>().div_ceil(PAGE_SIZE) as u64;
 
-    /// Moves `value` into frames of its own.
-    pub(super) fn new(platform: &X86, value: T) -> Result<Self, NoMemory> {
+    /// Makes a value in frames of its own, for which there must be memory first.
+    #[inline]
+    pub(super) fn new(platform: &X86, make: impl FnOnce() -> T) -> Result<Self, NoMemory> {
         let () = Self::ALIGNED;
         let mfn = platform.frames().alloc_kernel(platform, Self::FRAMES)?;
         let shared = frame::place::<Shared<T>>(mfn);
         // SAFETY: the frames were free, are mapped writable, adjacent, page-aligned, and enough.
-        unsafe { shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value }) };
+        unsafe {
+            shared.write(Shared { references: AtomicUsize::new(1), frame: mfn, value: make() })
+        };
         // SAFETY: addresses of the direct map are not null.
         Ok(Self { shared: unsafe { NonNull::new_unchecked(shared) } })
     }

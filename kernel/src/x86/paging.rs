@@ -80,6 +80,11 @@ pub(crate) fn machine_to_physical() -> &'static [AtomicU64] {
     unsafe { core::slice::from_raw_parts(start, length) }
 }
 
+/// The first frame of the machine-to-physical table, and how many it has.
+pub(crate) fn machine_to_physical_frames() -> (u64, u64) {
+    (M2P.load(Ordering::Relaxed) / PAGE, M2P_ENTRIES.load(Ordering::Relaxed) * 8 / PAGE)
+}
+
 /// Builds the tables and makes them this CPU's: image, direct map of `ram`, machine-to-physical and
 /// frame table for frames below `frames`.
 ///

@@ -35,12 +35,13 @@ static INTERRUPTS: Interrupts<X86> = Interrupts::new();
 #[derive(Debug)]
 pub(crate) struct X86 {
     frames: FrameTable,
+    stays: bool,
 }
 
 impl X86 {
-    /// The machine with this frame table.
-    pub(crate) const fn new(frames: FrameTable) -> Self {
-        Self { frames }
+    /// The machine with this frame table, which `stays` as it is when the initial domain has failed.
+    pub(crate) const fn new(frames: FrameTable, stays: bool) -> Self {
+        Self { frames, stays }
     }
 }
 
@@ -57,8 +58,12 @@ fn address(mfn: Mfn) -> u64 {
 impl Platform for X86 {
     type Arc<T: Send + Sync + 'static> = PageArc<T>;
 
-    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<PageArc<T>, NoMemory> {
-        PageArc::new(self, value)
+    #[inline]
+    fn arc_with<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<PageArc<T>, NoMemory> {
+        PageArc::new(self, make)
     }
 
     fn frames(&self) -> &FrameTable {
@@ -332,6 +337,11 @@ impl Platform for X86 {
         match end {
             MachineEnd::PowerOff => exit::exit(Outcome::Success),
             MachineEnd::Reboot => exit::reset(),
+            MachineEnd::GuestFailed if self.stays => {
+                crate::log::always(format_args!("noreboot: the machine stands still"));
+                super::stop::other_cpus();
+                super::stop::halt()
+            }
             MachineEnd::GuestFailed => exit::exit(Outcome::GuestCrashed),
             MachineEnd::InputRefused => exit::exit(Outcome::InputRefused),
         }

@@ -10,13 +10,13 @@ use core::fmt;
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl as abi;
 use hypercall_abi::errno::Errno;
-use hypercall_abi::{event, grant, memory};
+use hypercall_abi::{event, grant, memory, sysctl};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{HypercallError, Site};
 use crate::grant::Refusal;
 use crate::paging::MemoryError;
-pub use crate::raw::control::{Domain, Foreign};
+pub use crate::raw::control::{Domain, Foreign, machine};
 pub use abi::{
     CreateDomain, DomainFlags, DomainInfo, GetVcpuInfo, IomemPermission, IoportPermission,
     IrqPermission, MaxMem, MaxVcpus, SchedulerOp, SetTimeOffset,
@@ -97,6 +97,8 @@ sites! {
     IOPORT_PERMISSION SETTIMEOFFSET
 }
 
+pub(crate) static PHYS_INFO: Site =
+    Site::operation(Hypercall::Sysctl, sysctl::OPS, sysctl::PHYSINFO, CAUSES);
 pub(crate) static POPULATE: Site =
     Site::operation(Hypercall::MemoryOp, memory::OPS, memory::POPULATE_PHYSMAP, CAUSES);
 pub(crate) static SET_MAP: Site =

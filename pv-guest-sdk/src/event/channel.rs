@@ -9,6 +9,7 @@ use hypercall_abi::types::{DomId, Port, VcpuId};
 
 use super::port::{self, Status};
 use super::scan::{Ports, place, take};
+use super::signal::{self, Signal};
 use crate::error::HypercallError;
 use crate::lock::Held;
 use crate::raw::gate::Machine;
@@ -62,6 +63,7 @@ fn deliver(port: Port) {
     if let Some(waker) = waker {
         waker.wake();
     }
+    signal::wake(port);
 }
 
 /// An open port. Dropping it closes the port; leaking it leaves the port open.
@@ -114,7 +116,7 @@ impl Channel {
 
     /// Owns a port that was just made. It may have been signalled already, and whoever had the
     /// number before may have left it masked.
-    fn adopt(port: Port, vcpu: VcpuId) -> Result<Self, HypercallError> {
+    pub(crate) fn adopt(port: Port, vcpu: VcpuId) -> Result<Self, HypercallError> {
         let channel = Self { port };
         if let Some(receiver) = receiver(port) {
             *receiver.lock() = Receiver::NONE;
@@ -226,6 +228,21 @@ impl Channel {
     }
 }
 
+impl Signal for Channel {
+    fn notify(&self) {
+        // The other end may be gone, which its state tells.
+        let _is_open = port::send(&Machine, self.port);
+    }
+
+    fn listen(&self, waker: &Waker) {
+        signal::listen(self.port, waker);
+    }
+
+    fn wake(&self) {
+        signal::wake(self.port);
+    }
+}
+
 impl Drop for Channel {
     fn drop(&mut self) {
         SERVED.iter().for_each(|served| served.remove(self.port));
@@ -233,6 +250,7 @@ impl Drop for Channel {
             *receiver.lock() = Receiver::NONE;
         }
         let _is_open = port::close(&Machine, self.port);
+        signal::wake(self.port);
     }
 }
 

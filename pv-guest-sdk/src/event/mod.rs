@@ -20,6 +20,7 @@ mod channel;
 pub mod port;
 #[cfg(any(test, target_os = "none"))]
 mod scan;
+mod signal;
 
 #[cfg(target_os = "none")]
 pub use channel::{Channel, Handler, Notified};
@@ -28,3 +29,4 @@ pub(crate) use channel::{kick, on_upcall, prepare};
 pub use port::{State, Status};
 #[cfg(any(test, target_os = "none"))]
 pub(crate) use scan::bits;
+pub use signal::Signal;

@@ -1,64 +1,44 @@
 //! This domain's end of its console's ring.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use hypercall_abi::start::StartFlags;
-use hypercall_abi::types::{PAGE_SHIFT, Port};
+use hypercall_abi::types::Port;
+use spin::Once;
 
 use super::gate::Machine;
-use super::m2p;
-use super::memory::pointer;
+use super::loaded::shared_page;
 use crate::boot::BootInfo;
 use crate::console::ring::Ring;
 use crate::event::port;
 use crate::lock::Held;
 use crate::wait::yield_now;
 
-/// Where page 0 is mapped by the loader, and the others after it.
-const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
-
-/// The page's address; 0: none.
-static PAGE: AtomicU64 = AtomicU64::new(0);
-static PORT: AtomicU32 = AtomicU32::new(0);
+static RING: Once<(Ring<'static>, Port)> = Once::new();
 /// One line at a time.
 static WRITING: Held<()> = Held::new(());
 
-/// Finds the ring that the start-of-day page names. It lies where loaders put it: between that page
-/// and the page tables, where nothing of this program is.
+/// Finds the ring that the start-of-day page names.
 pub(super) fn find(boot: &BootInfo<'_>) {
     let start = boot.start_info();
-    if boot.flags().contains(StartFlags::INITDOMAIN) {
-        return;
-    }
-    let own = m2p::lookup(start.console_mfn);
-    let own = own.filter(|&page| boot.frames().get(page) == Some(start.console_mfn));
-    let Some(page) = own.map(|page| IMAGE_BASE.wrapping_add(page.0 << PAGE_SHIFT)) else { return };
-    let behind = core::ptr::from_ref(start).addr() as u64;
-    if (behind + 1..start.pt_base).contains(&page) {
-        PORT.store(start.console_evtchn.0, Ordering::Relaxed);
-        PAGE.store(page, Ordering::Release);
+    if let Some((bytes, words)) = shared_page(boot, start.console_mfn) {
+        RING.call_once(|| (Ring::new(bytes, words), start.console_evtchn));
     }
 }
 
-/// Puts all of the bytes on the ring, if there is one; waits where it is full.
-pub(crate) fn write(mut bytes: &[u8]) {
-    let page = PAGE.load(Ordering::Acquire);
-    if page == 0 {
-        return;
-    }
-    // SAFETY: `find` has found the page there, mapped for ever and used for nothing else; any bytes
-    // are atomics.
-    let text = unsafe { &*pointer(page) };
-    // SAFETY: as above.
-    let words = unsafe { &*pointer(page) };
-    let ring = Ring::new(text, words);
+/// The ring and its port, if there is one.
+pub(crate) fn ring() -> Option<(Ring<'static>, Port)> {
+    RING.get().copied()
+}
+
+/// Puts all of the bytes on the ring, if there is one, and says whether; waits where it is full.
+pub(crate) fn write(mut bytes: &[u8]) -> bool {
+    let Some((ring, port)) = ring() else { return false };
     let _whole = WRITING.lock();
     while !bytes.is_empty() {
         let put = ring.put(bytes);
         bytes = bytes.get(put..).unwrap_or_default();
-        let _nobody_listens = port::send(&Machine, Port(PORT.load(Ordering::Relaxed)));
+        let _nobody_listens = port::send(&Machine, port);
         if !bytes.is_empty() {
             yield_now();
         }
     }
+    true
 }

@@ -29,6 +29,8 @@ mod guard;
 #[cfg(target_os = "none")]
 pub(crate) mod heap;
 #[cfg(target_os = "none")]
+pub(crate) mod loaded;
+#[cfg(target_os = "none")]
 pub mod m2p;
 #[cfg(all(target_os = "none", feature = "x86_64"))]
 mod mapper;

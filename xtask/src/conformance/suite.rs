@@ -13,6 +13,7 @@ use crate::boot::{self, End, Record, Watch};
 use crate::console::Source;
 use crate::machine::Machine;
 use crate::process::say;
+use crate::transcript;
 
 /// The outcomes of a system, by the names of the cases, in their order.
 pub(crate) type Outcomes = Vec<(String, Outcome)>;
@@ -49,6 +50,32 @@ pub(crate) fn run(
     if !later.is_empty() {
         say(format!("{}: {} boots for cases that end it", machine.system.name(), later.len()));
         outcomes.extend(run_later(machine, &later, workers, scratch)?);
+    }
+    Ok(outcomes)
+}
+
+/// Runs cases of several domains, all in one boot of `machine`, whose command line chooses them.
+/// `tester` is the domain that tells, if it is not the initial one.
+///
+/// # Errors
+///
+/// When that does not even begin.
+pub(crate) fn run_once(
+    machine: &Machine,
+    tester: Option<&str>,
+    scratch: &Path,
+) -> Result<Outcomes> {
+    let record = boot::boot(machine, Watch::Nobody, scratch)?;
+    let mut transcript = record.console.transcript();
+    if let Some(tester) = tester {
+        transcript = transcript::of_domain(&transcript, tester);
+    }
+    let said = Said::of(transcript.lines());
+    let mut outcomes = said.outcomes;
+    match said.open {
+        Some(open) => outcomes.push((open.name, Outcome::Error(broken(&record, &said.own_words)))),
+        None if said.done => {}
+        None => bail!("cases of two domains did not begin: {}\n{}", record.end, record.report),
     }
     Ok(outcomes)
 }

@@ -1,4 +1,4 @@
-//! `console_io` (hypercall 18): the machine's console, for every domain.
+//! `console_io` (hypercall 18): the machine's console, for every domain to write to.
 //!
 //! Unlike a release build of Xen, which lets only the initial domain use it, every domain may: a
 //! guest under development prints from its first instruction on, before it has a console ring.
@@ -22,6 +22,7 @@ const BUDGET: u32 = 32 * 1024;
 ///
 /// # Errors
 ///
+/// - `EPERM`: a read by a domain that is not the privileged one: what is typed is for one reader.
 /// - `EFAULT`: the buffer can't be read or written. What came before is written.
 /// - `E2BIG`: a read of more than `i32::MAX` bytes.
 /// - `ENOSYS`: unknown sub-op.
@@ -32,7 +33,8 @@ pub fn console_io<P: Platform>(
     let count = low_u32(count);
     match low_u32(cmd) {
         console::WRITE => write(cx, buffer, count),
-        console::READ => read(cx, buffer, count),
+        console::READ if cx.domain.is_privileged() => read(cx, buffer, count),
+        console::READ => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }

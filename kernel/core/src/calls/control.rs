@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::domctl::{self, AddressSize, Domctl, SetDomainHandle, SetTimeOffset};
 use hypercall_abi::errno::Errno;
 use hypercall_abi::sysctl::{self, SchedId, Sysctl};
+use hypercall_abi::types::DomId;
 
 use crate::control::{get, put};
 use crate::dispatch::{Answer, DONE, Reply};
@@ -24,6 +25,7 @@ use crate::system::{Context, System};
 /// - `EFAULT`: the envelope can't be read, or the answer written.
 /// - `EACCES`: another version of the interface.
 /// - `ESRCH`: there is no such domain, or it is being ended and the sub-op would change it.
+/// - `EINVAL`: `getdomaininfo` of a number that is no domain's.
 /// - `EPERM`: the caller is not the control domain.
 /// - `ENOSYS`: unknown sub-op.
 /// - else by sub-op.
@@ -33,9 +35,18 @@ pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
     if op.interface_version != domctl::INTERFACE_VERSION {
         return Err(Errno::EACCES);
     }
+    let platform = &cx.system.platform;
     let domain = match op.cmd {
         domctl::CREATEDOMAIN => None,
-        _ => Some(cx.system.domains.get(&cx.system.platform, op.domain).ok_or(Errno::ESRCH)?),
+        domctl::GETDOMAININFO if !cx.domain.is_privileged() => return Err(Errno::EPERM),
+        domctl::GETDOMAININFO if op.domain >= DomId::FIRST_RESERVED => return Err(Errno::EINVAL),
+        // Of one that is not there, the next.
+        domctl::GETDOMAININFO => {
+            let domain = cx.system.domains.from(platform, op.domain).ok_or(Errno::ESRCH)?;
+            op.domain = domain.id;
+            Some(domain)
+        }
+        _ => Some(cx.system.domains.get(platform, op.domain).ok_or(Errno::ESRCH)?),
     };
     if !cx.domain.is_privileged() {
         return Err(Errno::EPERM);
@@ -70,6 +81,7 @@ const fn answers(cmd: u32) -> bool {
             | domctl::GETVCPUCONTEXT
             | domctl::SCHEDULER_OP
             | domctl::GET_ADDRESS_SIZE
+            | domctl::GETTSCINFO
     )
 }
 
@@ -111,7 +123,18 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
     let own = cx.is_own(domain.id);
     let (system, payload) = (cx.system, &mut op.payload);
     match op.cmd {
-        domctl::PAUSEDOMAIN | domctl::MAX_VCPUS if own => return Err(Errno::EINVAL),
+        domctl::PAUSEDOMAIN
+        | domctl::MAX_VCPUS
+        | domctl::RESUMEDOMAIN
+        | domctl::GETTSCINFO
+        | domctl::SETTSCINFO
+            if own =>
+        {
+            return Err(Errno::EINVAL);
+        }
+        domctl::RESUMEDOMAIN => system.resume_domain(domain),
+        domctl::GETTSCINFO => put(payload, &system.tsc_info(domain)),
+        domctl::SETTSCINFO => system.set_tsc_info(domain, payload)?,
         domctl::PAUSEDOMAIN => system.pause_domain(domain)?,
         domctl::UNPAUSEDOMAIN => system.unpause_domain(domain)?,
         domctl::MAX_VCPUS => system.make_vcpus(domain, payload)?,

@@ -5,6 +5,9 @@ use hypercall_abi::grant::{
     self, CacheFlush, GetStatusFrames, GetVersion, GrantCopy, MapGrantRef, QuerySize, SetVersion,
     SetupTable, SwapGrantRef, Transfer, UnmapGrantRef,
 };
+use hypercall_abi::memory::{
+    AcquireResource, RESOURCE_GRANT_TABLE, RESOURCE_IOREQ_SERVER, RESOURCE_VMTRACE,
+};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -257,6 +260,50 @@ fn setup_table<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
     });
     let status = core::mem::offset_of!(SetupTable, status);
     write_status(cx, at, status, Status::of(&result))?;
+    DONE
+}
+
+/// `memory_op(acquire_resource, argument)`: frames of another domain's grant table, for the caller to
+/// map in that domain's name. Nothing else of a PV domain can be acquired.
+///
+/// # Errors
+///
+/// - `EFAULT`: the argument or the list can't be read or written.
+/// - `EPERM`: the caller's own table, or the caller is not privileged.
+/// - `ESRCH`: there is no such domain.
+/// - `EINVAL`: another resource; no frames, or beyond the table that the domain may have.
+/// - `EOPNOTSUPP`: an unknown resource.
+/// - `ENOMEM`.
+pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+    let platform = &cx.system.platform;
+    let mut asked: AcquireResource = guest_memory::read(platform, argument)?;
+    let first = u32::try_from(asked.frame).ok();
+    let end = first.and_then(|first| first.checked_add(asked.nr_frames));
+    let (Some(first), Some(end), 0) = (first, end, asked.pad) else { return Err(Errno::EINVAL) };
+    if asked.domid == DomId::SELF || asked.domid == cx.domain.id {
+        return Err(Errno::EPERM);
+    }
+    let domain = cx.visit(asked.domid)?;
+    let table = &domain.grants;
+    match (asked.kind, asked.id) {
+        (RESOURCE_GRANT_TABLE, 0) => {}
+        (RESOURCE_IOREQ_SERVER..=RESOURCE_VMTRACE, _) => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EOPNOTSUPP),
+    }
+    if asked.frame_list == 0 && asked.nr_frames == 0 {
+        asked.nr_frames = table.limit();
+        guest_memory::write(platform, argument, &asked)?;
+        return DONE;
+    }
+    if asked.frame_list == 0 || asked.nr_frames == 0 || end > table.limit() {
+        return Err(Errno::EINVAL);
+    }
+    let frames = crate::frames::Frames::new(platform, cx.system);
+    table.grow(frames, platform, &domain.memory, end).map_err(|_| Errno::ENOMEM)?;
+    for (number, at) in (first..end).zip((asked.frame_list..).step_by(8)) {
+        let mfn = table.frame(number).unwrap_or_default();
+        guest_memory::write(platform, at, &mfn.0)?;
+    }
     DONE
 }
 

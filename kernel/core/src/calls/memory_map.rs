@@ -20,6 +20,38 @@ pub const MAP_LINES: usize = 128;
 /// A memory map.
 pub type MemoryMap = heapless::Vec<E820Entry, MAP_LINES>;
 
+/// Lines of a domain's memory map that need no memory of their own: what the tools give.
+const FEW: usize = 4;
+
+/// The memory map that a domain was told.
+pub enum ToldMap<P: Platform> {
+    /// Perhaps of no lines: it was told none.
+    Few(heapless::Vec<E820Entry, FEW>),
+    /// Of more than a few.
+    Many(P::Arc<MemoryMap>),
+}
+
+impl<P: Platform> ToldMap<P> {
+    /// None.
+    pub(crate) const NONE: Self = Self::Few(heapless::Vec::new());
+
+    pub(crate) fn lines(&self) -> &[E820Entry] {
+        match self {
+            Self::Few(lines) => lines,
+            Self::Many(lines) => lines,
+        }
+    }
+}
+
+impl<P: Platform> Clone for ToldMap<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Few(lines) => Self::Few(lines.clone()),
+            Self::Many(lines) => Self::Many(lines.clone()),
+        }
+    }
+}
+
 /// `memory_op(machine_memory_map, argument)`: the firmware's memory map; `nr_entries` becomes the
 /// number of its lines.
 ///
@@ -74,9 +106,13 @@ fn entries(map: memory::MemoryMap) -> impl Iterator<Item = u64> {
 pub fn memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     let platform = &cx.system.platform;
     let mut map: memory::MemoryMap = guest_memory::read(platform, argument)?;
-    let lines = cx.domain.memory_map.lock(platform).clone().ok_or(Errno::ENOSYS)?;
+    let told = cx.domain.memory_map.lock(platform).clone();
+    let lines = told.lines();
+    if lines.is_empty() {
+        return Err(Errno::ENOSYS);
+    }
     map.nr_entries = map.nr_entries.min(u32::try_from(lines.len()).unwrap_or(0));
-    tell(platform, argument, map, &lines)
+    tell(platform, argument, map, lines)
 }
 
 /// `memory_op(set_memory_map, argument)`: gives a domain its map; one of no lines takes it away.
@@ -104,9 +140,9 @@ pub fn set_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer
         // There is room: checked above.
         let _ = map.push(guest_memory::read(platform, at)?);
     }
-    let map = match map.is_empty() {
-        true => None,
-        false => Some(platform.arc(map).map_err(|_| Errno::ENOMEM)?),
+    let map = match heapless::Vec::from_slice(&map) {
+        Ok(few) => ToldMap::Few(few),
+        Err(_) => ToldMap::Many(platform.arc_with(|| map).map_err(|_| Errno::ENOMEM)?),
     };
     let old = core::mem::replace(&mut *domain.memory_map.lock(platform), map);
     drop(old);

@@ -5,7 +5,7 @@ use core::fmt;
 use core::mem::offset_of;
 
 use hypercall_abi::errno::Errno;
-use hypercall_abi::memory::{self, AcquireResource};
+use hypercall_abi::memory;
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
 use hypercall_abi::types::DomId;
@@ -149,11 +149,7 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
     match sub_op(cmd) {
         memory::MACHINE_MEMORY_MAP => return super::memory_map::machine_memory_map(cx, argument),
         memory::MACHPHYS_MFN_LIST => return super::memory_map::machphys_frames(cx, argument),
-        memory::ACQUIRE_RESOURCE => {
-            // Of other domains than the caller alone; what they have is not handed out yet.
-            let asked: AcquireResource = guest_memory::read(&cx.system.platform, argument)?;
-            return Err(cx.visit(asked.domid).err().unwrap_or(Errno::EOPNOTSUPP));
-        }
+        memory::ACQUIRE_RESOURCE => return super::grant::acquire_table(cx, argument),
         memory::MAXIMUM_GPFN => {
             named.ok_or(Errno::EFAULT)?;
             let domain = other?;

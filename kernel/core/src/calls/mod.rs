@@ -5,6 +5,7 @@ pub mod console;
 pub mod control;
 pub mod cpu;
 pub mod event;
+pub mod extension;
 pub mod grant;
 pub mod memory_map;
 pub mod mmu;

@@ -9,14 +9,13 @@ use crate::cpu::{CpuId, CpuSet};
 use crate::domain::Domain;
 use crate::guest_memory::{self, GuestRange};
 use crate::platform::Platform;
-use crate::system::{DomainVcpu, System};
+use crate::system::System;
 
 /// The longest set that is filled. Unit: bytes.
 const MOST_BYTES: u64 = 4096;
 
 impl<P: Platform> System<P> {
-    /// `setvcpuaffinity` and `getvcpuaffinity`. Where a vCPU would best run is kept for whoever asks;
-    /// nothing follows from it.
+    /// `setvcpuaffinity` and `getvcpuaffinity`.
     ///
     /// # Errors
     ///
@@ -40,39 +39,41 @@ impl<P: Platform> System<P> {
         if asked.flags == 0 || hard.iter().chain(&soft).any(|map| map.bitmap == 0) {
             return Err(Errno::EINVAL);
         }
-        let state = &target.vcpu.state;
+        let platform = &self.platform;
+        let (record, state) = (&target.vcpu.scheduling, &target.vcpu.state);
+        let (mut hard_now, mut soft_now) = (record.affinity(), record.soft_affinity());
         if cmd == SETVCPUAFFINITY {
+            let mut pin = state.lock(platform).before_pin;
             if flags.contains(AffinityFlags::FORCE) {
-                let before = state.lock(&self.platform).before_pin.take();
-                before.map_or(Ok(()), |cpus| self.set_hard(&target, cpus))?;
+                hard_now = pin.take().unwrap_or(hard_now);
             }
             if let Some(map) = hard {
-                let cpus = self.read_cpus(map)?;
-                if state.lock(&self.platform).before_pin.is_some() {
+                hard_now = self.read_cpus(map)?;
+                if pin.is_some() {
                     return Err(Errno::EBUSY);
                 }
-                self.set_hard(&target, cpus)?;
             }
             if let Some(map) = soft {
-                let cpus = self.read_cpus(map)?;
-                if cpus.and(self.cpu_set()).is_empty() {
-                    return Err(Errno::EINVAL);
-                }
-                state.lock(&self.platform).soft_affinity = cpus;
+                soft_now = self.read_cpus(map)?;
+            }
+            let online = self.cpu_set();
+            if [hard_now, soft_now].into_iter().any(|cpus| cpus.and(online).is_empty()) {
+                return Err(Errno::EINVAL);
             }
         }
-        let hard_now = target.vcpu.scheduling.affinity();
-        let soft_now = state.lock(&self.platform).soft_affinity;
         let both = if cmd == SETVCPUAFFINITY { soft_now.and(hard_now) } else { soft_now };
         for (map, cpus) in [(hard, hard_now), (soft, both)] {
             map.map_or(Ok(()), |map| self.write_cpus(map, cpus))?;
         }
-        Ok(())
-    }
-
-    fn set_hard(&self, target: &DomainVcpu<P>, cpus: CpuSet) -> Result<(), Errno> {
-        let set = self.scheduler.set_affinity(&self.platform, target, cpus, self.now());
-        self.apply(set.map_err(|_| Errno::EINVAL)?);
+        // Only now something changes: the answer can be written.
+        if cmd == SETVCPUAFFINITY {
+            if flags.contains(AffinityFlags::FORCE) {
+                state.lock(platform).before_pin = None;
+            }
+            record.set_soft_affinity(soft_now);
+            let set = self.scheduler.set_affinity(platform, &target, hard_now, self.now());
+            self.apply(set.map_err(|_| Errno::EINVAL)?);
+        }
         Ok(())
     }
 

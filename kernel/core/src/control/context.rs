@@ -22,13 +22,13 @@ use crate::system::{Context, DomainVcpu, System};
 use crate::vcpu::{Handler, State};
 
 impl<P: Platform> Context<'_, P> {
-    /// `setvcpucontext`: the state a vCPU begins with.
+    /// `setvcpucontext`: the state a vCPU begins with, or goes on with.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: the caller's own domain, no such vCPU, or as `vcpu_op` initialise.
     /// - `EFAULT`: the description can't be read.
-    /// - `EOPNOTSUPP`: the vCPU has a state already, or is to lose it.
+    /// - `EOPNOTSUPP`: the vCPU has a state already, with other tables, or is to lose it.
     pub(crate) fn set_vcpu_context(&self, domain: &P::Arc<Domain<P>>, payload: &Payload) -> Answer {
         let asked: VcpuContext = get(payload);
         if self.is_own(domain.id) {
@@ -38,11 +38,17 @@ impl<P: Platform> Context<'_, P> {
         if asked.ctxt == 0 && !target.vcpu.is_initialised() {
             return DONE;
         }
-        if target.vcpu.is_initialised() {
+        if asked.ctxt == 0 {
             return Err(Errno::EOPNOTSUPP);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
-        let done = self.set_context(&target, &context, "domctl: setvcpucontext")?;
+        let done = match target.vcpu.is_initialised() {
+            false => self.set_context(&target, &context, "domctl: setvcpucontext")?,
+            true => match self.while_still(&target, || self.change_context(&target, &context)) {
+                Some(changed) => changed.and(DONE)?,
+                None => Reply::Again(self.regs.hypercall_args()),
+            },
+        };
         if done == Reply::Value(0) {
             if asked.vcpu.0 == 0 {
                 for assist in ASSISTS {
@@ -53,8 +59,9 @@ impl<P: Platform> Context<'_, P> {
                     }
                 }
             }
-            if target.vcpu.is_up() {
-                self.system.wake(&target, Reasons::DOWN);
+            match target.vcpu.is_up() {
+                true => self.system.wake(&target, Reasons::DOWN),
+                false => self.system.hold(&target, Reasons::DOWN),
             }
         }
         Ok(done)
@@ -77,20 +84,28 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::ENODATA);
         }
         let mut context = VcpuGuestContext::default();
-        {
-            // It does not run while this is held, if it does not run now.
-            let pauses = domain.pauses.lock(&self.system.platform);
-            self.system.hold(&target, Reasons::PAUSED);
-            if target.vcpu.scheduling.is_on_cpu() {
-                return Ok(Reply::Again(self.regs.hypercall_args()));
-            }
-            self.system.describe(&target, &mut context);
-            if *pauses == 0 {
-                self.system.wake(&target, Reasons::PAUSED);
-            }
+        let described = self.while_still(&target, || self.system.describe(&target, &mut context));
+        if described.is_none() {
+            return Ok(Reply::Again(self.regs.hypercall_args()));
         }
         guest_memory::write(&self.system.platform, asked.ctxt, &context)?;
         DONE
+    }
+
+    /// Does something while a vCPU does not run. `None`: it has still to leave its CPU, and nothing was
+    /// done.
+    fn while_still<T>(&self, target: &DomainVcpu<P>, what: impl FnOnce() -> T) -> Option<T> {
+        // It does not run while this is held, if it does not run now.
+        let pauses = target.domain.pauses.lock(&self.system.platform);
+        self.system.hold(target, Reasons::PAUSED);
+        if target.vcpu.scheduling.is_on_cpu() {
+            return None;
+        }
+        let done = what();
+        if *pauses == 0 {
+            self.system.wake(target, Reasons::PAUSED);
+        }
+        Some(done)
     }
 }
 

@@ -7,7 +7,7 @@ use hypercall_abi::sysctl::{
     AvailHeap, Capabilities, CpuIdle, CpuTopoInfo, CpuTopology, GetCpuInfo, GetDomainInfoList,
     INVALID_ID, MemInfo, NumaInfo, PhysInfo, ReadConsole,
 };
-use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT};
+use hypercall_abi::types::{DomId, PAGE_SHIFT};
 
 use super::{Payload, get, put};
 use crate::cpu::CpuId;
@@ -130,16 +130,15 @@ impl<P: Platform> Context<'_, P> {
     /// `availheap`.
     pub(crate) fn avail_heap(&self, payload: &mut Payload) {
         let asked: AvailHeap = get(payload);
-        let frame = |bits: u32| 1_u64.checked_shl(bits.saturating_sub(PAGE_SHIFT));
-        let from =
-            if asked.min_bitwidth == 0 { 0 } else { frame(asked.min_bitwidth).unwrap_or(u64::MAX) };
-        let to = if asked.max_bitwidth == 0 { None } else { frame(asked.max_bitwidth) };
-        let frames = self.system.platform.frames();
-        let count = match (asked.node, from, to) {
-            (-1 | 0, 0, None) => frames.free_count(),
-            (-1 | 0, ..) => frames.free_between(Mfn(from), Mfn(to.unwrap_or(u64::MAX))),
-            _ => 0,
+        let bits = |bits: u32| bits.saturating_sub(PAGE_SHIFT);
+        // A bound of n bits is a frame number: the first that has one bit more.
+        let from = match asked.min_bitwidth {
+            0 => 0,
+            width => bits(width).saturating_add(1),
         };
+        let to = if asked.max_bitwidth == 0 { u32::MAX } else { bits(asked.max_bitwidth) };
+        let frames = self.system.platform.frames();
+        let count = if matches!(asked.node, -1 | 0) { frames.free_of_widths(from, to) } else { 0 };
         put(payload, &AvailHeap { avail_bytes: count.wrapping_shl(PAGE_SHIFT), ..asked });
     }
 

@@ -2,17 +2,14 @@
 
 use hypercall_abi::errno::Errno;
 
-/// Ranges a set can have.
-const MOST: usize = 32;
-
-/// Ascending ranges, first and last, that neither overlap nor touch.
+/// At most `MOST` ascending ranges, first and last, that neither overlap nor touch.
 #[derive(Clone, Debug)]
-pub struct Ranges {
+pub struct Ranges<const MOST: usize = 32> {
     ranges: [(u64, u64); MOST],
     count: usize,
 }
 
-impl Ranges {
+impl<const MOST: usize> Ranges<MOST> {
     /// No number.
     pub const NONE: Self = Self { ranges: [(0, 0); MOST], count: 0 };
     /// Every number.
@@ -90,7 +87,7 @@ mod tests {
     #[test]
     fn ranges_are_as_bits() {
         let mut random = 1_u64;
-        let (mut ranges, mut bits) = (Ranges::NONE, 0_u64);
+        let (mut ranges, mut bits) = (Ranges::<32>::NONE, 0_u64);
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
             let (first, length) = (random >> 33 & 31, random >> 40 & 7);
@@ -109,13 +106,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_changes_nothing() {
-        let mut ranges = Ranges::NONE;
-        for number in 0..MOST as u64 {
+        let mut ranges = Ranges::<32>::NONE;
+        for number in 0..32 {
             ranges.set(number * 2, number * 2, true).unwrap();
         }
         assert_eq!(ranges.set(1000, 1000, true), Err(Errno::ENOMEM));
         assert!(!ranges.contains(1000, 1000) && ranges.contains(62, 62));
-        let mut all = Ranges::ALL;
+        let mut all = Ranges::<32>::ALL;
         all.set(0, 0, false).unwrap();
         all.set(u64::MAX, u64::MAX, false).unwrap();
         assert!(all.contains(1, u64::MAX - 1) && !all.contains(0, 0));

@@ -1,6 +1,9 @@
-//! `scheduler_op`: a domain's share of the machine, in the terms of the credit scheduler.
+//! A domain's share of the machine, in the terms of the credit scheduler, and how it sees the counter.
 
-use hypercall_abi::domctl::{SCHEDULER_CREDIT2, SCHEDULER_GET, SCHEDULER_PUT, SchedulerOp};
+use hypercall_abi::domctl::{
+    SCHEDULER_CREDIT2, SCHEDULER_GET, SCHEDULER_PUT, SchedulerOp, TSC_ALWAYS_EMULATE, TSC_DEFAULT,
+    TSC_NEVER_EMULATE, TscInfo,
+};
 use hypercall_abi::errno::Errno;
 
 use super::{Payload, get, put};
@@ -40,6 +43,36 @@ impl<P: Platform> System<P> {
             }
             _ => return Err(Errno::EINVAL),
         }
+        Ok(())
+    }
+
+    /// `gettscinfo`.
+    pub(crate) fn tsc_info(&self, domain: &Domain<P>) -> TscInfo {
+        let (tsc_mode, incarnation) = *domain.tsc.lock(&self.platform);
+        let info = TscInfo { tsc_mode, incarnation, ..TscInfo::default() };
+        if tsc_mode == TSC_NEVER_EMULATE {
+            return info;
+        }
+        let gtsc_khz = u32::try_from(self.clock.tsc_khz()).unwrap_or(u32::MAX);
+        TscInfo { gtsc_khz, elapsed_nsec: self.now(), ..info }
+    }
+
+    /// `settscinfo`. Whatever is asked for, domains see the counter as it is: a rate and a beginning
+    /// of their own are passed over.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: no such mode.
+    /// - `EOPNOTSUPP`: a counter that is always emulated.
+    pub(crate) fn set_tsc_info(&self, domain: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
+        let asked: TscInfo = get(payload);
+        match asked.tsc_mode {
+            TSC_DEFAULT | TSC_NEVER_EMULATE => {}
+            TSC_ALWAYS_EMULATE => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::EINVAL),
+        }
+        let incarnation = asked.incarnation.wrapping_add(1);
+        *domain.tsc.lock(&self.platform) = (asked.tsc_mode, incarnation);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{DomId, Port, VcpuId};
 use hypercall_abi::virq;
-use shuttle::scheduler::DfsScheduler;
+use shuttle::scheduler::{DfsScheduler, RandomScheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
 
 use super::world::{Dom, FIRST, World};
@@ -48,8 +48,10 @@ fn play(
         world.check(4);
         check(&world);
     };
-    shuttle::check_random(once.clone(), RANDOM);
     let mut config = Config::new();
+    // A world is large, and made on the stack.
+    config.stack_size = 1 << 20;
+    Runner::new(RandomScheduler::new(RANDOM), config.clone()).run(once.clone());
     // An order in which one CPU waits for ever while the others do nothing is not one to follow.
     config.max_steps = MaxSteps::ContinueAfter(2000);
     Runner::new(DfsScheduler::new(Some(SYSTEMATIC), false), config).run(once);

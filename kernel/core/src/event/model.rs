@@ -122,7 +122,7 @@ impl Model {
         }
         match self.status(port) {
             Status::Virq(virq::TIMER) | Status::Closed | Status::Ipi => Err(Errno::EINVAL),
-            Status::Virq(_) | Status::Unbound(_) | Status::Interdomain(..) => {
+            Status::Virq(_) | Status::Pirq(_) | Status::Unbound(_) | Status::Interdomain(..) => {
                 self.ports[port as usize].1 = vcpu;
                 Ok(())
             }
@@ -154,7 +154,7 @@ fn close(models: &mut [Model; DOMAINS], at: usize, port: u32) -> Result<(), Errn
             let own = DomId(u16::try_from(at).unwrap());
             models[usize::from(peer.0)].ports[other.0 as usize].0 = Status::Unbound(own);
         }
-        Status::Unbound(_) | Status::Virq(_) | Status::Ipi => {}
+        Status::Unbound(_) | Status::Virq(_) | Status::Pirq(_) | Status::Ipi => {}
     }
     models[at].ports[port as usize] = (Status::Closed, 0);
     models[at].pending[port as usize] = false;
@@ -193,7 +193,7 @@ fn expected(models: &mut [Model; DOMAINS], op: Op) -> String {
         Op::BindVcpu(d, port, vcpu) => told(models[d].bind_vcpu(port, vcpu)),
         Op::Close(d, port) => told(close(models, d, port)),
         Op::Send(d, port) => told(match models[d].status(port) {
-            Status::Closed | Status::Virq(_) => Err(Errno::EINVAL),
+            Status::Closed | Status::Virq(_) | Status::Pirq(_) => Err(Errno::EINVAL),
             Status::Unbound(_) => Ok(()),
             Status::Ipi => {
                 models[d].raise(port);

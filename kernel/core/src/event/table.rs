@@ -177,7 +177,7 @@ impl<P: Platform> Ports<P> {
         if let Some(bucket) = cell.get() {
             return Ok(bucket);
         }
-        let bucket = platform.arc(Bucket::new(index == 0)).map_err(|_| Errno::ENOMEM)?;
+        let bucket = platform.arc_with(|| Bucket::new(index == 0)).map_err(|_| Errno::ENOMEM)?;
         Ok(cell.call_once(|| bucket))
     }
 }

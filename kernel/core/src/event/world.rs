@@ -136,7 +136,11 @@ fn domain(system: &System<Machine>, id: DomId, vcpus: u32) -> Dom {
     let platform = &system.platform;
     let shared = platform.frames().alloc_shared(platform, id).unwrap().into_entry();
     let privilege = if id == DomId(0) { Privilege::Initial } else { Privilege::None };
-    let domain = Arc::new(Domain::new(id, privilege, shared, DomainMemory::new(id, 0)));
+    let memory = match privilege {
+        Privilege::Initial => DomainMemory::new(id, 0).with_devices(),
+        Privilege::None => DomainMemory::new(id, 0),
+    };
+    let domain = Arc::new(Domain::new(id, privilege, shared, memory));
     for number in 0..vcpus {
         let at = u64::from(number) * 64;
         let vcpu = Vcpu::new(VcpuId(number), VcpuRoots::none(), shared, at, number, 0);

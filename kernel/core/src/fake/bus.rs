@@ -40,7 +40,7 @@ impl Bus {
     }
 
     pub(super) fn set_register(&self, address: u64, value: u32) {
-        assert!(address % 4 == 0, "register at {address:#x}");
+        assert!(address.is_multiple_of(4), "register at {address:#x}");
         self.registers.lock().unwrap().insert(address, value);
     }
 

@@ -21,17 +21,17 @@ pub mod tlb;
 mod walk;
 
 use std::boxed::Box;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::vec::Vec;
 
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use hypercall_abi::layout::{HYPERVISOR_FIRST_SLOT, HYPERVISOR_SLOTS, INVALID_M2P_ENTRY};
 use hypercall_abi::types::{Mfn, Pfn};
 
 use crate::cpu::{CpuId, CpuSet};
 use crate::emulate::width::Width;
-use crate::frames::{DeviceAccess, FrameInfo, FrameTable};
+use crate::frames::{DeviceAccess, FrameInfo, FrameTable, Link};
 use crate::guest_memory::{GuestFault, GuestRange};
 use crate::irq::{Interrupts, Message, Route};
 use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
@@ -43,6 +43,9 @@ use tlb::Tlb;
 
 /// What a hypervisor slot of an L4 holds: not present, so nobody walks there, but recognisable.
 pub const HYPERVISOR_ENTRY: u64 = 0x4859_5000;
+
+/// One more than the highest number of a domain, if a test does not say.
+const DOMAINS: usize = 16;
 
 /// The machine.
 pub struct Machine {
@@ -56,7 +59,8 @@ pub struct Machine {
     tsc: AtomicU64,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
-    interrupts: Interrupts<Machine>,
+    /// Made when it is first needed: few tests' stacks have room for it.
+    interrupts: OnceLock<Box<Interrupts<Machine>>>,
     /// Devices and what they are wired to.
     pub bus: Bus,
     /// See [`Machine::pause_with`].
@@ -67,10 +71,19 @@ impl Machine {
     /// A machine of `frames` frames, all free, and `cpus` CPUs, all online.
     #[must_use]
     pub fn new(frames: usize, cpus: u8) -> Self {
+        Self::of_domains(frames, cpus, DOMAINS)
+    }
+
+    /// The same, with room for domains with numbers below `domains`.
+    #[must_use]
+    pub fn of_domains(frames: usize, cpus: u8, domains: usize) -> Self {
         let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::default()).collect();
+        let links: Vec<Link> = (0..frames).map(|_| Link::default()).collect();
+        let heads: Vec<AtomicU32> = (0..domains).map(|_| AtomicU32::new(0)).collect();
+        let lists = (&*Box::leak(links.into()), &*Box::leak(heads.into()));
         let bitmap: Vec<AtomicU64> = (0..frames.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let machine = Self {
-            table: FrameTable::new(Box::leak(infos.into()), Box::leak(bitmap.into())),
+            table: FrameTable::new(Box::leak(infos.into()), lists, Box::leak(bitmap.into())),
             memory: (0..frames).map(|_| Frame::default()).collect(),
             m2p: (0..frames).map(|_| AtomicU64::new(INVALID_M2P_ENTRY)).collect(),
             cpus: usize::from(cpus),
@@ -80,7 +93,7 @@ impl Machine {
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
-            interrupts: Interrupts::new(),
+            interrupts: OnceLock::new(),
             bus: Bus::default(),
             pause: Mutex::new(None),
         };
@@ -180,8 +193,11 @@ impl Machine {
 impl Platform for Machine {
     type Arc<T: Send + Sync + 'static> = Arc<T>;
 
-    fn arc<T: Send + Sync + 'static>(&self, value: T) -> Result<Arc<T>, NoMemory> {
-        Ok(Arc::new(value))
+    fn arc_with<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<Arc<T>, NoMemory> {
+        Ok(Arc::new(make()))
     }
 
     fn frames(&self) -> &FrameTable {
@@ -190,7 +206,7 @@ impl Platform for Machine {
     }
 
     fn interrupts(&self) -> &Interrupts<Self> {
-        &self.interrupts
+        self.interrupts.get_or_init(Box::default)
     }
 
     fn table(&self, mfn: Mfn) -> &Table {

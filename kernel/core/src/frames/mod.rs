@@ -5,7 +5,8 @@
 //! when the latter are none: a frame is never mapped writable and a page table at the same time.
 //!
 //! - [`word`]: the state of one frame, and its only transition function, pure;
-//! - [`FrameTable`]: one [`FrameInfo`] per frame of memory, and the free frames;
+//! - [`FrameTable`]: one [`FrameInfo`] per frame of memory, the frames of each domain, and the free
+//!   ones;
 //! - [`Frames`]: taking and putting back references, as tokens;
 //! - [`epoch`]: which CPUs must be flushed before a frame changes its type or owner.
 //!
@@ -15,6 +16,7 @@ pub mod epoch;
 #[cfg(test)]
 mod interleavings;
 mod kept;
+mod owned;
 mod pool;
 mod references;
 mod table;
@@ -25,6 +27,7 @@ pub mod word;
 
 pub use epoch::{DirtyCpus, Epochs, FlushDue};
 pub use kept::{DeviceAccess, TooManyKept};
+pub use owned::Link;
 pub use pool::MAX_ORDER;
 pub use references::{Begun, BusyFrame, FrameError, FrameOwners, Frames, Joined, Owner, Undo};
 pub use table::{FrameInfo, FrameTable};

@@ -13,12 +13,16 @@ pub const MAX_ORDER: u32 = 12;
 
 const WORD_BITS: u64 = 64;
 const WORD_ORDER: u32 = 6;
+/// One more than the bits that a frame's number can have.
+const WIDTHS: usize = 41;
 
 /// The bitmap and what speeds up searching it.
 #[derive(Debug)]
 pub(super) struct Pool {
     bitmap: &'static [AtomicU64],
     free: AtomicU64,
+    /// The free frames again, by the number of bits that their own numbers have.
+    widths: [AtomicU64; WIDTHS],
     /// No word above this one has a free frame, as far as anyone knows.
     top: AtomicUsize,
 }
@@ -26,12 +30,38 @@ pub(super) struct Pool {
 impl Pool {
     /// A pool without a free frame; `bitmap` is all zeros.
     pub(super) const fn new(bitmap: &'static [AtomicU64]) -> Self {
-        Self { bitmap, free: AtomicU64::new(0), top: AtomicUsize::new(0) }
+        let widths = [const { AtomicU64::new(0) }; WIDTHS];
+        Self { bitmap, free: AtomicU64::new(0), widths, top: AtomicUsize::new(0) }
     }
 
     /// How many frames are free at this moment.
     pub(super) fn free_count(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// How many free frames have numbers of at least `from` and at most `to` bits.
+    pub(super) fn free_of_widths(&self, from: u32, to: u32) -> u64 {
+        let within = (0..).zip(&self.widths).filter(|(bits, _)| (from..=to).contains(bits));
+        within.fold(0, |sum, (_, count)| sum.wrapping_add(count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts `count` frames from a number on as free, or as no longer free.
+    fn count(&self, start: u64, count: u64, free: bool) {
+        let add = |counter: &AtomicU64, count| match free {
+            true => counter.fetch_add(count, Ordering::Relaxed),
+            false => counter.fetch_sub(count, Ordering::Relaxed),
+        };
+        add(&self.free, count);
+        let mut start = start;
+        let end = start.saturating_add(count);
+        while start < end {
+            let bits = u64::BITS.saturating_sub(start.leading_zeros());
+            let next = 1_u64.checked_shl(bits).unwrap_or(u64::MAX).min(end);
+            if let Some(counter) = self.widths.get(usize::try_from(bits).unwrap_or(WIDTHS)) {
+                add(counter, next.saturating_sub(start));
+            }
+            start = next;
+        }
     }
 
     /// Whether the frame is free at this moment.
@@ -46,7 +76,7 @@ impl Pool {
         if let Some(word) = self.word(index)
             && word.fetch_or(bit, Ordering::Release) & bit == 0
         {
-            self.free.fetch_add(1, Ordering::Relaxed);
+            self.count(mfn.0, 1, true);
             self.top.fetch_max(index, Ordering::Relaxed);
         }
     }
@@ -97,8 +127,9 @@ impl Pool {
             let mask = ones.wrapping_shl(bit);
             match word.compare_exchange(now, now & !mask, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
-                    self.free.fetch_sub(u64::from(size), Ordering::Relaxed);
-                    return Some(Mfn(first.wrapping_add(u64::from(bit))));
+                    let start = first.wrapping_add(u64::from(bit));
+                    self.count(start, u64::from(size), false);
+                    return Some(Mfn(start));
                 }
                 Err(changed) => now = changed,
             }
@@ -120,8 +151,9 @@ impl Pool {
             }
         }
         let frames = u64::try_from(words).ok()?.checked_mul(WORD_BITS)?;
-        self.free.fetch_sub(frames, Ordering::Relaxed);
-        Some(Mfn(u64::try_from(index).ok()?.wrapping_mul(WORD_BITS)))
+        let start = u64::try_from(index).ok()?.wrapping_mul(WORD_BITS);
+        self.count(start, frames, false);
+        Some(Mfn(start))
     }
 
     /// Takes the first `count` free frames in a row. Slow; meant for boot, on one CPU.
@@ -152,7 +184,7 @@ impl Pool {
         let taken =
             self.word(index).is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0);
         if taken {
-            self.free.fetch_sub(1, Ordering::Relaxed);
+            self.count(mfn.0, 1, false);
         }
         taken
     }

@@ -378,7 +378,7 @@ impl<P: Platform, O: FrameOwners> Frames<'_, P, O> {
     #[cold]
     fn free(&self, mfn: Mfn) {
         self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-        if let Some(owner) = self.table().give_back(mfn) {
+        if let Some(owner) = self.table().give_back(self.platform, mfn) {
             self.owners.frame_freed(owner);
         }
     }

@@ -1,4 +1,5 @@
-//! The frame table: 16 bytes for each frame of memory, and the pool of the free ones.
+//! The frame table: 16 bytes for each frame of memory, the lists of owners, and the pool of the
+//! free ones.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -6,6 +7,7 @@ use hypercall_abi::types::{DomId, Mfn};
 
 use super::epoch::{Epochs, FlushDue};
 use super::kept::{DeviceAccess, KeptDevices, LockedDevices, TooManyKept};
+use super::owned::{Link, Lists};
 use super::pool::{MAX_ORDER, Pool};
 use super::references::FrameError;
 use super::token::TypeRef;
@@ -37,6 +39,9 @@ fn owner_number(owner: Option<DomId>) -> u32 {
 #[derive(Debug)]
 pub struct FrameTable {
     infos: &'static [FrameInfo],
+    lists: Lists,
+    /// Frames that are memory. Written at boot.
+    memory: AtomicU64,
     pool: Pool,
     epochs: Epochs,
     kept: KeptDevices,
@@ -44,12 +49,18 @@ pub struct FrameTable {
 }
 
 impl FrameTable {
-    /// A table in which nothing is memory yet. Both slices are zeroed; `bitmap` has a bit for each
-    /// of `infos`.
+    /// A table in which nothing is memory yet. All slices are zeroed; there is a link for each of
+    /// `infos`, and a bit in `bitmap`, and a head for each domain that can be.
     #[must_use]
-    pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
+    pub const fn new(
+        infos: &'static [FrameInfo],
+        (links, heads): (&'static [Link], &'static [AtomicU32]),
+        bitmap: &'static [AtomicU64],
+    ) -> Self {
         Self {
             infos,
+            lists: Lists::new(links, heads),
+            memory: AtomicU64::new(0),
             pool: Pool::new(bitmap),
             epochs: Epochs::new(),
             kept: KeptDevices::new(),
@@ -74,7 +85,7 @@ impl FrameTable {
         for mfn in run(start, count) {
             if let Some(info) = self.info(mfn) {
                 info.word.store(0, Ordering::Relaxed);
-                info.owner.store(KERNEL, Ordering::Release);
+                self.is_memory(info);
                 self.pool.give(mfn);
             }
         }
@@ -84,8 +95,23 @@ impl FrameTable {
     /// what is neither counts as devices, which the privileged domain may map.
     pub fn reserve(&self, start: Mfn, count: u64) {
         for info in run(start, count).filter_map(|mfn| self.info(mfn)) {
-            info.owner.store(KERNEL, Ordering::Release);
+            self.is_memory(info);
             let _ = info.change(Step::Allocate { allocated: false }, &self.epochs);
+        }
+    }
+
+    /// Boot: lets the privileged domain map frames of the kernel's, read-only. They are *shared* for
+    /// ever, and so never writable.
+    pub fn show(&self, start: Mfn, count: u64) {
+        for info in run(start, count).filter_map(|mfn| self.info(mfn)) {
+            info.owner.store(owner_number(Some(DomId::XEN)), Ordering::Release);
+            let _ = info.change(Step::TakeType(FrameType::Shared), &self.epochs);
+        }
+    }
+
+    fn is_memory(&self, info: &FrameInfo) {
+        if info.owner.swap(KERNEL, Ordering::Release) == 0 {
+            self.memory.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -141,18 +167,32 @@ impl FrameTable {
         self.pool.free_count()
     }
 
-    /// How many frames are memory, free or not. Looks at every frame.
+    /// How many frames are memory, free or not.
     #[must_use]
     pub fn memory_count(&self) -> u64 {
-        let memory = |info: &&FrameInfo| info.owner.load(Ordering::Relaxed) != 0;
-        self.infos.iter().filter(memory).count() as u64
+        self.memory.load(Ordering::Relaxed)
     }
 
-    /// How many frames from `start` on and below `end` are free at this moment.
+    /// How many frames are free at this moment whose numbers have at least `from` bits and at most
+    /// `to`.
     #[must_use]
-    pub fn free_between(&self, start: Mfn, end: Mfn) -> u64 {
-        let end = end.0.min(self.len());
-        (start.0..end).filter(|&mfn| self.pool.is_free(Mfn(mfn))).count() as u64
+    pub fn free_of_widths(&self, from: u32, to: u32) -> u64 {
+        self.pool.free_of_widths(from, to)
+    }
+
+    /// One of the frames of a domain that is being ended, until it has left the list.
+    pub(crate) fn first_of(&self, owner: DomId) -> Option<Mfn> {
+        self.lists.first(owner)
+    }
+
+    /// The frame is no longer found as one of the domain's. To be called with a reference to it.
+    pub(crate) fn forget_owned(&self, platform: &impl Platform, owner: DomId, mfn: Mfn) {
+        self.lists.leave(platform, owner, mfn);
+    }
+
+    /// How many frames are found as the domain's, if it gets and loses none meanwhile.
+    pub(crate) fn owned_count(&self, owner: DomId) -> u64 {
+        self.lists.count(owner)
     }
 
     /// The domain that owns the frame at this moment. It stays so only as long as the caller holds
@@ -260,6 +300,7 @@ impl FrameTable {
         // General 2, type 1; then one general less: what is left is the reference to return.
         let typed = info.change(Step::TakeType(FrameType::Writable), &self.epochs);
         let left = info.change(Step::Put, &self.epochs);
+        self.lists.enter(platform, owner, mfn);
         if (typed, left) == (Ok(Outcome::Done), Ok(Outcome::Done)) {
             Ok(TypeRef::new(mfn, FrameType::Writable))
         } else {
@@ -282,12 +323,18 @@ impl FrameTable {
                 let step = Step::Allocate { allocated: owner.is_some() };
                 let _ = info.change(step, &self.epochs);
             }
+            if let Some(owner) = owner {
+                self.lists.enter(platform, owner, mfn);
+            }
         }
     }
 
     /// The last reference went: nobody's, and free. Scrubbed when it is given to somebody.
-    pub(super) fn give_back(&self, mfn: Mfn) -> Option<DomId> {
+    pub(super) fn give_back(&self, platform: &impl Platform, mfn: Mfn) -> Option<DomId> {
         let owner = self.owner(mfn);
+        if let Some(owner) = owner {
+            self.lists.leave(platform, owner, mfn);
+        }
         if let Some(info) = self.info(mfn) {
             info.owner.store(KERNEL, Ordering::Release);
             self.pool.give(mfn);

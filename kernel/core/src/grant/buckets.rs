@@ -13,19 +13,24 @@ struct Shelf<P: Platform, T: Send + Sync + 'static> {
     buckets: [Place<P, T>; SHELF],
 }
 
-/// Up to `SHELVES * 128` buckets. They stay until all goes.
+/// Up to `SHELVES * 128` buckets. They stay until all goes. The first needs no shelf: many a domain
+/// never needs another.
 pub(super) struct Buckets<P: Platform, T: Send + Sync + 'static, const SHELVES: usize> {
+    first: Place<P, T>,
     shelves: [Place<P, Shelf<P, T>>; SHELVES],
 }
 
 impl<P: Platform, T: Send + Sync + 'static, const SHELVES: usize> Buckets<P, T, SHELVES> {
     pub(super) const fn new() -> Self {
-        Self { shelves: [const { Once::new() }; SHELVES] }
+        Self { first: Once::new(), shelves: [const { Once::new() }; SHELVES] }
     }
 
     /// The bucket with this number, if it was needed before.
     #[inline]
     pub(super) fn get(&self, number: usize) -> Option<&T> {
+        if number == 0 {
+            return self.first.get().map(|bucket| &**bucket);
+        }
         let shelf = self.shelves.get(number / SHELF)?.get()?;
         shelf.buckets.get(number % SHELF)?.get().map(|bucket| &**bucket)
     }
@@ -45,6 +50,9 @@ impl<P: Platform, T: Send + Sync + 'static, const SHELVES: usize> Buckets<P, T, 
         if let Some(bucket) = self.get(number) {
             return Ok(bucket);
         }
+        if number == 0 {
+            return filled(platform, &self.first, new);
+        }
         let shelf = self.shelves.get(number / SHELF).ok_or(NoMemory)?;
         let shelf = filled(platform, shelf, || Shelf { buckets: [const { Once::new() }; SHELF] })?;
         let bucket = shelf.buckets.get(number % SHELF).ok_or(NoMemory)?;
@@ -60,7 +68,7 @@ fn filled<'a, P: Platform, T: Send + Sync + 'static>(
     new: impl FnOnce() -> T,
 ) -> Result<&'a T, NoMemory> {
     if place.get().is_none() {
-        let made = platform.arc(new())?;
+        let made = platform.arc_with(new)?;
         place.call_once(|| made);
     }
     place.get().map(|there| &**there).ok_or(NoMemory)

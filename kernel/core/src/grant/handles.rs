@@ -82,6 +82,8 @@ struct Free {
 pub(super) struct Handles<P: Platform> {
     buckets: Buckets<P, Bucket, SHELVES>,
     free: Lock<Free>,
+    /// How many there may be.
+    pub(super) limit: AtomicU32,
     /// Where undoing them all has got to.
     pub(super) cursor: AtomicU32,
 }
@@ -91,6 +93,7 @@ impl<P: Platform> Handles<P> {
         Self {
             buckets: Buckets::new(),
             free: Lock::new(Free { first: END, made: 0 }),
+            limit: AtomicU32::new(MAX_HANDLES),
             cursor: AtomicU32::new(0),
         }
     }
@@ -113,7 +116,7 @@ impl<P: Platform> Handles<P> {
                 return Some(GrantHandle(handle));
             }
             let fresh = free.made;
-            if fresh >= MAX_HANDLES {
+            if fresh >= self.limit.load(Ordering::Relaxed) {
                 return None;
             }
             if self.word(fresh).is_some() {

@@ -6,7 +6,7 @@ use hypercall_abi::grant::ENTRIES_PER_FRAME;
 use hypercall_abi::types::{DomId, GrantRef, Mfn};
 
 use super::Status;
-use super::handles::{Handles, Mapping};
+use super::handles::{Handles, MAX_HANDLES, Mapping};
 use super::uses::Uses;
 use crate::frames::{FrameOwners, FrameType, Frames, TypeRef};
 use crate::mm::DomainMemory;
@@ -14,6 +14,9 @@ use crate::platform::{NoMemory, Platform};
 
 /// Frames that a table may have, and has if nobody says otherwise. Unit: frames.
 pub const MAX_FRAMES: u32 = 64;
+
+/// Mappings that Xen keeps in a frame.
+const HANDLES_PER_FRAME: u32 = 256;
 
 /// What a domain grants, and what it has mapped of others.
 pub struct GrantTable<P: Platform> {
@@ -47,6 +50,13 @@ impl<P: Platform> GrantTable<P> {
     /// Limits how many frames it may have: [`MAX_FRAMES`] at most. It keeps what it has.
     pub fn set_limit(&self, frames: u32) {
         self.limit.store(frames.min(MAX_FRAMES), Ordering::Relaxed);
+    }
+
+    /// Limits how many mappings the domain may have: to as many as Xen keeps in so many frames, and
+    /// [`MAX_HANDLES`] at most.
+    pub fn set_handle_limit(&self, frames: u32) {
+        let most = frames.saturating_mul(HANDLES_PER_FRAME).min(MAX_HANDLES);
+        self.handles.limit.store(most, Ordering::Relaxed);
     }
 
     /// How many frames it has: one always, even if that is made only when it is asked for.

@@ -86,7 +86,10 @@ impl<P: Platform> GrantTable<P> {
         let bucket = match self.uses.buckets.get(number) {
             Some(bucket) => bucket,
             // Made for entries that exist alone.
-            None => self.word(platform, reference).and(self.uses.bucket(platform, reference))?,
+            None => {
+                self.check_open()?;
+                self.word(platform, reference).and(self.uses.bucket(platform, reference))?
+            }
         };
         let mut bucket = bucket.lock(platform);
         let this = bucket.get_mut(place).ok_or(Status::BAD_REFERENCE)?;
@@ -111,6 +114,11 @@ impl<P: Platform> GrantTable<P> {
         begun.map(Use::mfn)
     }
 
+    /// Of a domain that is dying no entry may be read any more; what it names has no owner.
+    fn check_open(&self) -> Result<(), Status> {
+        if self.is_closed() { Err(Status::BAD_PAGE) } else { Ok(()) }
+    }
+
     #[inline(always)]
     fn first_use(
         &self,
@@ -119,9 +127,7 @@ impl<P: Platform> GrantTable<P> {
         reference: GrantRef,
         (by, access, kind): (DomId, Access, EntryState),
     ) -> Result<Use, Status> {
-        if self.is_closed() {
-            return Err(Status::GENERAL);
-        }
+        self.check_open()?;
         let word = self.word(platform, reference)?;
         let pins = Pins::NONE.with(access).ok_or(Status::GENERAL)?;
         let mfn = entry::begin(word, Some((by, kind)), access.writable)?.mfn();

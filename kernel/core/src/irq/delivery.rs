@@ -79,10 +79,10 @@ impl<P: Platform> System<P> {
         if self.is_shared(interrupts, at) {
             return Err(Errno::EBUSY);
         }
+        self.become_pirq(domain, port, pirq);
         let mut place = interrupts.place(at).ok_or(Errno::EPERM)?.lock(&self.platform);
         let mapped = place.as_mut().ok_or(Errno::EPERM)?;
         (mapped.port, mapped.cpu, mapped.in_service) = (Some(port), cpu, false);
-        self.become_pirq(domain, port, pirq);
         self.open_source(mapped.source, at, cpu);
         let needs_end = self.is_level(mapped.source);
         drop(place);

@@ -39,9 +39,9 @@ impl<P: Platform> System<P> {
     ///
     /// # Errors
     ///
-    /// `ENOSPC`: there is none.
+    /// `ENOSPC`: there is none; `ENOMEM`: there is no room to note it.
     pub fn reserve_pirq(&self, domain: &Domain<P>, kind: Kind) -> Result<u32, Errno> {
-        let mut numbers = domain.pirqs.numbers.lock(&self.platform);
+        let mut numbers = domain.pirqs.room(&self.platform)?.0.lock(&self.platform);
         let lines = u32::try_from(self.lines().count()).unwrap_or(PIRQS).min(PIRQS);
         let is_free = |pirq: &u32| {
             let at = usize::try_from(*pirq).unwrap_or(usize::MAX);
@@ -187,8 +187,11 @@ impl<P: Platform> System<P> {
     /// map.
     pub(crate) fn end_pirqs(&self, domain: &Domain<P>, frames: Frames<'_, P, Self>) {
         for pirq in 0..i32::try_from(PIRQS).unwrap_or(0) {
-            // Refused where there is none.
-            let _ = self.unmap_pirq(domain, pirq);
+            let number = u32::try_from(pirq).ok().and_then(|pirq| self.pirq(domain, pirq));
+            if matches!(number, Some(Pirq::Mapped(_))) {
+                // Nobody else changes it: the domain is dying.
+                let _ = self.unmap_pirq(domain, pirq);
+            }
         }
         let map = domain.pirqs.eoi_map.swap(0, core::sync::atomic::Ordering::AcqRel);
         if map != 0 {
@@ -259,7 +262,10 @@ impl<P: Platform> System<P> {
             (Err(_), Known::No) => self.reserve_pirq(domain, kind),
             (Ok(_), Known::Lost) => Err(Errno::EEXIST),
             (Ok(wanted), Known::Mapped(pirq)) if wanted != *pirq => Err(Errno::EEXIST),
-            (Ok(wanted), _) => Ok(wanted),
+            (Ok(wanted), _) => {
+                domain.pirqs.room(&self.platform)?;
+                Ok(wanted)
+            }
         }
     }
 

@@ -2,14 +2,16 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
+use hypercall_abi::errno::Errno;
 use hypercall_abi::types::Port;
+use spin::Once;
 
 use super::device::{Devices, Source};
 use super::line::Lines;
 use crate::cpu::CpuId;
 use crate::domain::Domain;
 use crate::lock::Lock;
-use crate::platform::Platform;
+use crate::platform::{NoMemory, Platform};
 
 /// Numbers that a domain can give to interrupts: as many as Xen has for it on a PC with one CPU.
 pub const PIRQS: u32 = 208;
@@ -104,48 +106,67 @@ pub(super) enum Pirq {
     Lost(u32),
 }
 
-/// A domain's numbers for interrupts.
-#[derive(Debug)]
-pub struct Pirqs {
-    pub(super) numbers: Lock<[Pirq; PIRQS as usize]>,
+/// A domain's numbers for interrupts. Most domains have none, and no memory for them.
+pub struct Pirqs<P: Platform> {
+    numbers: Once<P::Arc<Numbers>>,
     /// The frame in which it is told which interrupts need their end reported; 0: none.
     pub(crate) eoi_map: AtomicU64,
     /// Reporting an end unmasks the port.
     pub(crate) unmasks: AtomicBool,
 }
 
-impl Pirqs {
+/// What each number stands for.
+#[derive(Debug)]
+pub(super) struct Numbers(pub(super) Lock<[Pirq; PIRQS as usize]>);
+
+impl<P: Platform> Pirqs<P> {
     /// No interrupt.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            numbers: Lock::new([Pirq::Free; PIRQS as usize]),
-            eoi_map: AtomicU64::new(0),
-            unmasks: AtomicBool::new(false),
+        Self { numbers: Once::new(), eoi_map: AtomicU64::new(0), unmasks: AtomicBool::new(false) }
+    }
+
+    /// Makes room for numbers, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: no free frame is left.
+    pub(super) fn room(&self, platform: &P) -> Result<&Numbers, Errno> {
+        if let Some(numbers) = self.numbers.get() {
+            return Ok(numbers);
         }
+        // Allocation may wait for other CPUs, so it comes first; who comes second throws his away.
+        let new = platform.arc_with(|| Numbers(Lock::new([Pirq::Free; PIRQS as usize])));
+        let new = new.map_err(|NoMemory| Errno::ENOMEM)?;
+        Ok(self.numbers.call_once(|| new))
     }
 
     /// What a number stands for. `None`: no interrupt can have it.
-    pub(super) fn get(&self, platform: &impl Platform, pirq: u32) -> Option<Pirq> {
-        self.numbers.lock(platform).get(usize::try_from(pirq).ok()?).copied()
+    pub(super) fn get(&self, platform: &P, pirq: u32) -> Option<Pirq> {
+        match self.numbers.get() {
+            Some(numbers) => numbers.0.lock(platform).get(usize::try_from(pirq).ok()?).copied(),
+            None => (pirq < PIRQS).then_some(Pirq::Free),
+        }
     }
 
-    pub(super) fn set(&self, platform: &impl Platform, pirq: u32, to: Pirq) {
+    /// Sets what a number stands for, where there is room for numbers.
+    pub(super) fn set(&self, platform: &P, pirq: u32, to: Pirq) {
         let at = usize::try_from(pirq).unwrap_or(usize::MAX);
-        if let Some(number) = self.numbers.lock(platform).get_mut(at) {
+        let Some(numbers) = self.numbers.get() else { return };
+        if let Some(number) = numbers.0.lock(platform).get_mut(at) {
             *number = to;
         }
     }
 
     /// The number under which an interrupt was taken back, as long as its port is there.
-    pub(super) fn lost(&self, platform: &impl Platform, irq: u32) -> Option<u32> {
-        let at =
-            self.numbers.lock(platform).iter().position(|number| *number == Pirq::Lost(irq))?;
+    pub(super) fn lost(&self, platform: &P, irq: u32) -> Option<u32> {
+        let numbers = self.numbers.get()?.0.lock(platform);
+        let at = numbers.iter().position(|number| *number == Pirq::Lost(irq))?;
         u32::try_from(at).ok()
     }
 }
 
-impl Default for Pirqs {
+impl<P: Platform> Default for Pirqs<P> {
     fn default() -> Self {
         Self::new()
     }

@@ -8,7 +8,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use hypercall_abi::types::{DomId, Mfn};
+use hypercall_abi::types::Mfn;
 use hypercall_abi::virq;
 
 use crate::descriptors;
@@ -70,7 +70,7 @@ impl<P: Platform> System<P> {
         self.send_global_virq(virq::DOM_EXC);
         // Whose frame goes looks at this afterwards.
         fence(Ordering::SeqCst);
-        self.bury();
+        self.bury(domain);
         Ok(())
     }
 
@@ -105,24 +105,18 @@ impl<P: Platform> System<P> {
 
     pub(crate) fn bury_if_due(&self) {
         if self.burial.load(Ordering::Relaxed) && self.burial.swap(false, Ordering::SeqCst) {
-            self.bury();
+            self.domains.for_dead(&self.platform, |domain| self.bury(domain));
         }
     }
 
-    /// Forgets the dead domains that have no frame left.
-    #[cold]
-    fn bury(&self) {
-        let mut next = DomId(1);
-        while let Some(domain) = self.domains.from(&self.platform, next) {
-            next = DomId(domain.id.0.saturating_add(1));
-            // Others may still use what it granted.
-            let roots = VcpuRoots::none();
-            let gone = domain.life() == Life::Dead
-                && Grants { system: self, domain: &domain, roots: &roots }.end_table()
-                && domain.memory.pages() == 0;
-            if gone && self.domains.remove(&self.platform, &domain) {
-                self.send_global_virq(virq::DOM_EXC);
-            }
+    /// Forgets a dead domain, if it has no frame left.
+    fn bury(&self, domain: &P::Arc<Domain<P>>) {
+        // Others may still use what it granted.
+        let roots = VcpuRoots::none();
+        let gone = Grants { system: self, domain, roots: &roots }.end_table()
+            && domain.memory.pages() == 0;
+        if gone && self.domains.remove(&self.platform, domain) {
+            self.send_global_virq(virq::DOM_EXC);
         }
     }
 }

@@ -90,15 +90,20 @@ impl<P: Platform> System<P> {
         }
         let platform = &self.platform;
         let shared = platform.frames().alloc_shared(platform, id).map_err(|_| Errno::ENOMEM)?;
-        let mut domain = Domain::new(id, Privilege::None, shared.mfn(), DomainMemory::new(id, 0));
-        (domain.ssidref, domain.max_vcpus) = (config.ssidref, config.max_vcpus);
-        *domain.handle.lock(platform) = config.handle;
-        *domain.pauses.lock(platform) = 1;
-        domain.grants.set_limit(config.max_grant_frames);
-        domain.ports.set_limit(config.max_port.saturating_add(1));
-        self.mask_upcalls(domain.shared_info);
-        self.clock.publish_wall_clock(platform, domain.shared_info);
-        let added = platform.arc(domain).map_err(|_| Errno::ENOMEM).and_then(|domain| {
+        self.mask_upcalls(shared.mfn());
+        self.clock.publish_wall_clock(platform, shared.mfn());
+        let new = || {
+            let memory = DomainMemory::new(id, 0);
+            let mut domain = Domain::new(id, Privilege::None, shared.mfn(), memory);
+            (domain.ssidref, domain.max_vcpus) = (config.ssidref, config.max_vcpus);
+            domain
+        };
+        let added = platform.arc_with(new).map_err(|_| Errno::ENOMEM).and_then(|domain| {
+            *domain.handle.lock(platform) = config.handle;
+            *domain.pauses.lock(platform) = 1;
+            domain.grants.set_limit(config.max_grant_frames);
+            domain.grants.set_handle_limit(config.max_maptrack_frames);
+            domain.ports.set_limit(config.max_port.saturating_add(1));
             let taken = self.domains.add(platform, domain.clone());
             taken.map(|()| domain).map_err(|_| Errno::ENOMEM)
         });
@@ -155,6 +160,13 @@ impl<P: Platform> System<P> {
             self.for_vcpus(domain, |vcpu| self.wake(vcpu, Reasons::PAUSED));
         }
         Ok(())
+    }
+
+    /// Lets a domain go on that has shut down; nothing happens to one that has not.
+    pub fn resume_domain(&self, domain: &P::Arc<Domain<P>>) {
+        let _pauses = domain.pauses.lock(&self.platform);
+        domain.restart(&self.platform);
+        self.for_vcpus(domain, |vcpu| self.wake(vcpu, Reasons::STOPPED));
     }
 
     /// Does something to each vCPU of a domain.

@@ -67,7 +67,8 @@ impl World {
     fn new(frames: usize) -> Self {
         let identity = Identity { command_line: b"", changeset: "", compiler: "" };
         let clock = Clock::new(1_000_000, 0, 0);
-        let system = System::new(Machine::new(frames, 2), identity, clock, Ports::default());
+        let machine = Machine::of_domains(frames, 2, DomId::FIRST_RESERVED.0.into());
+        let system = System::new(machine, identity, clock, Ports::default());
         let machine = &system.platform;
         for cpu in [0, 1] {
             machine.on(cpu);
@@ -671,7 +672,7 @@ fn a_domain_is_told_the_memory_map_it_was_given() {
     assert_eq!(call(memory::MEMORY_MAP), Ok(0));
     assert_eq!(world.word(world.page, 0) & 0xffff_ffff, 1);
     assert_eq!(world.word(world.page, 65), 0x10_0000);
-    assert_eq!(guest.domain.memory_map.lock(world.machine()).as_ref().unwrap().len(), 1);
+    assert_eq!(guest.domain.memory_map.lock(world.machine()).lines().len(), 1);
     world.destroy(&guest.domain);
 }
 
@@ -694,4 +695,108 @@ fn the_audit_finds_what_is_wrong() {
     world.mm(&guest.domain).frames.put(lost);
     let held = world.machine().frames().word(guest.tables[3]);
     assert_eq!(held.frame_type(), FrameType::L1);
+}
+
+#[test]
+fn the_audit_call_is_for_the_privileged_and_counts_while_others_stand() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let asked = |domain: &Dom, op: u64| {
+        let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+        let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
+        let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
+        cx.call(55, [op, 0, 0, 0, 0, 0])
+    };
+    assert_eq!(asked(&guest.domain, 0), Ok(Reply::Value(3)));
+    assert_eq!(asked(&guest.domain, 1), Err(Errno::EPERM));
+    assert_eq!(asked(&world.control, 99), Err(Errno::ENOSYS));
+    // The second CPU stands still, this one does not wait for itself.
+    world.system.standstill.pretend(2);
+    assert_eq!(asked(&world.control, 1), Ok(Reply::Value(0)));
+    guest.domain.memory.add(1);
+    world.system.standstill.pretend(2);
+    assert_eq!(asked(&world.control, 1), Ok(Reply::Value(1)));
+    guest.domain.memory.shrink(1);
+    // Another CPU counts: the call is made again after it.
+    let args = [1, 0, 0, 0, 0, 0];
+    world.system.standstill.pretend(2);
+    let again = world.system.alone(|| asked(&world.control, 1));
+    assert_eq!(again, Some(Ok(Reply::Again(args))));
+    world.system.stand_still();
+    world.check();
+}
+
+/// What was in a domain's memory, in the page it shared and in its descriptors is nowhere in what
+/// others get afterwards.
+#[test]
+fn freed_frames_come_back_blank() {
+    let world = World::new(96);
+    let marker = [0xa5; 4096];
+    let guest = world.guest();
+    let all = guest.pages.iter().chain(&guest.tables).chain([&guest.domain.shared_info]);
+    let all: Vec<Mfn> = all.copied().collect();
+    world.destroy(&guest.domain);
+    all.iter().for_each(|&mfn| world.machine().write_frame(mfn, 0, &marker));
+    let blank = |mfn: Mfn| {
+        assert!((0..512).all(|at| world.word(mfn, at) == 0), "{mfn:?}");
+        all.contains(&mfn)
+    };
+    let next = world.create(None).unwrap();
+    next.memory.set_max_pages(32);
+    let frames = world.populate(next.id.0, 24);
+    assert!(frames.into_iter().filter(|&mfn| blank(mfn)).count() >= 8, "the same frames");
+    // The control domain's own, and the kernel's.
+    let own = world.populate(0x7ff0, 24);
+    assert_eq!(own.iter().filter(|&&mfn| blank(mfn)).count(), 0, "all are taken");
+    world.destroy(&next);
+    all.iter()
+        .filter(|&&mfn| world.machine().frames().owner(mfn).is_none())
+        .for_each(|&mfn| world.machine().write_frame(mfn, 0, &marker));
+    assert!(world.populate(0x7ff0, 24).into_iter().filter(|&mfn| blank(mfn)).count() >= 8);
+}
+
+#[test]
+fn a_domain_that_has_shut_down_goes_on() {
+    let world = World::new(96);
+    let domain = world.guest().domain;
+    let reasons = || domain.vcpu(VcpuId(0)).unwrap().scheduling.reasons();
+    let before = reasons();
+    world.system.resume_domain(&domain);
+    assert_eq!(reasons(), before, "it had not shut down");
+    world.system.shut_down(&domain, ShutdownReason(2));
+    assert_eq!(domain.shutdown_reason(world.machine()), Some(ShutdownReason(2)));
+    assert_eq!(reasons(), before | Reasons::STOPPED);
+    assert!(world.told());
+    world.system.resume_domain(&domain);
+    assert_eq!((domain.shutdown_reason(world.machine()), reasons()), (None, before));
+    // It can do so again, for another reason.
+    world.system.shut_down(&domain, ShutdownReason(0));
+    assert_eq!(domain.shutdown_reason(world.machine()), Some(ShutdownReason(0)));
+    assert!(world.told());
+    world.destroy(&domain);
+}
+
+#[test]
+fn what_a_domain_is_connected_to_is_recorded() {
+    use hypercall_abi::extension::{GET_RINGS, Rings, SET_RINGS};
+    let world = World::new(96);
+    let guest = world.guest();
+    let call = |op: u32, domain: &Dom| {
+        world.call_as(domain, Hypercall::Extension, [u64::from(op), 0, 0, 0, 0, 0])
+    };
+    let id = guest.domain.id;
+    let rings = Rings { domain: id, store_port: 1, console_frame: 7, ..Rings::default() };
+    world.put(0, &rings);
+    assert_eq!(call(SET_RINGS, &world.control), Ok(0));
+    world.put(0, &Rings { domain: id, ..Rings::default() });
+    assert_eq!(call(GET_RINGS, &world.control), Ok(0));
+    let mut told = [0; size_of::<Rings>()];
+    world.machine().read_frame(world.page, 0, &mut told);
+    assert_eq!(told, rings.as_bytes());
+    assert_eq!(call(GET_RINGS, &guest.domain), Err(Errno::EPERM));
+    world.put(0, &Rings { pad: 1, ..rings });
+    assert_eq!(call(SET_RINGS, &world.control), Err(Errno::EINVAL));
+    world.put(0, &Rings { domain: DomId(99), ..rings });
+    assert_eq!(call(SET_RINGS, &world.control), Err(Errno::ESRCH));
+    world.destroy(&guest.domain);
 }

@@ -115,10 +115,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             let (order, bits) = (sides.taken.order, sides.taken.address_bits);
             let frames = self.platform.frames();
             match frames.alloc_for(self.platform, self.memory.id(), order, bits) {
-                Ok(start) => {
-                    self.memory.note_frames(start, sides.taken.pages());
-                    let _ = new.push(start);
-                }
+                Ok(start) => drop(new.push(start)),
                 Err(_) => {
                     new.iter().for_each(|&start| self.discard(start, sides.taken.pages()));
                     self.stay(&mut leaving);

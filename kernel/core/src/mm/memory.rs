@@ -26,9 +26,6 @@ pub struct DomainMemory {
     max_pages: AtomicU64,
     dirty: DirtyCpus,
     assists: AtomicU64,
-    /// No frame of the domain is below the first or above the second; the first goes up as frames
-    /// are released.
-    bounds: [AtomicU64; 2],
     /// Tables that are half undone: frame number plus 1, or 0. No reference: whoever looks must find
     /// the frame *partial*.
     pending: [AtomicU64; PENDING],
@@ -46,7 +43,6 @@ impl DomainMemory {
             max_pages: AtomicU64::new(pages),
             dirty: DirtyCpus::new(),
             assists: AtomicU64::new(0),
-            bounds: [AtomicU64::new(u64::MAX), AtomicU64::new(0)],
             pending: [const { AtomicU64::new(0) }; PENDING],
         }
     }
@@ -128,26 +124,6 @@ impl DomainMemory {
     pub fn shrink(&self, count: u64) {
         let less = |pages: u64| Some(pages.saturating_sub(count));
         let _ = self.pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-
-    /// Notes that the domain gets `count` frames from `start` on.
-    pub(crate) fn note_frames(&self, start: Mfn, count: u64) {
-        let [first, last] = &self.bounds;
-        first.fetch_min(start.0, Ordering::Relaxed);
-        last.fetch_max(start.0.saturating_add(count.saturating_sub(1)), Ordering::Relaxed);
-    }
-
-    /// The next frame to look at for one of the domain's; none is left to look at below it.
-    pub(super) fn next_frame(&self) -> Option<Mfn> {
-        let [first, last] = &self.bounds;
-        let next = first.load(Ordering::Relaxed);
-        (next <= last.load(Ordering::Relaxed)).then_some(Mfn(next))
-    }
-
-    /// The frame has been looked at.
-    pub(super) fn pass_frame(&self, mfn: Mfn) {
-        let [first, _] = &self.bounds;
-        first.store(mfn.0.saturating_add(1), Ordering::Relaxed);
     }
 
     /// CPUs that may have cached the domain's addresses.

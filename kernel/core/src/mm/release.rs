@@ -7,7 +7,7 @@ use super::progress::{Budget, Stop};
 use crate::frames::FrameOwners;
 use crate::platform::Platform;
 
-/// What a frame of the domain costs of a slice, besides its entries; any other costs 1.
+/// What a frame costs of a slice, besides its entries.
 const FRAME_COST: u32 = 8;
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
@@ -21,22 +21,27 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     ///
     /// [`Stop::Again`]: it is to be called again.
     pub(crate) fn release_frames(&self, budget: &mut Budget) -> Result<(), Stop> {
-        while let Some(mfn) = self.memory.next_frame() {
+        let (table, id) = (self.platform.frames(), self.memory.id());
+        while let Some(mfn) = table.first_of(id) {
             if budget.is_spent() {
                 return Err(Stop::Again);
             }
-            budget.charge(1);
-            if self.owns(mfn) {
-                self.release_frame(mfn, budget)?;
-            }
-            self.memory.pass_frame(mfn);
+            self.release_frame(mfn, budget)?;
         }
         Ok(())
     }
 
     fn release_frame(&self, mfn: Mfn, budget: &mut Budget) -> Result<(), Stop> {
         budget.charge(FRAME_COST);
-        let Ok(frame) = self.frames.take(mfn, self.memory.id()) else { return Ok(()) };
+        let (table, id) = (self.platform.frames(), self.memory.id());
+        let Ok(frame) = self.frames.take(mfn, id) else {
+            // Another CPU is about to free it, or nobody can refer to it once more.
+            if table.word(mfn).general() == 0 {
+                return Err(Stop::Again);
+            }
+            table.forget_owned(self.platform, id, mfn);
+            return Ok(());
+        };
         if let Some(held) = self.frames.unpin(&frame) {
             self.drop_table(held, budget);
         }
@@ -44,6 +49,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let _ = self.frames.disown(&frame);
         // Half checked, or half undone, also just now.
         let undone = self.frames.reclaim(mfn).map_or(Ok(()), |undo| self.undo(undo, budget));
+        if undone.is_ok() {
+            table.forget_owned(self.platform, id, mfn);
+        }
         self.frames.put(frame);
         undone
     }

@@ -233,9 +233,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let (id, bits) = (self.memory.id(), extents.address_bits);
         let frames = self.platform.frames();
         let start = frames.alloc_for(self.platform, id, extents.order, bits).ok();
-        match start {
-            Some(start) => self.memory.note_frames(start, pages),
-            None => self.memory.shrink(pages),
+        if start.is_none() {
+            self.memory.shrink(pages);
         }
         start
     }

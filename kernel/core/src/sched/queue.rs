@@ -312,7 +312,8 @@ impl<P: Platform, T: Unit> Locked<'_, P, T> {
         });
     }
 
-    /// Gives another CPU the first unit that may run there, and, with a `limit`, is before it.
+    /// Gives another CPU the first unit that may run there; with a `limit`, one that is before it and
+    /// would as soon run there.
     ///
     /// # Errors
     ///
@@ -320,7 +321,11 @@ impl<P: Platform, T: Unit> Locked<'_, P, T> {
     pub(super) fn give(&mut self, to: &CpuQueue<T>, limit: Option<u64>) -> Result<T, Option<u64>> {
         let scan = self.scan(|record| {
             record.affinity().contains(to.cpu)
-                && limit.is_none_or(|limit| fair::later(limit, record.position()) > 0)
+                && limit.is_none_or(|limit| {
+                    let best = record.soft_affinity();
+                    let as_soon = best.contains(to.cpu) || !best.contains(self.cpu());
+                    as_soon && fair::later(limit, record.position()) > 0
+                })
         });
         let (index, _) = scan.best.ok_or(scan.refill)?;
         let base = self.base();

@@ -55,7 +55,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     /// [`NoMemory`] when there is none for its queue.
     pub fn cpu_online(&self, platform: &P, cpu: CpuId) -> Result<(), NoMemory> {
         if let Some(slot) = self.queues.get(usize::from(cpu.number())) {
-            slot.try_call_once(|| platform.arc(CpuQueue::new(cpu)))?;
+            slot.try_call_once(|| platform.arc_with(|| CpuQueue::new(cpu)))?;
             self.online.set(cpu);
             self.idle.set(cpu);
         }
@@ -232,16 +232,25 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         }
     }
 
-    /// Where a unit shall wait that was on `cpu`: there, unless it must not be or another one is idle.
+    /// Where a unit shall wait that was on `cpu`: there, unless it must not be, or would better be
+    /// elsewhere, or another one is idle. An idle CPU comes before one that it would best run on.
     fn target(&self, unit: &T, cpu: CpuId, may_move: bool) -> CpuId {
-        let allowed = unit.scheduling().affinity().and(self.online.get());
-        let here = allowed.contains(cpu);
-        let idle = if may_move || !here { self.idle.get().and(allowed) } else { CpuSet::EMPTY };
-        if idle.contains(cpu) || (here && idle.is_empty()) {
+        let record = unit.scheduling();
+        let allowed = record.affinity().and(self.online.get());
+        let best = |cpus: CpuSet| {
+            let best = cpus.and(record.soft_affinity());
+            if best.is_empty() { cpus } else { best }
+        };
+        if !may_move && allowed.contains(cpu) {
+            return cpu;
+        }
+        let idle = best(self.idle.get().and(allowed));
+        let wanted = if idle.is_empty() { best(allowed) } else { idle };
+        if wanted.contains(cpu) {
             return cpu;
         }
         let load = |cpu: &CpuId| self.queue(*cpu).map_or(u32::MAX, CpuQueue::load);
-        idle.iter().next().or_else(|| allowed.iter().min_by_key(load)).unwrap_or(cpu)
+        idle.iter().next().or_else(|| wanted.iter().min_by_key(load)).unwrap_or(cpu)
     }
 
     /// Those of `cpus` that could take a unit that waits for `cpu`, but do not come to see it by

@@ -61,6 +61,7 @@ pub struct Scheduling {
     reasons: AtomicU32,
     place: AtomicU32,
     affinity: AtomicU64,
+    soft_affinity: AtomicU64,
     yielding: AtomicBool,
     // These belong to whoever holds the lock of the place's queue:
     woken: AtomicBool,
@@ -78,6 +79,7 @@ impl Scheduling {
             reasons: AtomicU32::new(reasons.bits()),
             place: AtomicU32::new(0),
             affinity: AtomicU64::new(u64::MAX),
+            soft_affinity: AtomicU64::new(u64::MAX),
             yielding: AtomicBool::new(false),
             woken: AtomicBool::new(false),
             time: AtomicU64::new(0),
@@ -98,6 +100,18 @@ impl Scheduling {
     pub fn affinity(&self) -> CpuSet {
         point();
         CpuSet::from_bits(self.affinity.load(Ordering::SeqCst))
+    }
+
+    /// Of the CPUs it may run on, those it would best run on; of no meaning if it may run on none of
+    /// them.
+    #[must_use]
+    pub fn soft_affinity(&self) -> CpuSet {
+        CpuSet::from_bits(self.soft_affinity.load(Ordering::Relaxed))
+    }
+
+    /// Says where it would best run, from when it is placed next.
+    pub(crate) fn set_soft_affinity(&self, cpus: CpuSet) {
+        self.soft_affinity.store(cpus.bits(), Ordering::Relaxed);
     }
 
     /// Whether a CPU runs it or has its registers still to save. Once

@@ -9,6 +9,7 @@ mod console;
 #[cfg(target_os = "none")]
 mod control;
 mod event;
+mod extension;
 mod grant;
 #[cfg(target_os = "none")]
 mod mapping;
@@ -24,8 +25,9 @@ mod version;
 
 pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
-pub(super) use control::{domctl, memory_operation};
+pub(super) use control::{domctl, memory_operation, sysctl};
 pub(crate) use event::event_channel;
+pub use extension::{audit, get_rings, set_rings};
 pub use grant::grant_copy;
 #[cfg(target_os = "none")]
 pub(super) use grant::grant_operation;

@@ -156,6 +156,13 @@ fn handles_come_to_an_end() {
         let reference = made / 128;
         assert!(reference < 8 * 512);
         world.grant(0, reference, entry(1, 1, mfn));
+        if reference == 4 {
+            // Two frames of them are there now, and no more allowed: for one more round they are.
+            world.domains[0].grants.set_handle_limit(2);
+            let more = world.map(0, (1, reference), (DEVICE | ONLY_READ, 0));
+            assert_eq!(more.err(), Some(Status(grant::NO_SPACE)));
+            world.domains[0].grants.set_handle_limit(u32::MAX);
+        }
         for _ in 0..128 {
             match world.map(0, (1, reference), (DEVICE | ONLY_READ, 0)) {
                 Ok(_) => made += 1,
@@ -189,7 +196,7 @@ fn what_the_dead_granted_stays_while_it_is_mapped() {
     assert!(!world.grants(0).end_table());
     // Nobody else can begin to use anything of it.
     world.grant(0, 10, entry(1, 2, mfn));
-    assert_eq!(world.map(1, (1, 10), (HOST, 6 << 12)), Err(Status(grant::GENERAL_ERROR)));
+    assert_eq!(world.map(1, (1, 10), (HOST, 6 << 12)), Err(Status(grant::BAD_PAGE)));
     assert_eq!(world.unmap(1, &[unmap(handle, 5)]), [0]);
     world.check();
     assert_eq!(world.machine().frames().owner(mfn), None);

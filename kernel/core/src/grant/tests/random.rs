@@ -181,7 +181,10 @@ impl Game {
         }
         let kinds = if part { 3 } else { 0x103 };
         let admitted = flags & kinds == 1 && to == by as u64 + 1 && !(writes && flags & 4 != 0);
-        if !admitted || self.model.dead[granter] {
+        if self.model.dead[granter] {
+            return Err(-9);
+        }
+        if !admitted {
             return Err(-1);
         }
         let mfn = Mfn(word >> 32);

@@ -8,7 +8,7 @@ use std::{eprintln, vec};
 
 use simulation::{Life, MS, SECOND, Simulation};
 
-use super::Reasons;
+use super::{Reasons, Unit};
 
 /// Random numbers, the same each time; a failure shows the seed.
 struct Random(u64);
@@ -230,6 +230,25 @@ fn pinned_units_stay() {
     machine.pin(units[2], 2);
     machine.run_until(4 * SECOND);
     assert!(machine.seen[units[2]].ran > 1985 * MS, "it got its CPU at once");
+}
+
+#[test]
+fn units_go_where_they_would_best_run() {
+    for cpu in 0..2 {
+        let mut machine = Simulation::new(2);
+        let share = machine.share(256, 0);
+        let unit = machine.add(&share, Life::Bursts { run: MS, wait: MS });
+        machine.prefer(unit, 1 << cpu);
+        machine.run_until(10 * MS);
+        assert_eq!(u32::from(machine.seen[unit].unit.scheduling().cpu().number()), cpu);
+        // What prefers a CPU that is busy takes the other one all the same.
+        let hogs = [(); 2].map(|()| machine.add(&share, Life::Hog));
+        machine.pin(unit, 1);
+        hogs.iter().for_each(|&hog| machine.prefer(hog, 1));
+        machine.run_until(SECOND);
+        let ran: u64 = machine.seen.iter().map(|seen| seen.ran).sum();
+        assert!(ran > 1950 * MS, "no CPU was idle: {ran}");
+    }
 }
 
 #[test]

@@ -147,6 +147,10 @@ impl Simulation {
         self.apply(poke);
     }
 
+    pub(super) fn prefer(&mut self, number: usize, cpus: u64) {
+        self.seen[number].unit.scheduling().set_soft_affinity(CpuSet::from_bits(cpus));
+    }
+
     pub(super) fn reconsider(&mut self, number: usize) {
         let poke = self.scheduler.reconsider(&self.seen[number].unit);
         self.apply(poke);

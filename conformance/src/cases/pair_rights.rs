@@ -1,0 +1,60 @@
+//! What a domain that controls nothing is refused.
+
+use super::control::{CREATE, DESTROY, INFO, domctl, sysctl};
+use super::event_calls::{ESRCH, NOBODY};
+use crate::call::{CONSOLE_IO, EPERM, hypercall};
+use crate::case::{Case, case, equal, equal_at};
+use crate::raw::memory::arena_address;
+use crate::raw::pages_calls::{CLEAR_PAGE, memory_op, mmuext_of};
+
+const POPULATE: u64 = 6;
+const MEMORY_MAP_OF: u64 = 13;
+const PAUSE: u64 = 3;
+const UNPAUSE: u64 = 4;
+const WRITE: u64 = 0;
+const READ: u64 = 1;
+
+pub(crate) const CASES: &[Case] = &[
+    case("pair_rights/domctl", "A domain that controls nothing can't control: -EPERM.", |t| {
+        let p = t.peer()?;
+        for cmd in [DESTROY, PAUSE, UNPAUSE, INFO, 11, 12] {
+            equal_at("other", cmd, domctl(cmd, p.domain.into(), &[0; 8]), EPERM)?;
+            equal_at("itself", cmd, domctl(cmd, p.own.into(), &[0; 8]), EPERM)?;
+            equal_at("the initial one", cmd, domctl(cmd, 0, &[0; 8]), EPERM)?;
+        }
+        equal("create", domctl(CREATE, 77, &[0; 8]), EPERM)
+    }),
+    case("pair_rights/domctl_nobody", "That there is no such domain is said first: -ESRCH.", |t| {
+        t.peer()?;
+        for cmd in [DESTROY, PAUSE, INFO] {
+            equal_at("answer for", cmd, domctl(cmd, NOBODY.into(), &[]), ESRCH)?;
+        }
+        Ok(())
+    }),
+    case("pair_rights/sysctl", "Nor ask the machine's state: -EPERM.", |t| {
+        t.peer()?;
+        for cmd in [3, 6, 16] {
+            equal_at("answer for", cmd, sysctl(cmd, [0; 3]), EPERM)?;
+        }
+        Ok(())
+    }),
+    case("pair_rights/memory", "Nor change another's memory or the map of it.", |t| {
+        let p = t.peer()?;
+        let list = arena_address() + 64;
+        let populate = [list, 1, 0, p.domain.into(), 0, 0, 0, 0, 0];
+        equal("populated", memory_op(POPULATE, &populate), 0)?;
+        let map = [u64::from(p.domain), 0, list];
+        equal("map", memory_op(MEMORY_MAP_OF, &map), EPERM)?;
+        let page = p.spare(3);
+        let clear = mmuext_of(p.domain.into(), &[(CLEAR_PAGE, page.mfn, 0)]);
+        equal("clear", clear.0, EPERM)
+    }),
+    case("pair_rights/console_read", "Nor read what is typed: -EPERM.", |t| {
+        t.peer()?;
+        equal("answer", hypercall(CONSOLE_IO, &[READ, 8, arena_address()]), EPERM)
+    }),
+    case("pair_rights/console_write", "Nor write to the machine's console: -EPERM.", |t| {
+        t.peer()?;
+        equal("answer", hypercall(CONSOLE_IO, &[WRITE, 0, arena_address()]), EPERM)
+    }),
+];

@@ -1,0 +1,360 @@
+//! A disk: how it is brought up and taken down, and its operations.
+
+use heapless::{Deque, String, Vec};
+use hypercall_abi::blkif::{self as abi, DIRECT_SEGMENTS, SECTOR_SIZE};
+use hypercall_abi::types::{DomId, PAGE_SIZE, Port};
+
+use super::error::DiskError;
+use super::queue::{PAGES, Queue, Ticket};
+use super::ring::{Page, RING_PAGES, Ring};
+use crate::event::Signal;
+use crate::xenbus::{Device, State};
+use crate::xenstore::{Watch, decimal};
+
+/// How many requests one transfer has under way.
+const WINDOW: usize = 16;
+
+/// Where the pages and the port of a disk come from: on the machine, this guest's grants.
+pub trait Sharing {
+    /// A page.
+    type Page: Page;
+    /// A port.
+    type Signal: Signal;
+
+    /// A zeroed page that a domain may read and write.
+    ///
+    /// # Errors
+    /// [`DiskError::Grant`] without memory, or without a free entry in the grant table.
+    fn page(&self, to: DomId) -> Result<Self::Page, DiskError>;
+
+    /// A port that a domain may bind to.
+    ///
+    /// # Errors
+    /// [`DiskError::Hypercall`] if no port is free.
+    fn signal(&self, to: DomId) -> Result<(Port, Self::Signal), DiskError>;
+}
+
+#[cfg(target_os = "none")]
+mod machine {
+    use super::{DiskError, DomId, Page, Port, Sharing};
+    use crate::console::ring::Words;
+    use crate::event::Channel;
+    use crate::grant::{Grant, GrantError, Grants};
+    use crate::paging::{Access, Frame};
+    use hypercall_abi::types::GrantRef;
+
+    impl Page for Grant {
+        fn reference(&self) -> GrantRef {
+            self.reference()
+        }
+
+        fn words(&self) -> &Words {
+            self.words()
+        }
+    }
+
+    impl Sharing for Grants {
+        type Page = Grant;
+        type Signal = Channel;
+
+        fn page(&self, to: DomId) -> Result<Grant, DiskError> {
+            let frame = Frame::new().map_err(GrantError::from)?;
+            Ok(self.share(frame, to, Access::WRITE)?)
+        }
+
+        fn signal(&self, to: DomId) -> Result<(Port, Channel), DiskError> {
+            let channel = Channel::unbound(to)?;
+            Ok((channel.port(), channel))
+        }
+    }
+}
+
+/// How a disk is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The most pages of the ring, as a power of two, 0 to 4; the back end may allow fewer.
+    pub ring_order: u32,
+    /// How many pages data goes through, 12 to 64: the most that is under way at a time.
+    pub pages: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring_order: 1, pages: 64 }
+    }
+}
+
+/// What the back end has said of the disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Info {
+    /// Unit: 512 bytes, whatever the disk's sectors are.
+    pub sectors: u64,
+    /// The disk's own sectors, of which each transfer has a whole number. Unit: bytes, 512 to 4096.
+    pub sector_size: u32,
+    /// Whether it can be written.
+    pub read_only: bool,
+    /// Whether [`Disk::flush`] has something to do; if not, what was written is safe.
+    pub flush: bool,
+    /// Whether it takes [`Disk::discard`].
+    pub discard: bool,
+    /// The most pages of one request.
+    pub segments: usize,
+}
+
+/// A disk that is in use. Dropping it takes the device down without waiting for the back end, whose
+/// pages go to quarantine; [`Disk::close`] waits.
+pub struct Disk<'a, S: Sharing> {
+    device: Device<'a>,
+    watch: Watch<'a>,
+    pub(super) queue: Queue<S::Page, S::Signal>,
+    info: Info,
+    is_closed: bool,
+}
+
+/// The bytes of a transfer.
+enum Data<'d> {
+    Read(&'d mut [u8]),
+    Write(&'d [u8]),
+}
+
+impl<'a, S: Sharing> Disk<'a, S> {
+    /// Brings a device up, from whatever state an earlier driver left it in.
+    ///
+    /// # Errors
+    /// [`DiskError::Refused`] if the back end is not there, or closes it; [`DiskError::Form`] if it
+    /// describes no disk; [`DiskError::Store`], [`DiskError::Grant`] or [`DiskError::Hypercall`] if
+    /// that is what fails.
+    pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, DiskError> {
+        let watch = device.watch_backend().await?;
+        let state = device.begin(&watch).await?;
+        if state != State::InitWait {
+            return Err(DiskError::Refused(state));
+        }
+        let order = device.backend_number("max-ring-page-order").await?.unwrap_or(0);
+        let order = order.min(options.ring_order.min(abi::MAX_RING_ORDER).into());
+        let peer = device.backend_domain();
+        let ring = (0..1 << order).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let pages = options.pages.clamp(DIRECT_SEGMENTS as usize + 1, PAGES);
+        let pages = (0..pages).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let room = pages.len();
+        let (port, signal) = sharing.signal(peer)?;
+        let queue = Queue::new(Ring::new(ring), pages, signal);
+        let mut disk = Self { device, watch, queue, info: Info::default(), is_closed: false };
+        disk.publish(port).await?;
+        let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];
+        let state = disk.device.wait_for(&disk.watch, &outcomes).await?;
+        if state != State::Connected {
+            return Err(DiskError::Refused(state));
+        }
+        disk.info = describe(&disk.device, room).await?;
+        disk.device.switch(State::Connected).await?;
+        Ok(disk)
+    }
+
+    /// Tells the back end where the ring and the port are.
+    async fn publish(&self, port: Port) -> Result<(), DiskError> {
+        let references = self.queue.ring_references();
+        let values = references.iter().map(|reference| decimal(reference.0.into()));
+        let values: Vec<_, RING_PAGES> = values.collect();
+        let single = values.len() == 1;
+        let names = (0..values.len()).map(|index| {
+            let mut name = String::<16>::try_from("ring-ref").unwrap_or_default();
+            let _it_fits = if single { Ok(()) } else { name.push_str(&decimal(index as u64)) };
+            name
+        });
+        let names: Vec<_, RING_PAGES> = names.collect();
+        let (port, order) = (decimal(port.0.into()), decimal(values.len().ilog2().into()));
+        let mut nodes: Vec<(&str, Option<&str>), { RING_PAGES + 6 }> = Vec::new();
+        // What an earlier program has left of the other form would be believed.
+        nodes.extend([("ring-ref", None), ("ring-ref0", None)]);
+        nodes.extend(names.iter().zip(&values).map(|(name, value)| (&**name, Some(&**value))));
+        nodes.extend([("event-channel", Some(&*port)), ("protocol", Some(abi::PROTOCOL))]);
+        nodes.extend([("feature-persistent", Some("0"))]);
+        nodes.extend([("ring-page-order", (!single).then_some(&*order))]);
+        Ok(self.device.publish(&nodes, State::Initialised).await?)
+    }
+
+    /// What the back end has said of it.
+    #[must_use]
+    pub const fn info(&self) -> Info {
+        self.info
+    }
+
+    /// Its device.
+    #[must_use]
+    pub const fn device(&self) -> &Device<'a> {
+        &self.device
+    }
+
+    /// Reads from `sector` on, which counts 512 bytes whatever the disk's sectors are.
+    ///
+    /// # Errors
+    /// [`DiskError::Unaligned`] or [`DiskError::Range`] for what the disk does not have,
+    /// [`DiskError::Failed`] if the back end could not, [`DiskError::Broken`] or [`DiskError::Gone`]
+    /// if there is none any more. `data` may be filled in part.
+    pub async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), DiskError> {
+        self.transfer(sector, Data::Read(data)).await
+    }
+
+    /// Writes from `sector` on, which counts 512 bytes whatever the disk's sectors are. What was
+    /// written survives a power cut after [`Disk::flush`].
+    ///
+    /// # Errors
+    /// As of [`Disk::read`]; [`DiskError::ReadOnly`]. Part of it may be written.
+    pub async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
+        if self.info.read_only {
+            Err(DiskError::ReadOnly)
+        } else {
+            self.transfer(sector, Data::Write(data)).await
+        }
+    }
+
+    /// Waits until what was written, by requests that are answered, survives a power cut.
+    ///
+    /// # Errors
+    /// As of [`Disk::read`].
+    pub async fn flush(&self) -> Result<(), DiskError> {
+        if !self.info.flush {
+            return Ok(());
+        }
+        let ticket = self.queue.reserve(0).await?;
+        ticket.transfer(abi::FLUSH, 0, 0);
+        done("flush", 0, ticket.answer().await?)
+    }
+
+    /// Tells the disk that sectors are not needed any more. What is read there afterwards is not
+    /// determined.
+    ///
+    /// # Errors
+    /// As of [`Disk::write`]; [`DiskError::Unsupported`].
+    pub async fn discard(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        match self.info {
+            Info { read_only: true, .. } => return Err(DiskError::ReadOnly),
+            Info { discard: false, .. } => return Err(DiskError::Unsupported),
+            _ => self.check(sector, sectors)?,
+        }
+        let ticket = self.queue.reserve(0).await?;
+        ticket.discard(sector, sectors);
+        done("discard", sector, ticket.answer().await?)
+    }
+
+    /// Whether the disk has these sectors, of 512 bytes.
+    fn check(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
+        let unit = u64::from(self.info.sector_size / SECTOR_SIZE);
+        if sectors == 0 || !sector.is_multiple_of(unit) || !sectors.is_multiple_of(unit) {
+            return Err(DiskError::Unaligned);
+        }
+        let end = sector.checked_add(sectors).filter(|&end| end <= self.info.sectors);
+        end.ok_or(DiskError::Range).map(drop)
+    }
+
+    async fn transfer(&self, sector: u64, mut data: Data<'_>) -> Result<(), DiskError> {
+        const SECTOR: usize = SECTOR_SIZE as usize;
+        let (length, operation, name) = match &data {
+            Data::Read(data) => (data.len(), abi::READ, "read"),
+            Data::Write(data) => (data.len(), abi::WRITE, "write"),
+        };
+        if !length.is_multiple_of(SECTOR) {
+            return Err(DiskError::Unaligned);
+        }
+        self.check(sector, (length / SECTOR) as u64)?;
+        let mut window: Deque<(Ticket<'_, _, _>, usize), WINDOW> = Deque::new();
+        let mut next = 0;
+        loop {
+            while next < length {
+                let chunk = next..length.min(next + self.info.segments * PAGE_SIZE);
+                let pages = pages(chunk.len());
+                let ticket = match self.queue.try_reserve(pages) {
+                    _ if window.is_full() => break,
+                    Some(ticket) => ticket,
+                    None if window.is_empty() => self.queue.reserve(pages).await?,
+                    None => break,
+                };
+                if let Data::Write(data) = &data {
+                    ticket.fill(&data[chunk.clone()]);
+                }
+                ticket.transfer(operation, sector + (next / SECTOR) as u64, chunk.len());
+                next = chunk.end;
+                let _it_fits = window.push_back((ticket, chunk.start));
+            }
+            let Some((ticket, start)) = window.pop_front() else { return Ok(()) };
+            done(name, sector + (start / SECTOR) as u64, ticket.answer().await?)?;
+            if let Data::Read(data) = &mut data {
+                let end = length.min(start + self.info.segments * PAGE_SIZE);
+                ticket.drain(&mut data[start..end]);
+            }
+        }
+    }
+
+    /// Completes when the back end closes the disk, and says in which state it is. If that is
+    /// [`State::Closing`], it still answers what is under way, and waits for [`Disk::close`]; else
+    /// all that is under way fails.
+    ///
+    /// # Errors
+    /// [`DiskError::Store`] if the store can't be read.
+    pub async fn closing(&self) -> Result<State, DiskError> {
+        let states = [State::Closing, State::Closed, State::Unknown];
+        let state = self.device.wait_for(&self.watch, &states).await?;
+        if state != State::Closing {
+            self.queue.end();
+        }
+        Ok(state)
+    }
+
+    /// Waits for what is under way, takes the device down, and returns it so that it can be opened
+    /// again. It does not flush.
+    ///
+    /// # Errors
+    /// [`DiskError::Store`] if the store can't be read or written.
+    pub async fn close(mut self) -> Result<Device<'a>, DiskError> {
+        // A back end that broke the protocol answers no more.
+        let _answered = self.queue.settle().await;
+        self.device.close(&self.watch).await?;
+        self.is_closed = true;
+        Ok(self.device.clone())
+    }
+}
+
+impl<S: Sharing> Drop for Disk<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.device.leave();
+        }
+    }
+}
+
+/// How many pages a request of so many bytes needs, with the one that names them.
+const fn pages(bytes: usize) -> usize {
+    let count = bytes.div_ceil(PAGE_SIZE);
+    if count > DIRECT_SEGMENTS as usize { count + 1 } else { count }
+}
+
+/// What the status of an answer says.
+const fn done(operation: &'static str, sector: u64, status: i16) -> Result<(), DiskError> {
+    if status == abi::STATUS_OKAY {
+        Ok(())
+    } else {
+        Err(DiskError::Failed(operation, sector, status))
+    }
+}
+
+/// Reads what the back end has published. Data has so many pages.
+async fn describe(device: &Device<'_>, room: usize) -> Result<Info, DiskError> {
+    let sectors = device.backend_number("sectors").await?.ok_or(DiskError::Form("sectors"))?;
+    let sector_size = device.backend_number("sector-size").await?.unwrap_or(SECTOR_SIZE.into());
+    let valid = |size: &u32| size.is_power_of_two() && (512..=4096).contains(size);
+    let sector_size = u32::try_from(sector_size).ok().filter(valid);
+    let info = device.backend_number("info").await?.unwrap_or(0);
+    let has = async |key| Ok::<_, DiskError>(device.backend_number(key).await? == Some(1));
+    let indirect = device.backend_number("feature-max-indirect-segments").await?.unwrap_or(0);
+    // Two such requests have room at a time, with the pages that name their segments.
+    let indirect = usize::try_from(indirect).unwrap_or(usize::MAX).min(room / 2 - 1);
+    Ok(Info {
+        sectors,
+        sector_size: sector_size.ok_or(DiskError::Form("sector-size"))?,
+        read_only: info & u64::from(abi::INFO_READONLY) != 0,
+        flush: has("feature-flush-cache").await?,
+        discard: has("feature-discard").await?,
+        segments: indirect.max(DIRECT_SEGMENTS as usize),
+    })
+}

@@ -1,0 +1,203 @@
+//! What the machine boots, made of Debian's packages: Linux, and a first root with Xen's toolstack.
+//!
+//! Packages are fetched by `apt-get download` and unpacked below the target directory: nothing of
+//! them is installed, so nobody needs to be root.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cpio::Archive;
+use crate::process::{self, say};
+
+/// Names the kernel's package of today as the one it depends on.
+const LINUX: &str = "linux-image-amd64";
+/// The toolstack, a shell, and the libraries they load.
+const PACKAGES: [&str; 20] = [
+    "busybox-static",
+    "libc6",
+    "libgcc-s1",
+    "liblzma5",
+    "libuuid1",
+    "libxencall1",
+    "libxendevicemodel1",
+    "libxenevtchn1",
+    "libxenforeignmemory1",
+    "libxengnttab1",
+    "libxenhypfs1",
+    "libxenmisc4.17",
+    "libxenstore4",
+    "libxentoolcore1",
+    "libxentoollog1",
+    "libyajl2",
+    "libzstd1",
+    "xen-utils-4.17",
+    "xenstore-utils",
+    "zlib1g",
+];
+/// What of them is needed, as `tar` matches names.
+const CHOSEN: [&str; 10] = [
+    "./bin/busybox",
+    "./lib/x86_64-linux-gnu/l[di]*.so*",
+    "./lib64/*",
+    "./usr/bin/xenstore*",
+    "./usr/lib/x86_64-linux-gnu/lib[lxyz]*.so*",
+    "./usr/lib/x86_64-linux-gnu/libuuid.so*",
+    "./usr/lib/xen-4.17/bin/xen-init-dom0",
+    "./usr/lib/xen-4.17/bin/xenconsoled",
+    "./usr/lib/xen-4.17/bin/xenstored",
+    "./usr/lib/xen-4.17/bin/xl",
+];
+/// Parts of Linux, each behind those that it needs.
+const MODULES: [&str; 17] = [
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/block/virtio_blk",
+    "drivers/xen/xen-privcmd",
+    "drivers/xen/xenfs/xenfs",
+    "drivers/xen/xen-evtchn",
+    "drivers/xen/xen-gntdev",
+    "drivers/xen/xen-gntalloc",
+    "drivers/block/xen-blkback/xen-blkback",
+    "drivers/net/xen-netback/xen-netback",
+    "drivers/block/loop",
+    "net/llc/llc",
+    "net/802/stp",
+    "net/bridge/bridge",
+];
+/// What the machine runs, and what it runs for xl.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("init", include_str!("init.sh")),
+    ("bin/disk", include_str!("disk.sh")),
+    ("bin/network", include_str!("network.sh")),
+];
+
+/// What the machine boots.
+pub(super) struct Image {
+    /// The file of Linux, compressed as Debian ships it.
+    pub(super) linux: PathBuf,
+    /// The first root, to which a job is appended.
+    pub(super) root: Vec<u8>,
+}
+
+/// The image, from `folder`, where it is made if it is not there.
+///
+/// # Errors
+///
+/// When a package cannot be had, or is not as Debian 12's.
+pub(super) fn provide(folder: &Path) -> Result<Image> {
+    let (linux, tree) = (folder.join("linux"), folder.join("tree"));
+    let (complete, recipe) =
+        (folder.join("complete"), format!("{PACKAGES:?} {CHOSEN:?} {MODULES:?}"));
+    if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
+        say("making a Xen machine with Linux of Debian's packages, once");
+        let packages = folder.join("packages");
+        let made = make(&packages, &tree, &linux).or_else(|error| {
+            say(format!("{error:#}; trying again with fresh lists of packages"));
+            crate::debian::update()?;
+            make(&packages, &tree, &linux)
+        });
+        made.context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
+        std::fs::write(complete, recipe)?;
+    }
+    // The scripts change with this program, so this is done each time.
+    Ok(Image { linux, root: root(&tree)? })
+}
+
+/// Makes the files of the first root in `tree`, and Linux as the file `linux`.
+fn make(packages: &Path, tree: &Path, linux: &Path) -> Result<()> {
+    for fresh in [tree, packages] {
+        let _absent = std::fs::remove_dir_all(fresh);
+        std::fs::create_dir_all(fresh)?;
+    }
+    let depends = process::output(Command::new("apt-cache").args(["depends", LINUX]))?;
+    let depends = String::from_utf8_lossy(&depends);
+    let name = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    let name = name.with_context(|| format!("{LINUX} names no kernel"))?;
+    let mut download = Command::new("apt-get");
+    download.current_dir(packages).args(["-q", "download", name]).args(PACKAGES);
+    process::output(&mut download)?;
+    let version = name.trim_start_matches("linux-image-");
+    let modules = MODULES.map(|module| format!("./lib/modules/{version}/kernel/{module}.ko"));
+    let boot = format!("./boot/vmlinuz-{version}");
+    for file in std::fs::read_dir(packages)? {
+        let file = file?;
+        let is_linux = file.file_name().to_string_lossy().starts_with("linux-image-");
+        let chosen: Vec<&str> = match is_linux {
+            true => modules.iter().map(String::as_str).chain([boot.as_str()]).collect(),
+            false => CHOSEN.to_vec(),
+        };
+        unpack(&file.path(), tree, &chosen)?;
+    }
+    std::fs::create_dir_all(tree.join("modules"))?;
+    for module in &modules {
+        let name = module.rsplit('/').next().unwrap_or_default();
+        let to = tree.join("modules").join(name);
+        std::fs::rename(tree.join(module), to).with_context(|| format!("no module {name}"))?;
+    }
+    std::fs::rename(tree.join(boot), linux).context("no kernel")?;
+    for used in [&tree.join("boot"), &tree.join("lib/modules"), packages] {
+        std::fs::remove_dir_all(used)?;
+    }
+    Ok(())
+}
+
+/// Unpacks what matches `chosen` of a package's file.
+fn unpack(package: &Path, tree: &Path, chosen: &[&str]) -> Result<()> {
+    let mut files = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start dpkg-deb")?;
+    let stream = files.stdout.take().context("dpkg-deb has no output")?;
+    // What matches nothing is not an error: each package has some of the files.
+    let status = Command::new("tar")
+        .args(["-x", "--no-same-owner", "--wildcards", "-C"])
+        .arg(tree)
+        .args(chosen)
+        .stdin(stream)
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot start tar")?;
+    ensure!(files.wait()?.success(), "{} is not a package", package.display());
+    ensure!(matches!(status.code(), Some(0 | 2)), "tar failed ({status})");
+    Ok(())
+}
+
+/// The first root as an archive.
+fn root(tree: &Path) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    add(&mut archive, tree, "")?;
+    let order = MODULES.map(|module| module.rsplit('/').next().unwrap_or_default());
+    archive.file("modules/order", order.map(|name| format!("{name}.ko\n")).concat().as_bytes());
+    for (path, text) in SCRIPTS {
+        archive.file(path, text.as_bytes());
+    }
+    archive.folder("dev");
+    archive.terminal("dev/console", [5, 1]);
+    Ok(archive.finish())
+}
+
+/// Adds all that is in `folder`, whose path in the archive is `path`.
+fn add(archive: &mut Archive, folder: &Path, path: &str) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string();
+        let Ok(name) = name else { bail!("a name in {} is not text", folder.display()) };
+        let (path, kind) = (format!("{path}{name}"), entry.file_type()?);
+        if kind.is_dir() {
+            archive.folder(&path);
+            add(archive, &entry.path(), &format!("{path}/"))?;
+        } else if kind.is_symlink() {
+            archive.link(&path, &std::fs::read_link(entry.path())?.display().to_string());
+        } else {
+            archive.file(&path, &std::fs::read(entry.path())?);
+        }
+    }
+    Ok(())
+}
