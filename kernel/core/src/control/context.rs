@@ -15,6 +15,7 @@ use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
+use crate::mm::Budget;
 use crate::platform::Platform;
 use crate::saved::Saved;
 use crate::sched::Reasons;
@@ -42,7 +43,8 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EOPNOTSUPP);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
-        let done = self.set_context(&target, &context, "domctl: setvcpucontext")?;
+        let done =
+            self.set_context(&target, &context, "domctl: setvcpucontext", &mut Budget::new())?;
         if done == Reply::Value(0) {
             if asked.vcpu.0 == 0 {
                 for assist in ASSISTS {
@@ -82,7 +84,7 @@ impl<P: Platform> Context<'_, P> {
             let pauses = domain.pauses.lock(&self.system.platform);
             self.system.hold(&target, Reasons::PAUSED);
             if target.vcpu.scheduling.is_on_cpu() {
-                return Ok(Reply::Again(self.regs.hypercall_args()));
+                return Ok(Reply::Again(self.args));
             }
             self.system.describe(&target, &mut context);
             if *pauses == 0 {
