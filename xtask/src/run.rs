@@ -41,8 +41,8 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    if options.guest == "nursery" && options.ramdisk.is_none() {
-        machine.ramdisk = Some(builder.nursery(&scratch)?);
+    if options.ramdisk.is_none() {
+        machine.ramdisk = builder.ramdisk(&options.guest.to_string_lossy(), &scratch)?;
     }
     let by_hand = machine.by_hand(&scratch)?;
     eprintln!("{by_hand}");
@@ -128,6 +128,12 @@ fn readable(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Guests that run others as domains: the name, the others' package and their names.
+const RAMDISKS: [(&str, &str, &[&str]); 2] = [
+    ("nursery", "example-guests", &["hello", "tour", "usermode", "smp"]),
+    ("arena", "hostile", &["heartbeat", "fuzz", "attack"]),
+];
+
 /// Provides and builds what machines boot, each thing once.
 pub(crate) struct Builder<'a> {
     workspace: &'a Workspace,
@@ -205,8 +211,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
-    pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
+    /// A ramdisk with the guests that a guest runs as domains, if it is one that does: a cpio
+    /// archive, `newc`.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not build, or the file cannot be written.
+    pub(crate) fn ramdisk(&mut self, guest: &str, scratch: &Path) -> Result<Option<PathBuf>> {
+        let Some((_, package, names)) = RAMDISKS.iter().find(|(name, ..)| *name == guest) else {
+            return Ok(None);
+        };
         let mut archive = Vec::new();
         let mut add = |name: &str, bytes: &[u8]| {
             let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
@@ -217,13 +231,13 @@ impl<'a> Builder<'a> {
                 archive.resize(archive.len().next_multiple_of(4), 0);
             }
         };
-        for name in ["hello", "tour", "usermode", "smp"] {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+        for name in *names {
+            add(name, &std::fs::read(self.build(package, name)?)?);
         }
         add("TRAILER!!!", &[]);
-        let path = scratch.join("nursery.cpio");
+        let path = scratch.join(format!("{guest}.cpio"));
         std::fs::write(&path, archive)?;
-        Ok(path)
+        Ok(Some(path))
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

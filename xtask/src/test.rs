@@ -122,7 +122,7 @@ fn nursery(
             let mut options = options.machine.clone();
             options.smp = cpus;
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options)?;
-            machine.ramdisk = Some(builder.nursery(&scratch)?);
+            machine.ramdisk = builder.ramdisk("nursery", &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())
