@@ -168,7 +168,7 @@ impl Land {
                 vector,
                 flags: 3,
                 cs: layout::FLAT_KERNEL_CS,
-                address: trap::handler(vector.into()),
+                address: trap::park(),
                 ..Default::default()
             };
         }
@@ -178,8 +178,9 @@ impl Land {
         (registers.cs, registers.ss) = (layout::FLAT_KERNEL_CS, layout::FLAT_KERNEL_SS);
         registers.rflags = 1 << 9;
         (context.kernel_ss, context.kernel_sp) = (layout::FLAT_KERNEL_SS.into(), registers.rsp);
-        [context.event_callback_eip, context.failsafe_callback_eip] = trap::callbacks();
-        context.syscall_callback_eip = trap::give_up(258);
+        registers.r12 = registers.rsp;
+        [context.event_callback_eip, context.failsafe_callback_eip] = [trap::park(); 2];
+        context.syscall_callback_eip = trap::park();
         context.ctrlreg[3] = self.roots[0] << 12 | self.roots[0] >> 52;
         change(&mut context);
         put_bytes(spare(Self::CONTEXT), context.as_bytes());

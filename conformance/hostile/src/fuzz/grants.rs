@@ -84,8 +84,10 @@ impl Fuzz {
             put(at, &[address, second, handle]);
         }
         let command = if replace { grant::UNMAP_AND_REPLACE } else { grant::UNMAP_GRANT_REF };
-        let count = self.random.count(count);
-        Self::call(20, [command.into(), self.maybe(list), count, 0, 0, 0])
+        // What lies behind the list could replace a page that this guest needs.
+        let count = if replace { count } else { self.random.count(count) };
+        let list = if replace { list } else { self.maybe(list) };
+        Self::call(20, [command.into(), list, count, 0, 0, 0])
     }
 
     fn copy_grants(&mut self) -> Call {

@@ -18,7 +18,7 @@ use pv_guest_sdk::println;
 use crate::SECRET;
 use crate::land::{Land, is_lived_in, map};
 use crate::random::Random;
-use crate::raw::memory::{arena, arena_end, peek, toy};
+use crate::raw::memory::{arena, peek, toy};
 use crate::raw::{self, Store, TRAPPED, trap};
 
 /// Ports, handles and grants that are remembered.
@@ -111,6 +111,7 @@ impl Fuzz {
     /// Makes one call, alone or with others in a multicall, or touches memory. Returns how many
     /// calls it made.
     pub fn step(&mut self) -> u64 {
+        // Of no call the structures need more than a page.
         self.place = arena() + 16 * self.random.below(256);
         match self.random.below(16) {
             0 | 1 => self.touch(),
@@ -200,7 +201,9 @@ impl Fuzz {
     /// Several calls as one, among them some that are too many.
     fn multicall(&mut self) -> u64 {
         let count = 1 + self.random.below(CALLS);
-        let list = self.room(64 * count);
+        // From here on structures do not lie at the arena's end, where each would be over the last.
+        let list = arena() + 0x2000;
+        self.place = list + 64 * count;
         let mut after = [After::Nothing; CALLS as usize];
         for (number, after) in (0..count).zip(&mut after) {
             let call = self.choose();
@@ -208,10 +211,6 @@ impl Fuzz {
             let [a, b, c, d, e, f] = call.args;
             raw::memory::put(list + 64 * number, &[call.number, 0, a, b, c, d, e, f]);
             *after = call.after;
-            // The next one's structures must not lie over this one's.
-            if self.place + 1024 > arena_end() {
-                self.place = list + 64 * count;
-            }
         }
         let asked = if self.random.once_in(16) { count + self.random.below(3) } else { count };
         // What lies behind the list is empty: a call to set the trap table, to none.

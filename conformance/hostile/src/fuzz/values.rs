@@ -18,11 +18,10 @@ impl Fuzz {
         if self.random.once_in(16) { self.random.wild() } else { self.random.below(end) }
     }
 
-    /// Room for a structure in the arena. Sometimes it ends where the arena does.
+    /// Room for a structure in the arena. Sometimes it ends where the arena does, if there is but one.
     pub(super) fn room(&mut self, bytes: u64) -> u64 {
         let bytes = bytes.next_multiple_of(16);
-        if self.random.once_in(16) || self.place + bytes > arena_end() {
-            self.place = arena();
+        if self.random.once_in(16) && self.place < arena() + 0x2000 {
             return arena_end() - bytes;
         }
         self.place += bytes;

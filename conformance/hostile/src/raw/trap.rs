@@ -81,9 +81,11 @@ global_asm!(
     "add rsp, 48",
     "or dword ptr [rsp + 8], 3",
     "iretq",
-    // A vCPU that takes itself down whenever it is brought up. Its number is in rbx.
+    // A vCPU that takes itself down whenever it is brought up, and whenever anything comes to it. Its
+    // number is in rbx, its stack in r12.
     ".balign 16",
     "__h_park:",
+    "mov rsp, r12",
     "mov eax, 24",
     "mov edi, 2",
     "mov rsi, rbx",
