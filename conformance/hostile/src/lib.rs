@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod land;
 pub mod random;
 pub mod raw;
+pub mod slate;
 
 /// What the neighbour's memory is full of, and nobody else may see.
 pub const SECRET: u64 = 0x5ec7_e75e_c7e7_0bad;

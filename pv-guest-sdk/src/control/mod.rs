@@ -10,13 +10,13 @@ use core::fmt;
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl as abi;
 use hypercall_abi::errno::Errno;
-use hypercall_abi::{event, grant, memory};
+use hypercall_abi::{event, grant, memory, sysctl};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{HypercallError, Site};
 use crate::grant::Refusal;
 use crate::paging::MemoryError;
-pub use crate::raw::control::{Domain, Foreign};
+pub use crate::raw::control::{Domain, Foreign, phys_info};
 pub use abi::{
     CreateDomain, DomainFlags, DomainInfo, GetVcpuInfo, IomemPermission, IoportPermission,
     IrqPermission, MaxMem, MaxVcpus, SchedulerOp, SetTimeOffset,
@@ -101,6 +101,8 @@ pub(crate) static POPULATE: Site =
     Site::operation(Hypercall::MemoryOp, memory::OPS, memory::POPULATE_PHYSMAP, CAUSES);
 pub(crate) static SET_MAP: Site =
     Site::operation(Hypercall::MemoryOp, memory::OPS, memory::SET_MEMORY_MAP, CAUSES);
+pub(crate) static PHYS_INFO: Site =
+    Site::operation(Hypercall::Sysctl, sysctl::OPS, sysctl::PHYSINFO, CAUSES);
 pub(crate) static UNBOUND: Site =
     Site::operation(Hypercall::EventChannelOp, event::OPS, event::ALLOC_UNBOUND, CAUSES);
 pub(crate) static SETUP: Site =

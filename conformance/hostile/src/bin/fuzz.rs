@@ -8,6 +8,7 @@
 
 use hostile::fuzz::Fuzz;
 use hostile::land::Land;
+use hostile::slate::{self, Slate};
 use pv_guest_sdk::{BootInfo, entry, println};
 
 entry!(main);
@@ -19,10 +20,11 @@ fn main(boot: &BootInfo<'static>) -> Result<(), &'static str> {
     println!("seed {seed}, {calls} calls");
     let land = Land::new(boot).ok_or("this guest cannot have what it needs")?;
     let mut fuzz = Fuzz::new(land, seed, number("peer", 1));
-    let mut made = 0;
+    let (mut made, slate) = (0, Slate::new(boot));
     while made < calls {
         fuzz.trace(made >= trace);
         made += fuzz.step();
+        slate.set(slate::CALLS, made);
     }
     if fuzz.report() { Ok(()) } else { Err("something was seen that is not this guest's") }
 }

@@ -3,6 +3,7 @@
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl::Domctl;
 use hypercall_abi::memory::{ForeignMemoryMap, Reservation};
+use hypercall_abi::sysctl::Sysctl;
 
 use super::{Request, writable};
 
@@ -15,6 +16,14 @@ use super::{Request, writable};
 pub(in crate::raw) unsafe fn domctl(operation: &mut Domctl) -> Request<'_> {
     // SAFETY: the envelope takes any bytes; the rest by this function's contract.
     unsafe { Request::new(Hypercall::Domctl, [writable(operation), 0, 0, 0, 0, 0]) }
+}
+
+/// Asks what the machine is and has.
+#[must_use]
+pub(in crate::raw) fn sysctl(operation: &mut Sysctl) -> Request<'_> {
+    let args = [writable(operation), 0, 0, 0, 0, 0];
+    // SAFETY: the envelope takes any bytes; `phys_info`, the only caller, puts no address into it.
+    unsafe { Request::new(Hypercall::Sysctl, args) }
 }
 
 /// An argument of `memory_op` that names a domain.
