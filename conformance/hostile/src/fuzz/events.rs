@@ -4,7 +4,7 @@ use hypercall_abi::{event, sched, vcpu};
 
 use super::{After, Call, Fuzz};
 use crate::land::SELF;
-use crate::raw::memory::{peek, poke};
+use crate::raw::memory::{peek, poke, tsc};
 
 impl Fuzz {
     pub(super) fn event_channel(&mut self) -> Call {
@@ -57,18 +57,18 @@ impl Fuzz {
             }
             6..16 => {
                 let ports = [(); 2].map(|()| self.port() | self.port() << 32);
-                let (ports, near) = (self.words(&ports), peek(shared + 32 + 16));
+                let (ports, near) = (self.words(&ports), self.now());
                 let soon = self.random.of([1, near.wrapping_add(20_000)]);
                 let ports = self.maybe(ports);
                 let words = [ports, self.random.count(4) & 0xffff_ffff, soon];
-                let argument = self.words(&words);
+                let argument = self.exact(&words);
                 Self::call(29, [sched::POLL.into(), argument, 0, 0, 0, 0])
             }
             16..22 => {
                 let seconds = if self.random.once_in(2) { 0 } else { 0x7fff_0000 };
                 // A new one that is due at once would bite.
                 let words = [self.about(4) & 0xffff_ffff | u64::from(seconds == 0) | seconds << 32];
-                let argument = self.words(&words);
+                let argument = self.exact(&words);
                 Self::call(29, [sched::WATCHDOG.into(), argument, 0, 0, 0, 0])
             }
             22..26 => {
@@ -85,10 +85,24 @@ impl Fuzz {
                 let when = match self.random.below(3) {
                     0 => 0,
                     1 => self.random.wild(),
-                    _ => peek(shared + 32 + 16).wrapping_add(self.random.below(1 << 20)),
+                    _ => self.now().wrapping_add(self.random.below(1 << 20)),
                 };
                 Self::call(15, [when, 0, 0, 0, 0, 0])
             }
+        }
+    }
+
+    /// The time, as the shared page says, unless a wild call has written there: then long ago.
+    fn now(&mut self) -> u64 {
+        let (time, counter) = (peek(self.land.shared.0 + 32 + 16), tsc());
+        let (last, then) = self.clock;
+        // No counter runs slower than one in a nanosecond.
+        let near = (last..last + counter.wrapping_sub(then) + 1_000_000).contains(&time);
+        if near {
+            self.clock = (time, counter);
+            time
+        } else {
+            0
         }
     }
 

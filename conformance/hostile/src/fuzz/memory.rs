@@ -2,7 +2,7 @@
 
 use hypercall_abi::memory as abi;
 
-use super::{After, Call, Fuzz};
+use super::{After, Call, Fuzz, toy_of};
 use crate::land::SELF;
 
 impl Fuzz {
@@ -27,46 +27,44 @@ impl Fuzz {
         if self.random.once_in(8) { self.random.of([1, 2, 9, 10, 18, 63, 64, 255]) } else { 0 }
     }
 
+    /// Toys are given away, and what was given away is asked for again: a toy that is there is not
+    /// replaced, since nobody could find it any more.
     fn reservation(&mut self) -> Call {
-        let count = 1 + self.random.below(8);
-        let command = self.random.of([
-            abi::INCREASE_RESERVATION,
-            abi::POPULATE_PHYSMAP,
-            abi::DECREASE_RESERVATION,
-            abi::DECREASE_RESERVATION,
-        ]);
-        let slot = self.random.below(256);
-        let mut frames = [0; 8];
-        for (frame, number) in frames.iter_mut().zip(slot..) {
-            *frame = match command {
-                abi::DECREASE_RESERVATION => {
-                    let place = usize::try_from(number % 256).unwrap_or(0);
-                    if self.random.once_in(8) { self.frame() } else { self.land.frames[place] }
-                }
-                _ => self.about(1 << 20),
-            };
-        }
-        // A frame's neighbours are others than toys.
-        let order = if command == abi::DECREASE_RESERVATION { 0 } else { self.order() };
-        let list = self.words(&frames);
-        let bits = self.random.of([0, 0, 0, 12, 13, 20, 32, 255]);
+        let (wish, slot) = (1 + self.random.below(8), self.random.below(256));
+        let [any, strange] = [self.random.once_in(8), self.random.once_in(8)];
+        let (more, wild) = (self.random.once_in(2), [(); 8].map(|()| self.about(1 << 20)));
+        let (order, bits) = (self.order(), self.random.of([0, 0, 0, 0, 0, 13, 20, 32, 255]));
         let domain = if self.random.once_in(8) { self.domain() } else { SELF };
-        let asked =
-            if command == abi::DECREASE_RESERVATION { count } else { self.random.count(count) };
-        // Never more than there are places for: what lies behind them is not a frame to give away.
-        let count = asked.min(8);
-        let words = [list, count, order | bits << 32, domain];
-        let (argument, done) = (self.words(&words), self.random.once_in(16));
-        let command = u64::from(command) | if done { self.random.below(4) << 6 } else { 0 };
-        let after = if order == 0 { After::Frames(list, slot) } else { After::Nothing };
-        let after = if command & 0x3f == 1 { After::Nothing } else { after };
+        let done = if self.random.once_in(16) { self.random.below(4) << 6 } else { 0 };
+        let frame = self.frame();
+        let first = (slot..slot + 256).find(|&at| self.gone[toy_of(at)]);
+        let (command, list, count, after, order) = match first {
+            Some(first) if !any => {
+                let gone = (first..first + wish).take_while(|&at| self.gone[toy_of(at)]).count();
+                let list = self.words(&wild);
+                (abi::POPULATE_PHYSMAP, list, gone as u64, After::Frames(list, first), 0)
+            }
+            // As much as there is, in extents of any size. It is lost to this guest.
+            _ if any && more => {
+                let list = self.words(&wild);
+                let op = if strange { abi::INCREASE_RESERVATION } else { abi::POPULATE_PHYSMAP };
+                (op, list, wish, After::Nothing, order)
+            }
+            _ => {
+                let toys = [0, 1, 2, 3, 4, 5, 6, 7].map(|it| self.land.frames[toy_of(slot + it)]);
+                let list = self.words(&if strange { [frame; 8] } else { toys });
+                let after = if strange { After::Nothing } else { After::Given(slot) };
+                (abi::DECREASE_RESERVATION, list, wish, after, 0)
+            }
+        };
+        let argument = self.words(&[list, count, order | bits << 32, domain]);
+        let command = u64::from(command) | done;
         Call { number: 12, args: [command, self.maybe(argument), 0, 0, 0, 0], after }
     }
 
     fn exchange(&mut self) -> Call {
         let slot = self.random.below(256);
-        let place = |number: u64| usize::try_from(number % 256).unwrap_or(0);
-        let given = [0, 1, 2, 3].map(|number| self.land.frames[place(slot + number)]);
+        let given = [0, 1, 2, 3].map(|number| self.land.frames[toy_of(slot + number)]);
         let taken = [(); 4].map(|()| self.random.below(1 << 16));
         let count = 1 + self.random.below(4);
         let (list, new) = (self.words(&given), self.words(&taken));

@@ -18,7 +18,7 @@ use pv_guest_sdk::println;
 use crate::SECRET;
 use crate::land::{Land, is_lived_in, map};
 use crate::random::Random;
-use crate::raw::memory::{arena, peek, toy};
+use crate::raw::memory::{arena, peek, toy, tsc};
 use crate::raw::{self, Store, TRAPPED, trap};
 
 /// Ports, handles and grants that are remembered.
@@ -44,6 +44,8 @@ enum After {
     Handles(u64, u64, u64),
     /// So many frames at this address become toys, from this number on, if so many were answered.
     Frames(u64, u64),
+    /// As many toys as were answered are given away, from this number on.
+    Given(u64),
     /// So many as the structure at this address says became other frames, whose list is at that
     /// address; they are toys from this number on.
     Exchanged(u64, u64, u64),
@@ -79,6 +81,10 @@ pub struct Fuzz {
     hash: u64,
     /// Each call is shown before it is made.
     traced: bool,
+    /// The time that was last believed, and the counter then.
+    clock: (u64, u64),
+    /// Toys that were given away.
+    gone: [bool; 256],
     /// What was seen that nobody may see.
     leaks: u64,
 }
@@ -86,10 +92,9 @@ pub struct Fuzz {
 impl Fuzz {
     /// A run that begins.
     #[must_use]
-    pub const fn new(land: Land, seed: u64, peer: u64) -> Self {
+    pub fn new(land: Land, seed: u64, peer: u64) -> Self {
         Self {
             random: Random::new(seed),
-            land,
             peers: [0, peer, 1, 2],
             ports: [0; SLOTS],
             handles: [0; SLOTS],
@@ -99,7 +104,10 @@ impl Fuzz {
             touches: Count { made: 0, well: 0 },
             hash: 0xcbf2_9ce4_8422_2325,
             traced: false,
+            clock: (peek(land.shared.0 + 32 + 16), tsc()),
+            gone: [false; 256],
             leaks: 0,
+            land,
         }
     }
 
@@ -181,20 +189,25 @@ impl Fuzz {
             After::Frames(at, slot) if answer > 0 => {
                 (0..answer.cast_unsigned().min(8)).for_each(|it| self.take_frame(at, slot, it));
             }
+            After::Given(slot) if answer > 0 => {
+                (0..answer.cast_unsigned().min(8))
+                    .for_each(|it| self.gone[toy_of(slot + it)] = true);
+            }
             After::Exchanged(argument, list, slot) => {
                 (0..peek(argument + 64).min(4)).for_each(|it| self.take_frame(list, slot, it));
             }
             After::Handlers => trap::register(arena()),
-            After::Nothing | After::Port(..) | After::Frames(..) => {}
+            After::Nothing | After::Port(..) | After::Frames(..) | After::Given(_) => {}
         }
     }
 
     /// Makes a frame of a list a toy, unless it is one that this guest lives in.
     fn take_frame(&mut self, list: u64, slot: u64, number: u64) {
         let frame = peek(list + 8 * number);
-        let place = usize::try_from((slot + number) % 256).unwrap_or(0);
+        let place = toy_of(slot + number);
         if !is_lived_in(frame) {
             self.land.frames[place] = frame;
+            self.gone[place] = false;
         }
     }
 
@@ -202,7 +215,7 @@ impl Fuzz {
     fn multicall(&mut self) -> u64 {
         let count = 1 + self.random.below(CALLS);
         // From here on structures do not lie at the arena's end, where each would be over the last.
-        let list = arena() + 0x2000;
+        let list = arena() + 0xa000;
         self.place = list + 64 * count;
         let mut after = [After::Nothing; CALLS as usize];
         for (number, after) in (0..count).zip(&mut after) {
@@ -281,4 +294,8 @@ impl Fuzz {
 
 fn slot_of(number: u64) -> usize {
     usize::try_from(number % SLOTS as u64).unwrap_or(0)
+}
+
+fn toy_of(number: u64) -> usize {
+    usize::try_from(number % 256).unwrap_or(0)
 }

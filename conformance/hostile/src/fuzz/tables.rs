@@ -8,8 +8,9 @@ use crate::raw::memory::put;
 
 impl Fuzz {
     pub(super) fn mmu_update(&mut self) -> Call {
-        let count = 1 + self.random.below(8);
-        let list = self.room(16 * count);
+        let most = self.random.of([1, 1, 2, 8]);
+        let count = 1 + self.random.below(most);
+        let (list, said) = self.list(16, count);
         for at in (list..).step_by(16).take(usize::try_from(count).unwrap_or(0)) {
             let command = if self.random.once_in(4) { self.random.below(4) } else { 0 };
             // Only a frame's own number may be changed to what it is not.
@@ -19,10 +20,10 @@ impl Fuzz {
             };
             put(at, &[place | command, self.entry()]);
         }
-        let (count, done) = (self.random.count(count), self.pointer());
+        let done = self.pointer();
         let domain =
             if self.random.once_in(8) { self.domain() | (self.domain() + 1) << 16 } else { SELF };
-        Self::call(1, [self.maybe(list), count, done, domain, 0, 0])
+        Self::call(1, [list, said, done, domain, 0, 0])
     }
 
     pub(super) fn map_address(&mut self) -> Call {
@@ -39,15 +40,16 @@ impl Fuzz {
     }
 
     pub(super) fn extended(&mut self) -> Call {
-        let count = 1 + self.random.below(4);
-        let list = self.room(24 * count);
+        let most = self.random.of([1, 1, 4]);
+        let count = 1 + self.random.below(most);
+        let (list, said) = self.list(24, count);
         for at in (list..).step_by(24).take(usize::try_from(count).unwrap_or(0)) {
             let operation = self.operation();
             put(at, &operation);
         }
-        let (count, done) = (self.random.count(count), self.pointer());
+        let done = self.pointer();
         let domain = if self.random.once_in(8) { self.domain() } else { SELF };
-        Self::call(26, [self.maybe(list), count, done, domain, 0, 0])
+        Self::call(26, [list, said, done, domain, 0, 0])
     }
 
     fn operation(&mut self) -> [u64; 3] {
@@ -79,7 +81,10 @@ impl Fuzz {
                 0 => self.random.next(),
                 _ => high << 32 | self.random.below(1 << 32),
             };
-            let place = self.frame().wrapping_shl(12).wrapping_add(self.about(512) * 8);
+            let place = self
+                .frame()
+                .wrapping_shl(12)
+                .wrapping_add(self.random.below(512) * 8 + self.random.of([0, 0, 0, 4, 1]));
             return Self::call(10, [place, descriptor, 0, 0, 0, 0]);
         }
         let frames = [(); 4].map(|()| self.toy_frame());

@@ -28,6 +28,23 @@ impl Fuzz {
         self.place - bytes
     }
 
+    /// Room for a list, and the count that is said: a wrong one is of a list at the arena's end, so that
+    /// what lies behind it is not taken for more of it.
+    pub(super) fn list(&mut self, size: u64, count: u64) -> (u64, u64) {
+        let said = self.random.count(count);
+        let at = self.room(size * count);
+        let alone = self.place < arena() + 0xa000;
+        if said != count && alone { (arena_end() - size * count, said) } else { (at, count) }
+    }
+
+    /// A structure of words that nothing else is written over: another one would be the guest's end.
+    pub(super) fn exact(&mut self, words: &[u64]) -> u64 {
+        let at = self.place;
+        self.place += 8 * words.len() as u64 + 8 & !15;
+        put(at, words);
+        at
+    }
+
     /// A structure of words in the arena; its address.
     pub(super) fn words(&mut self, words: &[u64]) -> u64 {
         let at = self.room(8 * words.len() as u64);
@@ -43,7 +60,8 @@ impl Fuzz {
     /// An address to which a call may write: the arena, a toy's, or one that is none.
     pub(super) fn pointer(&mut self) -> u64 {
         match self.random.below(10) {
-            0..5 => arena() + 8 * self.random.below(2000),
+            // Not where structures are: what is registered there is written at any time.
+            0..5 => arena() + 0x4000 + 8 * self.random.below(2000),
             5 => arena_end() - self.random.below(64),
             6 | 7 => toy(self.random.below(ADDRESSES)) + self.random.of([0, 8, 4088, 4092, 4095]),
             8 => 0,
@@ -70,6 +88,7 @@ impl Fuzz {
             return self.toy_frame();
         }
         let last = self.land.last_frame;
+        let toy = self.toy_frame();
         let frame = match self.random.below(8) {
             0 => self.random.below(0x1000),
             1 => self.random.of([0xa0, 0xb8, 0xf0, 0xfec00, 0xfee00, 0xfed00, 0xe0000, 0xfd000]),
@@ -80,11 +99,7 @@ impl Fuzz {
             6 => self.random.below(last | 1),
             _ => self.random.wild(),
         };
-        if is_lived_in(frame) || is_lived_in(frame & 0xff_ffff_ffff) {
-            self.toy_frame()
-        } else {
-            frame
-        }
+        if is_lived_in(frame) || is_lived_in(frame & 0xff_ffff_ffff) { toy } else { frame }
     }
 
     pub(super) fn toy_frame(&mut self) -> u64 {
