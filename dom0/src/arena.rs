@@ -53,6 +53,8 @@ struct Arena<'a> {
     /// Pages that were free before an attack was first over, and after the last.
     free: [u64; 2],
     harmed: u32,
+    /// The number of the domain that was made last.
+    last: u16,
 }
 
 fn main(boot: &BootInfo<'static>) -> Outcome<()> {
@@ -62,7 +64,8 @@ fn main(boot: &BootInfo<'static>) -> Outcome<()> {
     ended.mask();
     let files: Vec<File<'_>> = files(boot.ramdisk()).collect::<Result<_, _>>()?;
     let neighbour = Neighbour::start(file(&files, "heartbeat")?, &ended)?;
-    let mut arena = Arena { boot, files, ended, neighbour, free: [0; 2], harmed: 0 };
+    let last = neighbour.id();
+    let mut arena = Arena { boot, files, ended, neighbour, free: [0; 2], harmed: 0, last };
     let only = boot.argument("only");
     let chosen = ATTACKS.iter().filter(|it| only.is_none_or(|only| only == it.name));
     let mut made = 0;
@@ -98,8 +101,11 @@ impl Arena<'_> {
         let mut guests = Vec::new();
         for (place, words) in (1..).zip(attack.guests) {
             let image = file(&self.files, attack.file)?;
-            let next = guests.first().map_or(0, |first: &Guest| first.id() + 1);
-            guests.push(Guest::start(image, &self.words(words, next), place)?);
+            // Numbers are given in order. Of two, each is told the other's.
+            let peer = if place == 1 { self.last + 2 } else { self.last };
+            let guest = Guest::start(image, &self.words(words, peer), place)?;
+            self.last = guest.id();
+            guests.push(guest);
         }
         for guest in &guests {
             guest.domain.control(Plain::Unpause)?;
@@ -137,7 +143,7 @@ impl Arena<'_> {
     }
 
     /// A guest's command line: what the fuzzer is to do is on ours.
-    fn words(&self, words: &str, next: u16) -> String {
+    fn words(&self, words: &str, peer: u16) -> String {
         let mut all = String::from(words);
         for (name, or) in [("seed", "1"), ("calls", "100000"), ("trace", "-")] {
             let value = self.boot.argument(name).unwrap_or(or);
@@ -145,10 +151,7 @@ impl Arena<'_> {
                 all += &alloc::format!(" {name}={value}");
             }
         }
-        if next != 0 {
-            // The second of two: the other one is just before it.
-            all += &alloc::format!(" peer={}", next - 1);
-        }
+        all += &alloc::format!(" peer={peer}");
         all
     }
 

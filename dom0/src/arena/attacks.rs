@@ -41,8 +41,32 @@ const fn one(name: &'static str, guests: &'static [&'static str], expected: Expe
     Attack { name, file: "attack", guests, expected }
 }
 
+const fn fuzz(name: &'static str, guests: &'static [&'static str]) -> Attack {
+    Attack { name, file: "fuzz", guests, expected: Expected::PowerOff }
+}
+
 /// In the order in which they are made.
 pub(crate) const ATTACKS: &[Attack] = &[
-    Attack { name: "warm-up", file: "fuzz", guests: &["calls=1000"], expected: Expected::PowerOff },
-    Attack { name: "fuzz", file: "fuzz", guests: &[""], expected: Expected::PowerOff },
+    fuzz("warm-up", &["calls=1000"]),
+    one("tables", &["tables"], Expected::PowerOff),
+    one("jumps", &["jumps"], Expected::Any),
+    one("instructions", &["instructions"], Expected::PowerOff),
+    one("segments", &["segments"], Expected::PowerOff),
+    one("debug", &["debug"], Expected::PowerOff),
+    one("exhaust", &["exhaust"], Expected::PowerOff),
+    one("log", &["log"], Expected::PowerOff),
+    one("privileged", &["privileged"], Expected::PowerOff),
+    one("spin", &["spin", "spin", "spin"], Expected::Endless),
+    one("die-fault", &["die-fault"], Expected::Crash),
+    one("die-multicall", &["die-multicall"], Expected::Crash),
+    one("die-vcpus", &["die-vcpus"], Expected::Crash),
+    one("die-poll", &["die-poll"], Expected::Endless),
+    one("die-callback", &["die-callback"], Expected::Crash),
+    one("die-stack", &["die-stack"], Expected::Crash),
+    one("die-sysenter", &["die-sysenter"], Expected::Crash),
+    one("die-iret", &["die-iret"], Expected::Crash),
+    one("die-timers", &["die-timers"], Expected::Crash),
+    one("grants of the dying", &["grant", "map"], Expected::Any),
+    fuzz("fuzz of two", &["calls=50000 seed=11", "calls=50000 seed=12"]),
+    fuzz("fuzz", &[""]),
 ];

@@ -75,6 +75,10 @@ impl Neighbour {
         Ok(Self { guest })
     }
 
+    pub(crate) fn id(&self) -> u16 {
+        self.guest.id()
+    }
+
     /// What it has seen so far.
     pub(crate) fn report(&self) -> Report {
         Report {
