@@ -50,7 +50,8 @@ impl Fuzz {
         match self.random.below(32) {
             0 => Self::call(29, [sched::YIELD.into(), 0, 0, 0, 0, 0]),
             1 => Self::call(6, [0, 0, 0, 0, 0, 0]),
-            2..6 => {
+            // In a multicall a call before it might take back what is pending.
+            2..6 if self.is_alone() => {
                 // Something is pending: it comes back at once.
                 poke(shared, peek(shared) | 1);
                 Self::call(29, [sched::BLOCK.into(), 0, 0, 0, 0, 0])
@@ -136,7 +137,13 @@ impl Fuzz {
                 self.words(&[pointer])
             }
         };
-        Self::call(24, [command, number, self.maybe(argument), 0, 0, 0])
+        // Areas that are registered by chance would be written where structures are.
+        let register = matches!(
+            u32::try_from(command & 0xffff_ffff).unwrap_or(0),
+            vcpu::REGISTER_RUNSTATE_MEMORY_AREA | vcpu::REGISTER_VCPU_TIME_MEMORY_AREA
+        );
+        let argument = if register { argument } else { self.maybe(argument) };
+        Self::call(24, [command, number, argument, 0, 0, 0])
     }
 
     /// The context of a vCPU that takes itself down, with one thing that is strange.

@@ -28,13 +28,21 @@ impl Fuzz {
         self.place - bytes
     }
 
+    /// Whether the call is not for a multicall: structures of those lie further behind.
+    pub(super) fn is_alone(&self) -> bool {
+        self.place < arena() + 0xa000
+    }
+
     /// Room for a list, and the count that is said: a wrong one is of a list at the arena's end, so that
     /// what lies behind it is not taken for more of it.
     pub(super) fn list(&mut self, size: u64, count: u64) -> (u64, u64) {
         let said = self.random.count(count);
         let at = self.room(size * count);
-        let alone = self.place < arena() + 0xa000;
-        if said != count && alone { (arena_end() - size * count, said) } else { (at, count) }
+        if said != count && self.is_alone() {
+            (arena_end() - size * count, said)
+        } else {
+            (at, count)
+        }
     }
 
     /// A structure of words that nothing else is written over: another one would be the guest's end.
