@@ -138,6 +138,7 @@ impl Arena<'_> {
             "beats were missed",
         );
         let free = control::phys_info()?.free_pages;
+        println!("{free} pages are free");
         self.free = [if self.free[0] == 0 { free } else { self.free[0] }, free];
         Ok(())
     }
