@@ -73,7 +73,7 @@ fn word(boot: &BootInfo<'_>, name: &str, default: u64) -> Result<u64, Box<dyn Er
 
 /// Frames that are free. Unit: frames.
 fn free() -> Result<u64, Box<dyn Error>> {
-    Ok(control::machine()?.free_pages)
+    Ok(control::phys_info()?.free_pages)
 }
 
 /// What something costs, in units of the processor's counter.

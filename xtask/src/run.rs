@@ -143,6 +143,13 @@ fn readable(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Guests that run others as domains: the name, the others' package and their names.
+const RAMDISKS: [(&str, &str, &[&str]); 3] = [
+    ("nursery", "example-guests", &FAMILY),
+    ("crowd", "example-guests", &["still"]),
+    ("arena", "hostile", &["heartbeat", "fuzz", "attack"]),
+];
+
 /// Provides and builds what machines boot, each thing once.
 pub(crate) struct Builder<'a> {
     workspace: &'a Workspace,
@@ -228,13 +235,14 @@ impl<'a> Builder<'a> {
     ///
     /// When one of them does not build, or the archive cannot be written.
     pub(crate) fn ramdisk(&mut self, guest: &str, scratch: &Path) -> Result<Option<PathBuf>> {
-        let names: &[&str] = match guest {
-            "nursery" => &FAMILY,
-            "crowd" => &["still"],
-            _ => return Ok(None),
+        let Some((_, package, names)) = RAMDISKS.iter().find(|(name, ..)| *name == guest) else {
+            return Ok(None);
         };
-        let files: Vec<_> = names.iter().map(|&name| (name, name)).collect();
-        self.archive(&files, scratch).map(Some)
+        let mut built = Vec::new();
+        for name in *names {
+            built.push((*name, self.build(package, name)?));
+        }
+        ramdisk(&built, scratch).map(Some)
     }
 
     /// A ramdisk of example guests: for each the file's name, and the guest's.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -65,7 +66,17 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let name = "host tests: 1,000,000 random sequences of memory calls";
             steps.run(name, || random("random_calls", Some("1000000")));
         }
-        let alone = ["conformance", "nursery", "crowd", "pairs", "blk"];
+        let alone = [
+            "conformance",
+            "nursery",
+            "crowd",
+            "pairs",
+            "blk",
+            "arena",
+            "fuzz",
+            "attack",
+            "heartbeat",
+        ];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -89,6 +100,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         hard(&workspace, &mut builder, options, &mut steps);
+        hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
     }
     Ok(steps.finish())
@@ -310,6 +322,41 @@ fn hard(
             (options.machine.smp, options.machine.icount) = (cpus, icount);
             let well = (guest, args, &End::Success);
             transcript_of(workspace, builder, &options, well, System::Paravane).map(drop)
+        });
+    }
+}
+
+/// Lets hostile guests loose beside a neighbour: all attacks and a million wild calls on two CPUs, and
+/// on one where time counts instructions, so that a beat that is missed is the kernel's fault.
+fn hostile(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (name, args, cpus, icount) in [
+        ("hostile guests on paravane", "seed=1 calls=1000000", 2, false),
+        (
+            "hostile guests, no beat missed, counted, on paravane",
+            "seed=2 calls=20000 strict",
+            1,
+            true,
+        ),
+    ] {
+        steps.run(name, || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "arena");
+            let guest = guest.context("there is no arena")?;
+            let scratch = workspace.scratch("arena")?;
+            let mut options = options.machine.clone();
+            (options.smp, options.icount) = (cpus, icount);
+            options.limit = options.limit.max(Duration::from_secs(600));
+            let mut machine =
+                builder.machine(System::Paravane, &GuestChoice::of(guest), &options)?;
+            args.clone_into(&mut machine.guest_args);
+            machine.ramdisk = builder.ramdisk("arena", &scratch)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            Ok(())
         });
     }
 }

@@ -47,6 +47,7 @@ impl<P: Platform> Context<'_, P> {
         let Some(call) = Hypercall::from_number(number) else {
             return Err(Errno::ENOSYS);
         };
+        self.args = args;
         match call {
             Hypercall::SetTrapTable => calls::traps::set_trap_table(self, args),
             Hypercall::StackSwitch => calls::traps::stack_switch(self, args),

@@ -9,6 +9,7 @@ use crate::crash;
 use crate::domain::{Domain, Life, ShutdownReason};
 use crate::domains::Domains;
 use crate::frames::FrameOwners;
+use crate::mm::Budget;
 use crate::platform::{MachineEnd, Platform};
 use crate::ports::Ports;
 use crate::regs::GuestRegs;
@@ -128,6 +129,11 @@ pub struct Context<'a, P: Platform> {
     pub vcpu: &'a P::Arc<Vcpu>,
     /// Its registers, with which it continues.
     pub regs: &'a mut GuestRegs,
+    /// What the entry may still do before interrupts and other vCPUs have their chance, whatever the
+    /// number of its calls.
+    pub budget: Budget,
+    /// The arguments of the hypercall that is being made, on its own or in a multicall.
+    pub(crate) args: [u64; 6],
 }
 
 impl<P: Platform> System<P> {
@@ -216,7 +222,7 @@ impl<P: Platform> System<P> {
         regs: &'a mut GuestRegs,
     ) -> Context<'a, P> {
         let DomainVcpu { domain, vcpu } = &here.running;
-        Context { system: self, here: &here.cpu, domain, vcpu, regs }
+        Context::new(self, &here.cpu, domain, vcpu, regs)
     }
 
     /// Ends what a domain does: none of its vCPUs runs any more, and whoever looks after domains is
@@ -267,6 +273,19 @@ impl<P: Platform> FrameOwners for System<P> {
                 self.bury_later();
             }
         }
+    }
+}
+
+impl<'a, P: Platform> Context<'a, P> {
+    /// An entry that has done nothing yet.
+    pub const fn new(
+        system: &'a System<P>,
+        here: &'a CpuState<P>,
+        domain: &'a P::Arc<Domain<P>>,
+        vcpu: &'a P::Arc<Vcpu>,
+        regs: &'a mut GuestRegs,
+    ) -> Self {
+        Self { system, here, domain, vcpu, regs, budget: Budget::new(), args: [0; 6] }
     }
 }
 

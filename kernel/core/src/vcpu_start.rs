@@ -42,7 +42,10 @@ impl<P: Platform> Context<'_, P> {
         if target.vcpu.is_initialised() {
             return Err(Errno::EEXIST);
         }
-        self.set_context(target, &context, "vcpu_op: initialise")
+        let mut budget = core::mem::take(&mut self.budget);
+        let answer = self.set_context(target, &context, "vcpu_op: initialise", &mut budget);
+        self.budget = budget;
+        answer
     }
 
     /// Gives a vCPU that never ran its state, for `call`.
@@ -56,6 +59,7 @@ impl<P: Platform> Context<'_, P> {
         target: &DomainVcpu<P>,
         context: &VcpuGuestContext,
         call: &str,
+        budget: &mut Budget,
     ) -> Answer {
         let mm = Mm::new(&self.system.platform, &target.domain.memory, self.system);
         check(context)?;
@@ -67,13 +71,12 @@ impl<P: Platform> Context<'_, P> {
         self.take_frames(mm, &mut gdt)?;
         let user = Some(root(context.ctrlreg[1])).filter(|user| user.0 != 0);
         let kernel = root(context.ctrlreg[3]);
-        let mut budget = Budget::new();
-        match mm.first_roots(&target.vcpu.roots, kernel, user, &mut budget) {
+        match mm.first_roots(&target.vcpu.roots, kernel, user, budget) {
             Ok(()) => {}
             Err(stop) => {
                 put_frames(mm, &gdt);
                 return match stop {
-                    Stop::Again => Ok(Reply::Again(self.regs.hypercall_args())),
+                    Stop::Again => Ok(Reply::Again(self.args)),
                     Stop::Refused(refusal) => Err(self.refused(call, &refusal)),
                 };
             }

@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::error::{HypercallError, Site};
 use crate::grant::Refusal;
 use crate::paging::MemoryError;
-pub use crate::raw::control::{Domain, Foreign, machine};
+pub use crate::raw::control::{Domain, Foreign, phys_info};
 pub use abi::{
     CreateDomain, DomainFlags, DomainInfo, GetVcpuInfo, IomemPermission, IoportPermission,
     IrqPermission, MaxMem, MaxVcpus, SchedulerOp, SetTimeOffset,

@@ -60,20 +60,19 @@ unsafe fn operate<P: FromBytes + IntoBytes + Immutable>(
     Ok(envelope.domain)
 }
 
-/// What the machine has.
+/// What the machine is and how much memory is free.
 ///
 /// # Errors
 /// EPERM (1) if this is no control domain.
-pub fn machine() -> Result<PhysInfo, ControlError> {
+pub fn phys_info() -> Result<PhysInfo, ControlError> {
     let mut envelope = Sysctl {
         cmd: sysctl::PHYSINFO,
         interface_version: sysctl::INTERFACE_VERSION,
         ..Sysctl::default()
     };
-    // SAFETY: no guest addresses in the payload.
-    perform(&Machine, &crate::control::PHYS_INFO, &unsafe { request::sysctl(&mut envelope) })?;
-    let info = PhysInfo::read_from_prefix(envelope.payload.as_bytes());
-    Ok(info.map(|(info, _)| info).unwrap_or_default())
+    perform(&Machine, &crate::control::PHYS_INFO, &request::sysctl(&mut envelope))?;
+    let answer = PhysInfo::read_from_prefix(envelope.payload.as_bytes());
+    Ok(answer.map_or_else(|_| PhysInfo::default(), |(info, _)| info))
 }
 
 impl Domain {

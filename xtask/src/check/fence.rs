@@ -7,11 +7,16 @@ use anyhow::{Result, ensure};
 use super::source::{Source, Token};
 
 /// Where unsafe code may be.
-const FENCES: [&str; 4] =
-    ["kernel/src/x86", "pv-guest-sdk/src/raw", "dom0/src/hw", "conformance/src/raw"];
+const FENCES: [&str; 5] = [
+    "kernel/src/x86",
+    "pv-guest-sdk/src/raw",
+    "dom0/src/hw",
+    "conformance/src/raw",
+    "conformance/hostile/src/raw",
+];
 
 /// What all is searched.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "domain-builder/src",
     "toolstack/src",
     "xenstore/src",
@@ -23,6 +28,7 @@ const FOLDERS: [&str; 12] = [
     "dom0/src",
     "example-guests/src",
     "conformance/src",
+    "conformance/hostile/src",
     "xtask/src",
 ];
 

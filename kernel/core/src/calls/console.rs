@@ -13,8 +13,8 @@ use crate::system::Context;
 
 /// Bytes taken from the guest at a time.
 const PIECE: usize = 128;
-/// Bytes one call handles before it is continued, so that no call runs unbounded.
-const BUDGET: u32 = 32 * 1024;
+/// What such a piece costs of a slice: 32 KiB are the whole of it.
+const COST: u32 = 16;
 
 /// `console_io(cmd, count, buffer)`: writes `count` bytes, or reads at most that many.
 ///
@@ -42,20 +42,19 @@ pub fn console_io<P: Platform>(
 fn write<P: Platform>(cx: &mut Context<'_, P>, buffer: u64, count: u32) -> Answer {
     let mut at = buffer;
     let mut left = count;
-    let mut budget = BUDGET;
     while left > 0 {
-        if budget == 0 {
+        if left < count && cx.budget.is_spent() {
             return Ok(Reply::Again([u64::from(console::WRITE), u64::from(left), at, 0, 0, 0]));
         }
         let mut piece = [0; PIECE];
         let taken = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         let piece = piece.get_mut(..taken).ok_or(Errno::EINVAL)?;
+        cx.budget.charge(COST);
         cx.system.platform.read_guest(GuestRange::new(at, taken)?, piece)?;
         cx.system.platform.console_write(piece);
         let taken = u32::try_from(taken).unwrap_or(left);
         at = at.wrapping_add(u64::from(taken));
         left = left.saturating_sub(taken);
-        budget = budget.saturating_sub(taken);
     }
     DONE
 }

@@ -39,7 +39,7 @@ const BYTES_PER_ENTRY: u16 = 128;
 /// - `EFAULT`: an argument can't be read, or its status not written; those before it are done;
 /// - `ENOSYS`: the sub-op is unknown, or the version is one that tables don't have here.
 pub fn grant_table_op<P: Platform>(
-    cx: &Context<'_, P>,
+    cx: &mut Context<'_, P>,
     [cmd, argument, count, ..]: [u64; 6],
 ) -> Answer {
     let (cmd, count) = (low_u32(cmd), low_u32(count));
@@ -47,14 +47,22 @@ pub fn grant_table_op<P: Platform>(
         return Err(Errno::EINVAL);
     }
     let batch = Batch { cmd, address: argument, count };
+    let mut budget = core::mem::take(&mut cx.budget);
+    let answer = operate(cx, batch, &mut budget);
+    cx.budget = budget;
+    answer
+}
+
+fn operate<P: Platform>(cx: &Context<'_, P>, batch: Batch, budget: &mut Budget) -> Answer {
+    let Batch { cmd, address: argument, .. } = batch;
     match cmd & COMMAND {
-        grant::CACHE_FLUSH => batch.cache_flush(cx),
+        grant::CACHE_FLUSH => batch.cache_flush(cx, budget),
         _ if cmd & !COMMAND != 0 => Err(Errno::EINVAL),
-        grant::MAP_GRANT_REF => batch.map(cx),
-        grant::UNMAP_GRANT_REF | grant::UNMAP_AND_REPLACE => batch.unmap(cx),
-        grant::COPY => batch.copy(cx),
-        grant::TRANSFER => batch.transfer(cx),
-        grant::SWAP_GRANT_REF => batch.swap(cx),
+        grant::MAP_GRANT_REF => batch.map(cx, budget),
+        grant::UNMAP_GRANT_REF | grant::UNMAP_AND_REPLACE => batch.unmap(cx, budget),
+        grant::COPY => batch.copy(cx, budget),
+        grant::TRANSFER => batch.transfer(cx, budget),
+        grant::SWAP_GRANT_REF => batch.swap(cx, budget),
         grant::SETUP_TABLE => batch.alone().and_then(|at| setup_table(cx, at)),
         grant::QUERY_SIZE => batch.alone().and_then(|at| query_size(cx, at)),
         grant::GET_STATUS_FRAMES => batch.alone().and_then(|at| status_frames(cx, at)),
@@ -83,12 +91,12 @@ impl Batch {
     fn each<P: Platform, T: FromBytes + IntoBytes>(
         self,
         cx: &Context<'_, P>,
+        budget: &mut Budget,
         mut one: impl FnMut(T, u64, &mut Budget) -> Result<(), Errno>,
     ) -> Answer {
         if !guest_memory::may_begin_at(self.address) {
             return Err(Errno::EFAULT);
         }
-        let mut budget = Budget::new();
         for done in 0..self.count {
             let rest = self.after::<T>(done);
             if done > 0 && budget.is_spent() {
@@ -96,7 +104,7 @@ impl Batch {
             }
             budget.charge(COST);
             let asked = guest_memory::read(&cx.system.platform, rest.address)?;
-            one(asked, rest.address, &mut budget)?;
+            one(asked, rest.address, budget)?;
         }
         DONE
     }
@@ -112,9 +120,9 @@ impl Batch {
         Ok(Reply::Again([u64::from(self.cmd), self.address, u64::from(self.count), 0, 0, 0]))
     }
 
-    fn map<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
+    fn map<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
         let (grants, mut peer) = (cx.grants(), Peer::none());
-        self.each(cx, |mut asked: MapGrantRef, at, _| {
+        self.each(cx, budget, |mut asked: MapGrantRef, at, _| {
             let mapped = grants.map(&mut peer, &asked);
             asked.status = Status::of(&mapped);
             if let Ok((handle, mfn)) = mapped {
@@ -125,11 +133,11 @@ impl Batch {
     }
 
     /// Both sub-ops: their arguments have the same form.
-    fn unmap<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
+    fn unmap<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
         if !guest_memory::may_begin_at(self.address) {
             return Err(Errno::EFAULT);
         }
-        let (mut budget, mut peer) = (Budget::new(), Peer::none());
+        let mut peer = Peer::none();
         let mut rest = self;
         while rest.count > 0 {
             if budget.is_spent() {
@@ -174,9 +182,9 @@ impl Batch {
         done
     }
 
-    fn copy<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
+    fn copy<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
         let mut copier = Copier::new(cx.grants());
-        let answer = self.each(cx, |asked: GrantCopy, at, budget| {
+        let answer = self.each(cx, budget, |asked: GrantCopy, at, budget| {
             budget.charge(u32::from(asked.len / BYTES_PER_ENTRY));
             let status = Status::of(&copier.copy(&asked));
             write_status(cx, at, core::mem::offset_of!(GrantCopy, status), status)
@@ -186,14 +194,14 @@ impl Batch {
     }
 
     /// Pages are not given away: each is answered as one that can't be, as pages in use are.
-    fn transfer<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
-        self.each(cx, |_: Transfer, at, _| {
+    fn transfer<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
+        self.each(cx, budget, |_: Transfer, at, _| {
             write_status(cx, at, core::mem::offset_of!(Transfer, status), grant::BAD_PAGE)
         })
     }
 
-    fn swap<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
-        self.each(cx, |asked: SwapGrantRef, at, _| {
+    fn swap<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
+        self.each(cx, budget, |asked: SwapGrantRef, at, _| {
             let table = &cx.domain.grants;
             let status = Status::of(&table.swap(&cx.system.platform, asked.ref_a, asked.ref_b));
             write_status(cx, at, core::mem::offset_of!(SwapGrantRef, status), status)
@@ -202,8 +210,8 @@ impl Batch {
 
     /// Memory is cached write-back and devices see what is cached: there is nothing to do but to say
     /// what may not be asked.
-    fn cache_flush<P: Platform>(self, cx: &Context<'_, P>) -> Answer {
-        self.each(cx, |asked: CacheFlush, _, budget| {
+    fn cache_flush<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
+        self.each(cx, budget, |asked: CacheFlush, _, budget| {
             budget.charge(u32::MAX);
             let end = usize::from(asked.offset).saturating_add(usize::from(asked.length));
             if usize::from(asked.offset) >= PAGE_SIZE || end > PAGE_SIZE {

@@ -43,13 +43,14 @@ pub fn mmu_update<P: Platform>(
     }
     let tables = cx.tables(domain)?;
     let frames = cx.whose(domain)?;
-    let memory = tables.as_ref().map_or(&cx.domain.memory, |tables| &tables.memory);
+    let own = &**cx.domain;
+    let memory = tables.as_ref().map_or(&own.memory, |tables| &tables.memory);
     let source = match frames.source() {
-        Source::Own if tables.is_some() => Source::Foreign(&cx.domain.memory),
+        Source::Own if tables.is_some() => Source::Foreign(&own.memory),
         Source::Foreign(same) if same.id() == memory.id() => Source::Own,
         source => source,
     };
-    let progress = cx.mm().on(memory).mmu_update(batch, source);
+    let progress = cx.mm().on(memory).mmu_update(batch, source, &mut cx.budget);
     cx.answer("mmu_update", progress, |done| {
         let rest = batch.after(done, size_of::<MmuUpdate>());
         [rest.address, u64::from(rest.count), rest.done, domain, 0, 0]
@@ -70,9 +71,13 @@ pub fn mmuext_op<P: Platform>(
         return Err(Errno::EFAULT);
     }
     let whose = cx.whose(domain)?;
-    let roots = &cx.vcpu.roots;
+    let vcpu = cx.vcpu;
+    let roots = &vcpu.roots;
     let before = roots.kernel();
-    let progress = cx.mm().mmuext_op(roots, batch, whose.memory(), &mut |ldt| cx.set_ldt(ldt));
+    let mut budget = core::mem::take(&mut cx.budget);
+    let set_ldt = &mut |ldt| cx.set_ldt(ldt);
+    let progress = cx.mm().mmuext_op(roots, batch, whose.memory(), set_ldt, &mut budget);
+    cx.budget = budget;
     if roots.kernel() != before {
         cx.forget_ldt();
     }
@@ -92,8 +97,10 @@ pub fn update_va_mapping<P: Platform>(
     cx: &mut Context<'_, P>,
     [address, value, flags, ..]: [u64; 6],
 ) -> Answer {
-    let roots = &cx.vcpu.roots;
-    let progress = cx.mm().update_va_mapping(roots, (address, value, flags), Source::Own);
+    let vcpu = cx.vcpu;
+    let roots = &vcpu.roots;
+    let write = (address, value, flags);
+    let progress = cx.mm().update_va_mapping(roots, write, Source::Own, &mut cx.budget);
     cx.answer("update_va_mapping", progress, |_| [address, value, flags, 0, 0, 0])
 }
 
@@ -108,9 +115,11 @@ pub fn update_va_mapping_otherdomain<P: Platform>(
     cx: &mut Context<'_, P>,
     [address, value, flags, domain, ..]: [u64; 6],
 ) -> Answer {
-    let roots = &cx.vcpu.roots;
+    let vcpu = cx.vcpu;
+    let roots = &vcpu.roots;
     let whose = cx.whose(domain)?;
-    let progress = cx.mm().update_va_mapping(roots, (address, value, flags), whose.source());
+    let write = (address, value, flags);
+    let progress = cx.mm().update_va_mapping(roots, write, whose.source(), &mut cx.budget);
     cx.answer("update_va_mapping_otherdomain", progress, |_| [address, value, flags, domain, 0, 0])
 }
 
@@ -161,13 +170,14 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
         memory::SET_POD_TARGET | memory::GET_POD_TARGET => return Err(cx.no_pod(argument)),
         _ => {}
     }
+    let own = &**cx.domain;
     let target = match &other {
-        Ok(None) => Ok(&cx.domain.memory),
+        Ok(None) => Ok(&own.memory),
         Ok(Some(other)) => Ok(&other.memory),
         Err(Errno::EPERM) => Err(Why::Privilege),
         Err(_) => Err(Why::Domain(named.unwrap_or(DomId::INVALID))),
     };
-    let progress = cx.mm().memory_op(target, cmd, argument);
+    let progress = cx.mm().memory_op(target, cmd, argument, &mut cx.budget);
     cx.answer("memory_op", progress, |done| [continued(cmd, done), argument, 0, 0, 0, 0])
 }
 

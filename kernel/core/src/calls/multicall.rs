@@ -11,8 +11,9 @@ use crate::guest_memory;
 use crate::platform::Platform;
 use crate::system::Context;
 
-/// Calls executed before the batch is continued.
-const BUDGET: u32 = 64;
+/// What a call costs beside its own work: so many of those that cost nothing else are made before
+/// the batch is continued. Unit: page-table entries.
+const COST: u32 = 64;
 /// Bytes of an entry.
 const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
 
@@ -32,9 +33,11 @@ pub fn multicall<P: Platform>(cx: &mut Context<'_, P>, [entries, count, ..]: [u6
     let mut at = entries;
     for done in 0..count {
         let again = Ok(Reply::Again([at, u64::from(count.wrapping_sub(done)), 0, 0, 0, 0]));
-        if done >= BUDGET {
+        // The entry's budget is that of all its calls; the first finds it whole.
+        if cx.budget.is_spent() {
             return again;
         }
+        cx.budget.charge(COST);
         let entry: MulticallEntry = guest_memory::read(&cx.system.platform, at)?;
         let result = match one(cx, &entry) {
             Ok(Reply::Value(value)) => value,

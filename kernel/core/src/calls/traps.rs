@@ -15,8 +15,8 @@ use crate::platform::Platform;
 use crate::system::Context;
 use crate::vcpu::Handler;
 
-/// Rows of a trap table that one call sets before it is continued.
-const ROWS_AT_A_TIME: usize = 256;
+/// What a row of a trap table costs of a slice.
+const ROW_COST: u32 = 16;
 
 /// `set_trap_table(rows)`: sets handlers of exceptions, up to a row with address 0. A null pointer
 /// removes all handlers.
@@ -32,7 +32,8 @@ pub fn set_trap_table<P: Platform>(cx: &mut Context<'_, P>, [rows, ..]: [u64; 6]
         return DONE;
     }
     let mut at = rows;
-    for _ in 0..ROWS_AT_A_TIME {
+    while at == rows || !cx.budget.is_spent() {
+        cx.budget.charge(ROW_COST);
         let row: TrapInfo = guest_memory::read(platform, at)?;
         if row.address == 0 {
             return DONE;

@@ -15,6 +15,7 @@ use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
+use crate::mm::Budget;
 use crate::platform::Platform;
 use crate::saved::Saved;
 use crate::sched::Reasons;
@@ -43,10 +44,12 @@ impl<P: Platform> Context<'_, P> {
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let done = match target.vcpu.is_initialised() {
-            false => self.set_context(&target, &context, "domctl: setvcpucontext")?,
+            false => {
+                self.set_context(&target, &context, "domctl: setvcpucontext", &mut Budget::new())?
+            }
             true => match self.while_still(&target, || self.change_context(&target, &context)) {
                 Some(changed) => changed.and(DONE)?,
-                None => Reply::Again(self.regs.hypercall_args()),
+                None => Reply::Again(self.args),
             },
         };
         if done == Reply::Value(0) {
@@ -86,7 +89,7 @@ impl<P: Platform> Context<'_, P> {
         let mut context = VcpuGuestContext::default();
         let described = self.while_still(&target, || self.system.describe(&target, &mut context));
         if described.is_none() {
-            return Ok(Reply::Again(self.regs.hypercall_args()));
+            return Ok(Reply::Again(self.args));
         }
         guest_memory::write(&self.system.platform, asked.ctxt, &context)?;
         DONE

@@ -82,7 +82,7 @@ where
     let vcpu = domain.vcpu(FIRST).unwrap();
     let here = world.system.cpus.get(CpuId::BOOT).unwrap();
     let regs = &mut GuestRegs::default();
-    let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
+    let mut cx = Context::new(&world.system, here, domain, vcpu, regs);
     let answer = event_channel_op(&mut cx, [u64::from(command), ARGUMENT, 0, 0, 0, 0]);
     *argument = guest_memory::read(platform, ARGUMENT).unwrap();
     answer

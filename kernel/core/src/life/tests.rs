@@ -132,7 +132,7 @@ impl World {
         let vcpu = domain.vcpu(VcpuId(0)).unwrap();
         loop {
             let regs = &mut GuestRegs::default();
-            let mut cx = Context { system: &self.system, here, domain, vcpu, regs };
+            let mut cx = Context::new(&self.system, here, domain, vcpu, regs);
             let answer: Answer = cx.call(u64::from(call as u8), args);
             self.check();
             match answer? {
@@ -704,7 +704,7 @@ fn the_audit_call_is_for_the_privileged_and_counts_while_others_stand() {
     let asked = |domain: &Dom, op: u64| {
         let here = world.system.cpus.get(CpuId::BOOT).unwrap();
         let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
-        let mut cx = Context { system: &world.system, here, domain, vcpu, regs };
+        let mut cx = Context::new(&world.system, here, domain, vcpu, regs);
         cx.call(55, [op, 0, 0, 0, 0, 0])
     };
     assert_eq!(asked(&guest.domain, 0), Ok(Reply::Value(3)));
@@ -799,4 +799,41 @@ fn what_a_domain_is_connected_to_is_recorded() {
     world.put(0, &Rings { domain: DomId(99), ..rings });
     assert_eq!(call(SET_RINGS, &world.control), Err(Errno::ESRCH));
     world.destroy(&guest.domain);
+}
+
+#[test]
+fn a_multicall_has_one_budget() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let (machine, domain) = (world.machine(), &guest.domain);
+    domain.vcpu(VcpuId(0)).unwrap().roots.resume(machine, &domain.memory, crate::mm::Mode::Kernel);
+    // The guest's page 0 has the list, page 1 twenty pages to clear.
+    let [list, pages] = [guest.pages[0], guest.pages[1]];
+    let clear = MmuextOp { cmd: CLEAR_PAGE, arg1: guest.pages[7].0, ..MmuextOp::default() };
+    (0..20).for_each(|n| machine.write_frame(pages, n * size_of::<MmuextOp>(), clear.as_bytes()));
+    let args = [4096, 20, 0, u64::from(DomId::SELF.0), 0, 0];
+    let (op, result) = (u64::from(Hypercall::MmuextOp.number()), 7);
+    let entry = hypercall_abi::multicall::MulticallEntry { op, result, args };
+    let size = size_of_val(&entry);
+    (0..40).for_each(|n| machine.write_frame(list, n * size, entry.as_bytes()));
+    let (mut args, mut slices) = ([0, 40, 0, 0, 0, 0], 0);
+    loop {
+        let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+        let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
+        let mut cx = Context::new(&world.system, here, domain, vcpu, regs);
+        match cx.call(u64::from(Hypercall::Multicall.number()), args) {
+            Ok(Reply::Again(again)) => args = again,
+            done => break assert_eq!(done, Ok(Reply::Value(0))),
+        }
+        slices += 1;
+    }
+    // 64 of a slice for each page, and for each call.
+    assert!((13..20).contains(&slices), "{slices}");
+    assert!((0..40).all(|n| world.word(list, n * size / 8 + 1) == 0));
+    world.control.vcpu(VcpuId(0)).unwrap().roots.resume(
+        machine,
+        &world.control.memory,
+        crate::mm::Mode::Kernel,
+    );
+    world.check();
 }

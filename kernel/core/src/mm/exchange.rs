@@ -59,10 +59,14 @@ type Leaving = heapless::Vec<FrameRef, LARGEST>;
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// Exchanges frames of the caller. Each piece is exchanged or not as a whole; the structure in
     /// guest memory says how many extents are done, also when the call is continued.
-    pub(super) fn exchange(&self, target: Result<&DomainMemory, Why>, argument: u64) -> Progress {
+    pub(super) fn exchange(
+        &self,
+        target: Result<&DomainMemory, Why>,
+        argument: u64,
+        budget: &mut Budget,
+    ) -> Progress {
         let refused = |why| Progress::Refused { done: 0, refusal: Refusal::new(why) };
-        let mut budget = Budget::new();
-        if self.finish_pending(&mut budget).is_err() {
+        if self.finish_pending(budget).is_err() {
             return Progress::Again { done: 0 };
         }
         let asked = match guest_memory::read::<Exchange>(self.platform, argument) {

@@ -21,6 +21,9 @@ use crate::frames::{FlushDue, FrameOwners, FrameType, TypeRef};
 use crate::guest_memory::{GuestRange, is_canonical};
 use crate::platform::Platform;
 
+/// What filling or copying a page costs of a slice, and a flush, which may wait for other CPUs.
+const PAGE_COST: u32 = 64;
+const FLUSH_COST: u32 = 32;
 /// Descriptors a local descriptor table may have.
 const LDT_ENTRIES: u32 = 8192;
 
@@ -50,16 +53,16 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         batch: Batch,
         other: Option<&DomainMemory>,
         set_ldt: &mut impl FnMut(Ldt),
+        budget: &mut Budget,
     ) -> Progress {
-        let mut budget = Budget::new();
         let target = self.on(other.unwrap_or(self.memory));
-        if target.finish_pending(&mut budget).is_err() {
+        if target.finish_pending(budget).is_err() {
             return Progress::Again { done: 0 };
         }
-        let progress = batch.run(self.platform, &mut budget, |operation, budget| {
+        let progress = batch.run(self.platform, budget, |operation, budget| {
             self.one_extended(roots, other, operation, budget, set_ldt)
         });
-        target.unless_pending(progress, batch.length(), &mut budget)
+        target.unless_pending(progress, batch.length(), budget)
     }
 
     /// One operation. What it leaves to be undone is noted, and comes first in the next slice.
@@ -93,15 +96,23 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             PIN_L3_TABLE => target.pin(mfn, Level::L3, budget),
             PIN_L4_TABLE => target.pin(mfn, Level::L4, budget),
             UNPIN_TABLE => target.unpin(mfn, budget),
-            CLEAR_PAGE => target.clear_page(mfn),
-            COPY_PAGE => target.copy_page(mfn, Mfn(operation.arg2)),
+            CLEAR_PAGE | COPY_PAGE => {
+                budget.charge(PAGE_COST);
+                match operation.cmd {
+                    CLEAR_PAGE => target.clear_page(mfn),
+                    _ => target.copy_page(mfn, Mfn(operation.arg2)),
+                }
+            }
             command if known(command) && asked.other.is_some() => {
                 Err(Refusal::new(Why::Privilege).into())
             }
             NEW_BASEPTR => self.new_root(asked.roots, mfn, budget),
             NEW_USER_BASEPTR => self.new_user_root(asked.roots, mfn, budget),
             SET_LDT => Ok(self.check_ldt(operation).map(|ldt| (asked.set_ldt)(ldt))?),
-            _ => Ok(self.flush_operation(operation)?),
+            _ => {
+                budget.charge(FLUSH_COST);
+                Ok(self.flush_operation(operation)?)
+            }
         }
     }
 

@@ -120,14 +120,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         target: Result<&DomainMemory, Why>,
         command: u64,
         argument: u64,
+        budget: &mut Budget,
     ) -> Progress {
         let op = sub_op(command);
         let refused = |why| Progress::Refused { done: 0, refusal: Refusal::new(why) };
         match op {
             INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP => {
-                self.reserve(target, command, argument)
+                self.reserve(target, command, argument, budget)
             }
-            EXCHANGE => self.exchange(target, argument),
+            EXCHANGE => self.exchange(target, argument, budget),
             MAXIMUM_RAM_PAGE => Progress::Done(self.platform.frames().len()),
             CURRENT_RESERVATION | MAXIMUM_RESERVATION | ADD_TO_PHYSMAP | REMOVE_FROM_PHYSMAP
             | GET_VNUMAINFO => {
@@ -174,11 +175,16 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     }
 
     /// Increase, decrease and populate.
-    fn reserve(&self, target: Result<&DomainMemory, Why>, command: u64, argument: u64) -> Progress {
+    fn reserve(
+        &self,
+        target: Result<&DomainMemory, Why>,
+        command: u64,
+        argument: u64,
+        budget: &mut Budget,
+    ) -> Progress {
         let start = command.wrapping_shr(DONE_SHIFT);
-        let mut budget = Budget::new();
         let target = match target {
-            _ if self.finish_pending(&mut budget).is_err() => {
+            _ if self.finish_pending(budget).is_err() => {
                 return Progress::Again { done: start };
             }
             Ok(target) => self.on(target),

@@ -30,10 +30,11 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         roots: &VcpuRoots,
         (address, value, flags): (u64, u64, u64),
         source: Source<'_>,
+        budget: &mut Budget,
     ) -> Progress {
-        let mut budget = Budget::new();
+        budget.charge(UPDATE_COST);
         let updated = self
-            .finish_pending(&mut budget)
+            .finish_pending(budget)
             .and_then(|()| self.update_address(roots, address, Entry(value), source))
             .and_then(|()| self.flush_as_asked(address, flags).map_err(Stop::from));
         match updated {
@@ -126,17 +127,16 @@ struct Along {
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// `mmu_update(requests, count, done, domains)`: writes page-table entries of this domain that
     /// map frames of `source`, and entries of the machine-to-physical table for frames of `source`.
-    pub fn mmu_update(&self, batch: Batch, source: Source<'_>) -> Progress {
-        let mut budget = Budget::new();
-        if self.finish_pending(&mut budget).is_err() {
+    pub fn mmu_update(&self, batch: Batch, source: Source<'_>, budget: &mut Budget) -> Progress {
+        if self.finish_pending(budget).is_err() {
             return Progress::Again { done: 0 };
         }
         let mut along = Along::default();
-        let progress = batch.run(self.platform, &mut budget, |request, budget| {
+        let progress = batch.run(self.platform, budget, |request, budget| {
             self.update_one(&mut along, request, source, budget)
         });
-        self.end_batch(along, &mut budget);
-        self.unless_pending(progress, batch.length(), &mut budget)
+        self.end_batch(along, budget);
+        self.unless_pending(progress, batch.length(), budget)
     }
 
     fn end_batch(&self, along: Along, budget: &mut Budget) {

@@ -50,7 +50,7 @@ fn block(world: &World, target: &DomainVcpu<Machine>) -> bool {
     let here = system.cpus.get(cpu).unwrap();
     let regs = &mut GuestRegs::default();
     let DomainVcpu { domain, vcpu } = target;
-    let mut cx = Context { system, here, domain, vcpu, regs };
+    let mut cx = Context::new(system, here, domain, vcpu, regs);
     assert_eq!(sched_op(&mut cx, [u64::from(sched::BLOCK), 0, 0, 0, 0, 0]), DONE);
     if !here.take_attention() {
         return true;
@@ -120,7 +120,7 @@ fn call(world: &World, target: &DomainVcpu<Machine>, operation: u32) -> Answer {
     let system = &world.system;
     let here = system.cpus.get(system.platform.cpu()).unwrap();
     let regs = &mut GuestRegs::default();
-    let mut cx = Context { system, here, domain, vcpu, regs };
+    let mut cx = Context::new(system, here, domain, vcpu, regs);
     vcpu_op(&mut cx, [u64::from(operation), 0, 0, 0, 0, 0])
 }
 

@@ -18,14 +18,12 @@ pub(in crate::raw) unsafe fn domctl(operation: &mut Domctl) -> Request<'_> {
     unsafe { Request::new(Hypercall::Domctl, [writable(operation), 0, 0, 0, 0, 0]) }
 }
 
-/// Makes one operation on the machine, which answers in its envelope.
-///
-/// # Safety
-/// As of [`domctl`], for what is in the payload.
+/// Asks what the machine is and has.
 #[must_use]
-pub(in crate::raw) unsafe fn sysctl(operation: &mut Sysctl) -> Request<'_> {
-    // SAFETY: the envelope takes any bytes; the rest by this function's contract.
-    unsafe { Request::new(Hypercall::Sysctl, [writable(operation), 0, 0, 0, 0, 0]) }
+pub(in crate::raw) fn sysctl(operation: &mut Sysctl) -> Request<'_> {
+    let args = [writable(operation), 0, 0, 0, 0, 0];
+    // SAFETY: the envelope takes any bytes; `phys_info`, the only caller, puts no address into it.
+    unsafe { Request::new(Hypercall::Sysctl, args) }
 }
 
 /// An argument of `memory_op` that names a domain.

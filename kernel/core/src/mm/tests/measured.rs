@@ -275,7 +275,12 @@ fn what_a_guest_has_not_is_refused_in_its_own_way() {
     let page = world.frame(0);
     let [l4, ..] = world.chain(0, page, P | RW | US);
     world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
-    let ask = |target, command, argument| match world.mm(0).memory_op(target, command, argument) {
+    let ask = |target, command, argument| match world.mm(0).memory_op(
+        target,
+        command,
+        argument,
+        &mut Budget::new(),
+    ) {
         Progress::Refused { refusal, .. } => Err(refusal.errno()),
         Progress::Done(value) => Ok(value),
         Progress::Again { .. } => panic!("a query goes on"),

@@ -1,0 +1,175 @@
+//! Lets hostile guests loose beside a neighbour that must not notice, one attack after the other,
+//! and tells of each how it ended and what it harmed (`docs/src/hostile.md`). It ends well if nothing
+//! was harmed.
+//!
+//! Words on its command line: `seed=N` and `calls=N` for the fuzzer, `only=NAME` for one attack alone,
+//! `strict` if a beat that is missed is a failure, as it may be where time counts instructions.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[path = "arena/attacks.rs"]
+mod attacks;
+#[path = "arena/guest.rs"]
+mod guest;
+#[path = "arena/neighbour.rs"]
+mod neighbour;
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+use core::error::Error;
+
+use pv_guest_sdk::abi::virq;
+use pv_guest_sdk::control::{self, Plain};
+use pv_guest_sdk::event::Channel;
+use pv_guest_sdk::paging::Memory;
+use pv_guest_sdk::time::{Duration, Instant};
+use pv_guest_sdk::vcpu::Vcpu;
+use pv_guest_sdk::{BootInfo, Machine, entry, extension, println, wait};
+use toolstack::archive::{File, files};
+
+use attacks::{ATTACKS, Attack, Expected};
+use guest::Guest;
+use neighbour::{Neighbour, Report};
+
+entry!(main);
+pv_guest_sdk::heap!();
+
+/// How long a guest that never ends by itself may go on.
+const ENDLESS: Duration = Duration::from_millis(500);
+
+/// The word of a slate that has the number of calls made.
+const CALLS: usize = 0;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What all attacks share.
+struct Arena<'a> {
+    boot: &'a BootInfo<'static>,
+    files: Vec<File<'a>>,
+    ended: Channel,
+    neighbour: Neighbour,
+    /// Pages that were free before an attack was first over, and after the last.
+    free: [u64; 2],
+    harmed: u32,
+    /// The number of the domain that was made last.
+    last: u16,
+}
+
+fn main(boot: &BootInfo<'static>) -> Outcome<()> {
+    let vcpu = Vcpu::start(boot)?;
+    Memory::start(boot)?;
+    let ended = Channel::virq(virq::DOM_EXC, vcpu.id())?;
+    ended.mask();
+    let files: Vec<File<'_>> = files(boot.ramdisk()).collect::<Result<_, _>>()?;
+    let neighbour = Neighbour::start(file(&files, "heartbeat")?, &ended)?;
+    let last = neighbour.id();
+    let mut arena = Arena { boot, files, ended, neighbour, free: [0; 2], harmed: 0, last };
+    let only = boot.argument("only");
+    let chosen = ATTACKS.iter().filter(|it| only.is_none_or(|only| only == it.name));
+    let mut made = 0;
+    for attack in chosen {
+        arena.attack(attack)?;
+        made += 1;
+    }
+    let report = arena.neighbour.end(&arena.ended)?;
+    println!("neighbour: {report}");
+    let [before, after] = arena.free;
+    println!("{} pages lost", before.saturating_sub(after));
+    // What the first attack left behind for good is used again by the others.
+    arena.judge(before > after + 8, "pages are lost");
+    arena.judge(report.damaged != 0, "the neighbour's memory is damaged");
+    println!("{made} attacks, {} things harmed", arena.harmed);
+    if arena.harmed == 0 && made > 0 { Ok(()) } else { Err("something was harmed".into()) }
+}
+
+fn file<'a>(files: &[File<'a>], name: &'static str) -> Outcome<File<'a>> {
+    Ok(*files.iter().find(|file| file.name == name).ok_or("a file is missing in the ramdisk")?)
+}
+
+impl Arena<'_> {
+    fn judge(&mut self, bad: bool, what: &str) {
+        if bad {
+            println!("HARM: {what}");
+            self.harmed += 1;
+        }
+    }
+
+    fn attack(&mut self, attack: &Attack) -> Outcome<()> {
+        let before = self.neighbour.report();
+        let mut guests = Vec::new();
+        for (place, words) in (1..).zip(attack.guests) {
+            let image = file(&self.files, attack.file)?;
+            // Numbers are given in order. Of two, each is told the other's.
+            let peer = if place == 1 { self.last + 2 } else { self.last };
+            let guest = Guest::start(image, &self.words(words, peer), place)?;
+            self.last = guest.id();
+            guests.push(guest);
+        }
+        for guest in &guests {
+            guest.domain.control(Plain::Unpause)?;
+        }
+        let begun = Instant::now();
+        self.watch(&mut guests, (attack.expected == Expected::Endless).then(|| begun + ENDLESS))?;
+        let (mut how, mut calls) = (String::new(), 0_u32);
+        for mut guest in guests {
+            let end = guest.end;
+            calls += guest.word(CALLS);
+            self.judge(!attack.expected.is(end), attack.name);
+            how += &end.map_or_else(|| "stopped ".into(), |end| alloc::format!("{end} "));
+            guest.bury()?;
+        }
+        let took = begun.elapsed();
+        self.neighbour.hold(true, &self.ended)?;
+        let now = self.neighbour.report();
+        let imbalances = extension::audit(&Machine)?;
+        self.neighbour.hold(false, &self.ended)?;
+        let Report { beats, missed, .. } = now.since(before);
+        let audited = imbalances
+            .map_or_else(|| "not audited".into(), |number| alloc::format!("{number} imbalances"));
+        println!(
+            "{}: {how}after {took:?}, {calls} calls, {missed} of {beats} beats missed, latest {} us, {audited}",
+            attack.name, now.latest
+        );
+        self.judge(imbalances.unwrap_or(0) != 0, "counts do not fit");
+        self.judge(
+            missed != 0 && self.boot.arguments().any(|it| it == "strict"),
+            "beats were missed",
+        );
+        let free = control::phys_info()?.free_pages;
+        println!("{free} pages are free");
+        self.free = [if self.free[0] == 0 { free } else { self.free[0] }, free];
+        Ok(())
+    }
+
+    /// A guest's command line: what the fuzzer is to do is on ours.
+    fn words(&self, words: &str, peer: u16) -> String {
+        let mut all = String::from(words);
+        for (name, or) in [("seed", "1"), ("calls", "100000"), ("trace", "-")] {
+            let value = self.boot.argument(name).unwrap_or(or);
+            if !words.contains(name) {
+                all += &alloc::format!(" {name}={value}");
+            }
+        }
+        all += &alloc::format!(" peer={peer}");
+        all
+    }
+
+    /// Shows what guests say until all have ended, or until a time.
+    fn watch(&mut self, guests: &mut [Guest], until: Option<Instant>) -> Outcome<()> {
+        let mut ports: Vec<_> = guests.iter().map(|guest| guest.channel.port()).collect();
+        ports.push(self.ended.port());
+        loop {
+            self.ended.take_pending();
+            for guest in guests.iter_mut() {
+                guest.look()?;
+            }
+            let over = until.is_some_and(|until| Instant::now() >= until);
+            if over || guests.iter().all(|guest| guest.end.is_some()) {
+                return Ok(());
+            }
+            wait::poll(&Machine, &ports, until)?;
+        }
+    }
+}
