@@ -19,8 +19,6 @@ use crate::packet::{Packet, Pool};
 use port::Port;
 use table::Table;
 
-/// How many addresses may be learned at one port.
-const LEARNED: usize = 256;
 /// What begins the addresses of protocols between a switch and what is at its ports: what is sent
 /// there goes no further.
 const LINK_LOCAL: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
@@ -222,7 +220,7 @@ impl<P: Pool> Switch<P> {
         if self.fixed(address).is_some() {
             return;
         }
-        let may_grow = self.port(from).is_some_and(|port| port.learned < LEARNED);
+        let may_grow = self.port(from).is_some_and(|port| port.learned < port.rules.addresses);
         let (before, is_new) = self.table.learn(address, from, may_grow);
         if is_new {
             if let Some(port) = before.and_then(|port| self.port(port)) {

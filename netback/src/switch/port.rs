@@ -18,6 +18,8 @@ pub struct Rules {
     /// Whether packets from another address than that one are dropped, and packets to unknown
     /// addresses not given to it.
     pub is_strict: bool,
+    /// How many other addresses may be learned there; there is place for 1024 of all ports.
+    pub addresses: usize,
     /// How many packets may wait for it, 1 at least.
     pub packets: usize,
     /// In how many pages, 20 at least.
@@ -26,7 +28,7 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { address: None, is_strict: false, packets: 512, pages: 1024 }
+        Self { address: None, is_strict: false, addresses: 256, packets: 512, pages: 1024 }
     }
 }
 

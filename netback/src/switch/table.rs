@@ -31,9 +31,9 @@ impl Table {
     }
 
     fn group(&mut self, address: Mac) -> Option<&mut [Entry; WAYS]> {
-        // Fibonacci's hash: its upper bits depend on all of the address.
-        let hash = address.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        self.groups.get_mut(usize::try_from(hash).unwrap_or_default() % GROUPS)
+        // Fibonacci's hash: its uppermost bits depend on all of the address.
+        let hash = address.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        self.groups.get_mut(usize::try_from(hash >> (16 - GROUPS.ilog2())).unwrap_or_default())
     }
 
     /// Behind which port an address is.
@@ -64,18 +64,18 @@ impl Table {
                 known.used = clock;
                 return (None, false);
             }
-            Some(known) => Some(known),
-            None => group.iter_mut().min_by_key(|it| it.used),
-        };
-        match oldest {
+            Some(known) if may_grow => Some(known),
             // With as many as it may have, one of its own goes.
-            Some(oldest) if may_grow || oldest.used > 0 && oldest.port == port => {
-                let before = (oldest.used > 0).then_some(oldest.port);
-                *oldest = new;
-                (before, true)
+            Some(_) => None,
+            None => {
+                let its = group.iter_mut().filter(|it| may_grow || it.used > 0 && it.port == port);
+                its.min_by_key(|it| it.used)
             }
-            _ => (None, false),
-        }
+        };
+        let Some(oldest) = oldest else { return (None, false) };
+        let before = (oldest.used > 0).then_some(oldest.port);
+        *oldest = new;
+        (before, true)
     }
 
     /// Forgets all that is behind a port.

@@ -81,13 +81,22 @@ impl End {
 }
 
 /// A packet with what is said of it.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
     pub(crate) blank: bool,
     pub(crate) validated: bool,
     /// Kind and size.
     pub(crate) gso: Option<(u8, u16)>,
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let head = &self.bytes[..self.bytes.len().min(80)];
+        let sum = self.bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        let (length, blank, validated) = (self.bytes.len(), self.blank, self.validated);
+        write!(f, "{length} {head:x?} {sum} {blank} {validated} {:?}", self.gso)
+    }
 }
 
 impl Frame {
@@ -159,11 +168,6 @@ impl Front {
         slot[..8].copy_from_slice(extra.as_bytes());
         self.tx.put(&slot);
         self.nulls += 1;
-    }
-
-    /// Free slots for packets from it.
-    pub(crate) fn room(&self) -> u32 {
-        256 - self.tx.unanswered()
     }
 
     /// Puts a packet, in pieces at random, without showing it.
@@ -269,7 +273,7 @@ impl Front {
                     error = Some(response.status);
                 } else {
                     let range = usize::from(response.offset)..;
-                    frame.bytes.extend(&data[range][..response.status as usize]);
+                    frame.bytes.extend(&data[range][..response.status.unsigned_abs() as usize]);
                 }
                 if is_first && response.flags & abi::RX_EXTRA_INFO != 0 {
                     let (place, extra) = self.rx.response::<ExtraInfo>().expect("an extra info");

@@ -151,8 +151,9 @@ pub(crate) fn long(bytes: Vec<u8>, kind: Kind, size: u16) -> Frame {
 /// Checks that segments are what a packet was to be cut into, and puts them together again.
 pub(crate) fn assemble(kind: Kind, original: &[u8], size: usize, segments: &[Vec<u8>]) -> Vec<u8> {
     let (network, transport, headers) = (kind.network(), kind.transport(), kind.headers());
-    let number =
-        |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let number = |bytes: &[u8], at: usize| {
+        u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+    };
     let mut data = original[..headers].to_vec();
     for (index, segment) in segments.iter().enumerate() {
         let is_last = index + 1 == segments.len();

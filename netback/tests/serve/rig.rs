@@ -147,6 +147,12 @@ impl Node {
         }
     }
 
+    /// The next kernel begins, and connects.
+    pub(crate) fn connect_again(&mut self, nodes: &[(&str, &str)]) {
+        self.front_state("1");
+        self.connect(nodes);
+    }
+
     /// What a front end does to connect, with rings of its own.
     pub(crate) fn connect(&mut self, nodes: &[(&str, &str)]) {
         self.front = Front::new();
@@ -208,16 +214,18 @@ impl Rig {
         index
     }
 
-    /// Runs each device that was woken, until all sleep. Returns how many turns it took.
+    /// Runs each device that was woken, until all sleep. Returns how many rounds it took.
     pub(crate) fn run(&mut self) -> usize {
-        for turns in 0..20_000 {
-            let awake = self.nodes.iter().position(|it| it.flag.0.load(Ordering::SeqCst));
-            let Some(_) = awake else { return turns };
-            for node in self.nodes.iter_mut().filter(|it| it.flag.0.load(Ordering::SeqCst)) {
+        let is_awake = |it: &Node| it.flag.0.load(Ordering::SeqCst);
+        let mut turns = 0;
+        while self.nodes.iter().any(is_awake) {
+            assert!(turns < 20_000, "the devices do not come to rest");
+            for node in self.nodes.iter_mut().filter(|it| is_awake(it)) {
                 node.turn(&mut self.switch);
             }
+            turns += 1;
         }
-        panic!("the devices do not come to rest");
+        turns
     }
 
     /// One turn of a device that was woken. Returns whether it was.
