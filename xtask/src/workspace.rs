@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::process;
 
 /// Packages whose binaries are PV guests.
-const GUEST_PACKAGES: [&str; 4] = ["example-guests", "dom0", "conformance", "hostile"];
+const GUEST_PACKAGES: [&str; 5] =
+    ["example-guests", "dom0", "supervisors", "conformance", "hostile"];
 
 /// The workspace this program was built from.
 pub(crate) struct Workspace {

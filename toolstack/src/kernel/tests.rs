@@ -49,9 +49,9 @@ fn elf(length: usize, gap: usize) -> Vec<u8> {
     program(4, at_notes, 0, notes.len(), notes.len() as u64);
     program(1, second, 0x80_0000, length, length as u64 + 100);
     out.resize(first, 0);
-    out.extend((0..length).map(|at| (at % 251) as u8));
+    out.extend((0..251_u8).cycle().take(length));
     out.extend(notes);
-    out.extend((0..length).map(|at| (at % 241) as u8));
+    out.extend((0..241_u8).cycle().take(length));
     out.extend(b"symbols that nobody needs");
     out
 }

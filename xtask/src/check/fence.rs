@@ -16,7 +16,7 @@ const FENCES: [&str; 5] = [
 ];
 
 /// What all is searched.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "domain-builder/src",
     "toolstack/src",
     "xenstore/src",
@@ -26,6 +26,7 @@ const FOLDERS: [&str; 13] = [
     "hypercall-abi/src",
     "pv-guest-sdk/src",
     "dom0/src",
+    "supervisors/src",
     "example-guests/src",
     "conformance/src",
     "conformance/hostile/src",

@@ -17,15 +17,17 @@ use crate::steps::Steps;
 use crate::workspace::{Workspace, cargo};
 
 /// The crates that are built for bare metal.
-const BARE_METAL: [&str; 8] = [
+const BARE_METAL: [&str; 10] = [
     "domain-builder",
     "kernel-core",
     "paravane-kernel",
     "pv-guest-sdk",
     "toolstack",
     "dom0",
+    "supervisors",
     "example-guests",
     "conformance",
+    "hostile",
 ];
 
 /// The package of bare-metal programs whose library is built and tested on the host as well.
