@@ -126,14 +126,14 @@ pub(crate) struct Driven {
 impl blkback::Disk<Piece> for Driven {
     fn geometry(&self) -> Geometry {
         let limits = self.disk.limits();
-        let discard = Discard { granularity: limits.sector_size, alignment: 0 };
+        let discard = limits.discard.map(|granularity| Discard { granularity, alignment: 0 });
         Geometry {
             sectors: limits.sectors,
             sector_size: limits.sector_size,
             physical_sector_size: limits.physical_size,
             read_only: limits.read_only,
-            flush: true,
-            discard: Some(discard).filter(|_| limits.can_discard),
+            flush: limits.can_flush,
+            discard,
         }
     }
 

@@ -1,26 +1,28 @@
 //! Tries every disk of the machine: the guest's mode `disks`.
 //!
 //! Words: `scratch=SECTOR` writes 256 sectors from there on, reads them back and discards them;
-//! `measure` times a RAM disk, which counts instructions where time does.
+//! `again` lets all disks go and brings them up once more; `measure` times a RAM disk, which counts instructions where time does.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::error::Error;
+use core::future::poll_fn;
 use core::pin::pin;
 
 use futures_util::future::{Either, join_all, select, try_join_all};
 use pv_guest_sdk::device::physdev::{self, Source};
 use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::time::Instant;
-use pv_guest_sdk::{BootInfo, Machine, println, task, vary, vcpu::Vcpu};
+use pv_guest_sdk::{BootInfo, HypercallError, Machine, println, task, vary, vcpu::Vcpu};
 
-use crate::disk::{Disk, DiskError, Operation, gpt};
+use crate::disk::{Command, Disk, DiskError, Operation, Session, gpt};
 use crate::hw::{Buffer, ConfigurationPorts, Piece};
 use crate::lines::Lines;
 use crate::pci::{self, Device};
-use crate::virtio::{Block, probe};
+use crate::virtio::{Block, TransportError, probe};
 
 /// What is read of each disk to be summed up. Unit: sectors.
 const SAMPLE: u64 = 64;
@@ -35,7 +37,7 @@ pub struct Found {
     /// The disk.
     pub disk: Disk,
     /// A word or two on how it is driven.
-    pub about: &'static str,
+    pub about: String,
 }
 
 /// Finds the machine's disks, tries each, and says how it went.
@@ -47,19 +49,40 @@ pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     Memory::start(boot)?;
     vcpu.start_events()?;
     let config = ConfigurationPorts::claim()?;
+    announce(&config)?;
+    let has = |word: &str| boot.arguments().any(|it| it == word);
+    // What the first time leaves behind would be in the way of the second.
+    for _ in 0..if has("again") { 2 } else { 1 } {
+        once(boot, &config)?;
+    }
+    if has("measure") { task::block_on(measure()) } else { Ok(()) }
+}
+
+/// Tells the hypervisor of all functions.
+///
+/// # Errors
+/// If it does not want to know.
+pub fn announce(config: &ConfigurationPorts) -> Result<(), HypercallError> {
+    for function in pci::functions(config) {
+        let device = Device::at(config, function);
+        let ((vendor, id), class) = (device.id(), device.class());
+        println!("pci {function}: {vendor:04x}:{id:04x}, class {class}");
+        physdev::add(&Machine, function)?;
+    }
+    Ok(())
+}
+
+/// Brings all disks up, tries each, and lets them go.
+fn once(boot: &BootInfo<'static>, config: &ConfigurationPorts) -> Result<(), Box<dyn Error>> {
     let mut lines = Lines::default();
-    let disks = find(&config, &mut lines)?;
+    let (disks, mut failed) = find(config, &mut lines);
     let scratch = boot.argument("scratch").map(str::parse).transpose()?;
     let work = async {
-        let mut failed = 0;
         for (number, found) in disks.iter().enumerate() {
             if let Err(error) = examine(number, found, scratch).await {
                 println!("disk {number}: {error}");
                 failed += 1;
             }
-        }
-        if boot.arguments().any(|word| word == "measure") {
-            measure().await?;
         }
         println!("{} disks, {failed} failed", disks.len());
         if failed == 0 { Ok(()) } else { Err("not all disks work".into()) }
@@ -75,53 +98,55 @@ pub fn run(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Tells the hypervisor of all functions, and brings up those that are disks. Their interrupts are
-/// in `lines`, to be served.
-///
-/// # Errors
-/// If the hypervisor or a device refuses something.
-pub fn find(config: &ConfigurationPorts, lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
-    let mut disks = Vec::new();
-    let functions = pci::functions(config);
-    for &function in &functions {
-        let device = Device::at(config, function);
-        let ((vendor, id), class) = (device.id(), device.class());
-        println!("pci {function}: {vendor:04x}:{id:04x}, class {class}");
-        physdev::add(&Machine, function)?;
-    }
-    for &function in &functions {
+/// Brings up all functions that are disks; their interrupts are in `lines`, to be served. Returns
+/// them, and how many could not be.
+pub fn find(config: &ConfigurationPorts, lines: &mut Lines) -> (Vec<Found>, usize) {
+    let (mut disks, mut failed) = (Vec::new(), 0);
+    for function in pci::functions(config) {
         let device = Device::at(config, function);
         if probe::kind(device) != Some(probe::BLOCK) {
             continue;
         }
-        let found = probe::device(device, lines).map_err(|error| format!("{function}: {error}"))?;
-        let about = match (found.transport.is_legacy(), found.line.source()) {
-            (false, Source::Message { .. }) => "modern, by message",
-            (false, Source::Wire(_)) => "modern, by wire",
-            (true, Source::Message { .. }) => "legacy, by message",
-            (true, Source::Wire(_)) => "legacy, by wire",
-        };
-        let block =
-            Block::start(found.transport).map_err(|error| format!("{function}: {error}"))?;
-        let block = Rc::new(block);
-        found.line.add(block.clone());
-        println!("disk {}: at {function}", disks.len());
-        disks.push(Found { disk: Disk::virtio(block), about });
+        match bring_up(device, lines) {
+            Ok(found) => {
+                println!("disk {}: at {function}, {}", disks.len(), found.about);
+                disks.push(found);
+            }
+            Err(error) => {
+                println!("disk at {function}: {error}");
+                failed += 1;
+            }
+        }
     }
-    Ok(disks)
+    (disks, failed)
+}
+
+fn bring_up(
+    device: Device<'_, ConfigurationPorts>,
+    lines: &mut Lines,
+) -> Result<Found, TransportError> {
+    let found = probe::device(device, lines)?;
+    let age = if found.transport.is_legacy() { "legacy" } else { "modern" };
+    let source = match found.line.source() {
+        Source::Message { .. } => "message".into(),
+        Source::Wire(wire) => format!("wire {wire}"),
+    };
+    let about = format!("{age}, interrupt by {source}, {}", vary!("end", found.line.reports_end()));
+    let block = Rc::new(Block::start(found.transport)?);
+    found.line.add(block.clone());
+    Ok(Found { disk: Disk::virtio(block), about })
 }
 
 /// Says what a disk is and what is on it, and tries what it can.
 async fn examine(number: usize, found: &Found, scratch: Option<u64>) -> Result<(), Box<dyn Error>> {
     let (disk, limits) = (&found.disk, found.disk.limits());
     println!(
-        "disk {number}: {} sectors, of {} bytes, physical {}, {}, {}, {}",
+        "disk {number}: {} sectors, of {} bytes, physical {}, {}, {}",
         limits.sectors,
         limits.sector_size,
         limits.physical_size,
         if limits.read_only { "read-only" } else { "writable" },
-        if limits.can_discard { "discards" } else { "keeps all" },
-        found.about
+        if limits.discard.is_some() { "discards" } else { "keeps all" }
     );
     match gpt::partitions(disk).await {
         Ok(partitions) => {
@@ -219,20 +244,25 @@ async fn try_writing(number: usize, disk: &Disk, first: u64) -> Result<(), Box<d
 
 /// Times reads of 4 KiB from a RAM disk, one after the other and 32 at once.
 async fn measure() -> Result<(), Box<dyn Error>> {
-    let (disk, buffer) = (Disk::ram(2048), Buffer::new(4096 * 32, 0)?);
+    let (disk, buffer) = (Disk::ram(256)?, Buffer::new(4096 * 32, 0)?);
     let pieces: Vec<Piece> = (0..DEPTH).filter_map(|it| buffer.piece(4096 * it, 4096)).collect();
     let start = Instant::now();
     for (sector, piece) in (0..READS).zip(pieces.iter().cycle()) {
         disk.transfer(Operation::Read, 8 * sector % 2048, core::slice::from_ref(piece)).await?;
     }
     let one = (Instant::now() - start).as_nanos() / u128::from(READS);
+    let mut session = Session::new(disk);
     let start = Instant::now();
     for _ in 0..READS / DEPTH {
-        let list = (0..DEPTH).zip(&pieces);
-        let list = list.map(|(it, piece)| {
-            disk.transfer(Operation::Read, 8 * it, core::slice::from_ref(piece))
-        });
-        join_all(list).await.into_iter().collect::<Result<(), _>>()?;
+        for (number, piece) in (0..).zip(&pieces) {
+            let sector = 8 * u64::from(number);
+            let list = core::slice::from_ref(piece);
+            let command = Command::Transfer(Operation::Read, sector, list);
+            session.submit(number, command).map_err(|_| "no room in a session")?;
+        }
+        for _ in &pieces {
+            poll_fn(|context| session.poll(context)).await.1?;
+        }
     }
     let many = (Instant::now() - start).as_nanos() / u128::from(READS);
     println!(

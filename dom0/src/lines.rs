@@ -40,6 +40,12 @@ impl Line {
         self.source
     }
 
+    /// Whether the hypervisor is told when the devices were looked at.
+    #[must_use]
+    pub fn reports_end(&self) -> bool {
+        self.interrupt.reports_end()
+    }
+
     /// Gives the interrupt to its devices whenever it comes: a task of its own.
     ///
     /// # Errors

@@ -249,7 +249,7 @@ impl<'a, C: Configuration> Device<'a, C> {
     }
 
     /// Switches its messages on in place of the wired interrupt, all of them held back or not. The
-    /// register must be written by itself: the hypervisor looks at it.
+    /// register is written by itself: Xen ignores a write of the whole word.
     pub fn enable_messages(&self, messages: Messages, held: Held) {
         let control = high(self.read(messages.offset)) & !(1 << 14);
         let held = if held == Held::Back { 1 << 14 } else { 0 };

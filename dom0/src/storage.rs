@@ -13,7 +13,7 @@ use core::cell::RefCell;
 use core::error::Error;
 
 use devices::disk::{Disk, Operation, gpt};
-use devices::disks::{Found, find};
+use devices::disks::{Found, announce, find};
 use devices::hw::{Buffer, ConfigurationPorts};
 use devices::lines::{Line, Lines};
 use pv_guest_sdk::println;
@@ -75,7 +75,9 @@ impl Storage {
     }
 
     fn found(lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
-        find(&ConfigurationPorts::claim()?, lines)
+        let config = ConfigurationPorts::claim()?;
+        announce(&config)?;
+        Ok(find(&config, lines).0)
     }
 
     /// Opens a disk for a domain, for itself alone unless it is only read.
@@ -91,11 +93,12 @@ impl Storage {
         if let Some(size) = target.strip_prefix("ram:") {
             let size = size.parse().ok().filter(|size| (1..=MOST_RAM).contains(size));
             let size = size.ok_or_else(|| format!("{target}: 1 to {MOST_RAM} MiB are possible"))?;
-            return Ok(self.without_range(Disk::ram(size * SECTORS_PER_MIB), read_only));
+            let disk = memory(target, size * SECTORS_PER_MIB)?;
+            return Ok(self.without_range(disk, read_only));
         }
         if let Some(name) = target.strip_prefix("file:") {
             let bytes = file(name).ok_or_else(|| format!("{target}: not in the bundle"))?;
-            let disk = Disk::ram(bytes.len().div_ceil(512));
+            let disk = memory(target, bytes.len().div_ceil(512))?;
             fill(&disk, bytes).await.map_err(|error| format!("{target}: {error}"))?;
             return Ok(self.without_range(disk, read_only));
         }
@@ -161,6 +164,11 @@ const fn conflict(one: &Range, other: &Range) -> bool {
         && one.first < other.end
         && other.first < one.end
         && !(one.read_only && other.read_only)
+}
+
+/// A disk in memory.
+fn memory(target: &str, sectors: usize) -> Result<Disk, String> {
+    Disk::ram(sectors).map_err(|error| format!("{target}: {error}"))
 }
 
 /// Writes bytes from the beginning of a disk on.

@@ -152,7 +152,7 @@ hypercalls! {
     16 EventChannelOpCompat "event_channel_op_compat" Any Done [] "The older form of `event_channel_op`, with the sub-op in the structure.";
     17 XenVersion "xen_version" Any Absent [version] "What the hypervisor is and offers.";
     18 ConsoleIo "console_io" Any Absent [console] "The hypervisor's own console.";
-    19 PhysdevOpCompat "physdev_op_compat" Any Absent [] "The older form of `physdev_op`, with the sub-op in the structure.";
+    19 PhysdevOpCompat "physdev_op_compat" Any Done [] "The older form of `physdev_op`, with the sub-op in the structure.";
     20 GrantTableOp "grant_table_op" Any Absent [grant] "Letting another domain map or copy a page.";
     21 VmAssist "vm_assist" Any Absent [vm_assist] "Switches behaviours on and off.";
     22 UpdateVaMappingOtherdomain "update_va_mapping_otherdomain" Any Done [] "Like `update_va_mapping`, to a frame of another domain.";

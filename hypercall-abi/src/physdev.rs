@@ -170,6 +170,34 @@ abi_structs! {
         10 pad: u16 = "",
     }
 
+    /// Argument of [`MANAGE_PCI_ADD`], [`MANAGE_PCI_REMOVE`] and [`RESTORE_MSI`].
+    ManagePci = "struct physdev_manage_pci", size 2, align 1 {
+        /// Bus.
+        0 bus: u8,
+        /// Device (times 8) and function.
+        1 devfn: u8,
+    }
+
+    /// Argument of [`MANAGE_PCI_ADD_EXT`].
+    ManagePciExt = "struct physdev_manage_pci_ext", size 16, align 4 {
+        /// Bus.
+        0 bus: u8,
+        /// Device (times 8) and function.
+        1 devfn: u8,
+        /// No meaning.
+        2 pad0: u16 = "",
+        /// 1: an extended function.
+        4 is_extfn: u32,
+        /// 1: a virtual function; `physfn` is its physical one.
+        8 is_virtfn: u32,
+        /// Bus of the physical function.
+        12 physfn_bus: u8 = "physfn.bus",
+        /// Device and function of the physical function.
+        13 physfn_devfn: u8 = "physfn.devfn",
+        /// No meaning.
+        14 pad1: u16 = "",
+    }
+
     /// Argument of [`PCI_DEVICE_REMOVE`], [`RESTORE_MSI_EXT`], [`PREPARE_MSIX`], [`RELEASE_MSIX`].
     PciDevice = "struct physdev_pci_device", size 4, align 2 {
         /// Segment.

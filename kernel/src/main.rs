@@ -17,7 +17,10 @@ use x86::exit::{self, refuse};
 use x86::machine::Machine;
 use x86::memory::{self, Memory};
 use x86::multiboot::{self, Handover};
-use x86::{acpi, apic, clock, cpu, entry, gdt, guest, idt, layout, paging, percpu, pic, smap, smp};
+use x86::{
+    acpi, apic, clock, cpu, entry, gdt, guest, idt, ioapic, layout, paging, peephole, percpu, pic,
+    smap, smp,
+};
 
 /// The machine's way from the boot stack to the main stack. It stays here: on a stack, every function
 /// it passes through would have room for a copy.
@@ -75,6 +78,11 @@ extern "C" fn run() -> ! {
         too_little_memory();
     }
     apic::enable();
+    let inputs = ioapic::find(&mut machine.memory, &machine.acpi.interrupts);
+    let (Some(inputs), Some(())) = (inputs, peephole::prepare(&mut machine.memory)) else {
+        too_little_memory();
+    };
+    machine.inputs = inputs;
     let Some(rates) = clock::calibrate(machine.acpi.timer_port) else {
         refuse(format_args!(
             "neither ACPI's timer nor the PC's timer chip runs, so time can't be told: enable one in the firmware"
@@ -126,6 +134,7 @@ fn take_over(handover: Handover, options: Options<'static>) -> Machine {
         modules: handover.modules,
         map: handover.map,
         frames: ram.last().map_or(0, |range| range.end >> 12),
+        inputs: 0,
         start_page,
         ram,
         memory,

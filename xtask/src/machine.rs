@@ -100,6 +100,8 @@ impl Machine {
         qemu.args(["-m", &memory.to_string()]);
         // A reset ends QEMU; no card means no boot ROM to wait for.
         qemu.args(["-display", "none", "-no-reboot", "-nic", "none"]);
+        // A device that raises interrupts when told to, by its line or by messages.
+        qemu.args(["-device", "edu"]);
         if interactive {
             qemu.args(["-chardev", "stdio,id=console,mux=on,signal=on"]);
             qemu.args(["-serial", "chardev:console", "-mon", "chardev=console"]);

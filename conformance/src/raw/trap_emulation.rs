@@ -67,6 +67,9 @@ snippets! {
     /// Ports: by number and by dx.
     IN_80 = "in al, 0x80";
     OUT_80 = "out 0x80, al";
+    /// Loads and stores 32 bits.
+    LOAD32 = "mov eax, [rsi]";
+    STORE32 = "mov [rsi], eax";
     IN_8 = "in al, dx";
     IN_16 = "in ax, dx";
     IN_32 = "in eax, dx";

@@ -6,13 +6,17 @@
 
 mod error;
 pub mod gpt;
+mod session;
 
 use alloc::rc::Rc;
 
 use crate::hw::{Piece, Ram};
 use crate::virtio::Block;
+use crate::virtio::block::{Kind, Order};
 
 pub use error::DiskError;
+pub(crate) use session::Completions;
+pub use session::{Command, Full, Session};
 
 /// What to do with sectors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,8 +38,10 @@ pub struct Limits {
     pub physical_size: u32,
     /// Whether writing is refused.
     pub read_only: bool,
-    /// Whether it can be told that sectors are not needed.
-    pub can_discard: bool,
+    /// Whether what was written must be flushed to stay.
+    pub can_flush: bool,
+    /// What it discards as a whole, if it can be told that sectors are not needed. Unit: bytes.
+    pub discard: Option<u32>,
 }
 
 /// What is behind a disk.
@@ -61,18 +67,21 @@ impl Disk {
         Self { first: 0, limits: block.limits(), device: Device::Virtio(block) }
     }
 
-    /// A disk of zeros in memory.
-    #[must_use]
-    pub fn ram(sectors: usize) -> Self {
-        let ram = Ram::new(sectors * 64);
+    /// A disk of zeros in memory. Unit: pages.
+    ///
+    /// # Errors
+    /// [`DiskError::Transport`] if there are not so many.
+    pub fn ram(pages: usize) -> Result<Self, DiskError> {
+        let ram = Ram::new(pages)?;
         let limits = Limits {
             sectors: ram.length() / 512,
             sector_size: 512,
             physical_size: 512,
             read_only: false,
-            can_discard: true,
+            can_flush: false,
+            discard: Some(512),
         };
-        Self { device: Device::Ram(Rc::new(ram)), first: 0, limits }
+        Ok(Self { device: Device::Ram(Rc::new(ram)), first: 0, limits })
     }
 
     /// What it is like.
@@ -114,25 +123,21 @@ impl Disk {
         sector: u64,
         list: &[Piece],
     ) -> Result<(), DiskError> {
-        let mut bytes = 0_u64;
-        for piece in list {
-            if piece.length() == 0 || piece.length() % self.limits.sector_size != 0 {
-                return Err(DiskError::Unaligned);
-            }
-            bytes += u64::from(piece.length());
-        }
-        if bytes == 0 {
-            return Err(DiskError::Unaligned);
-        }
-        self.check(sector, bytes / 512)?;
-        if operation == Operation::Write && self.limits.read_only {
-            return Err(DiskError::ReadOnly);
-        }
-        let first = self.first + sector;
+        let order = self.order(Command::Transfer(operation, sector, list))?;
         match &self.device {
-            Device::Virtio(block) => block.transfer(operation, first, list).await,
-            Device::Ram(ram) => copy(ram, operation, first, list),
+            Device::Virtio(block) => block.transfer(operation, order.sector, list).await,
+            Device::Ram(ram) => carry_out(ram, &order),
         }
+    }
+
+    /// The memory of sectors from `sector` on, `most` or as many of them as lie in one page, if the
+    /// disk is in this domain's memory. What is written there is on the disk.
+    #[must_use]
+    pub fn resident(&self, sector: u64, most: u32) -> Option<Piece> {
+        let Device::Ram(ram) = &self.device else { return None };
+        let left = u32::try_from(self.limits.sectors.checked_sub(sector)?).unwrap_or(u32::MAX);
+        let sectors = most.min(left).min(8);
+        Some(ram.piece(512 * (self.first + sector), 512 * sectors)?).filter(|_| sectors > 0)
     }
 
     /// Has the device write down all that was written before.
@@ -151,19 +156,40 @@ impl Disk {
     /// # Errors
     /// [`DiskError::Unsupported`] if the device does not care, and as of [`Disk::transfer`].
     pub async fn discard(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
-        self.check(sector, sectors)?;
-        if self.limits.read_only {
+        let order = self.order(Command::Discard(sector, sectors))?;
+        match &self.device {
+            Device::Virtio(block) => block.discard(order.sector, sectors).await,
+            Device::Ram(ram) => carry_out(ram, &order),
+        }
+    }
+
+    /// What the device is to do for a command, if the disk may do it.
+    fn order<'a>(&self, command: Command<'a>) -> Result<Order<'a>, DiskError> {
+        let (kind, sector, list, count): (_, _, &[Piece], _) = match command {
+            Command::Flush => (Kind::Flush, 0, &[], 0),
+            Command::Discard(sector, count) => (Kind::Discard, sector, &[], count),
+            Command::Transfer(operation, sector, list) => {
+                (operation.into(), sector, list, self.sectors_of(list)?)
+            }
+        };
+        self.check(sector, count)?;
+        if self.limits.read_only && matches!(kind, Kind::Write | Kind::Discard) {
             return Err(DiskError::ReadOnly);
         }
-        let first = self.first + sector;
-        match &self.device {
-            _ if !self.limits.can_discard => Err(DiskError::Unsupported),
-            Device::Virtio(block) => block.discard(first, sectors).await,
-            Device::Ram(ram) => {
-                ram.clear(512 * first, 512 * sectors);
-                Ok(())
-            }
+        if kind == Kind::Discard && self.limits.discard.is_none() {
+            return Err(DiskError::Unsupported);
         }
+        Ok(Order { kind, sector: self.first + sector, list, count })
+    }
+
+    /// How many sectors pieces have room for, which must be whole ones each.
+    fn sectors_of(&self, list: &[Piece]) -> Result<u64, DiskError> {
+        let own = self.limits.sector_size;
+        let whole = |piece: &Piece| piece.length() != 0 && piece.length().is_multiple_of(own);
+        if list.is_empty() || !list.iter().all(whole) {
+            return Err(DiskError::Unaligned);
+        }
+        Ok(list.iter().map(|piece| u64::from(piece.length())).sum::<u64>() / 512)
     }
 
     /// Whether sectors are the disk's, and whole ones of its own size.
@@ -173,17 +199,22 @@ impl Disk {
         if end > self.limits.sectors {
             return Err(DiskError::Range);
         }
-        if sector % own != 0 || sectors % own != 0 { Err(DiskError::Unaligned) } else { Ok(()) }
+        let whole = sector.is_multiple_of(own) && sectors.is_multiple_of(own);
+        if whole { Ok(()) } else { Err(DiskError::Unaligned) }
     }
 }
 
 /// Does to a RAM disk what a device would do.
-fn copy(ram: &Ram, operation: Operation, first: u64, list: &[Piece]) -> Result<(), DiskError> {
-    let mut offset = 512 * first;
-    for piece in list {
-        let done = match operation {
-            Operation::Read => ram.read(offset, piece),
-            Operation::Write => ram.write(offset, piece),
+fn carry_out(ram: &Ram, order: &Order<'_>) -> Result<(), DiskError> {
+    let mut offset = 512 * order.sector;
+    if order.kind == Kind::Discard {
+        ram.clear(offset, 512 * order.count);
+    }
+    for piece in order.list {
+        let done = if order.kind == Kind::Read {
+            ram.read(offset, piece)
+        } else {
+            ram.write(offset, piece)
         };
         done.ok_or(DiskError::Range)?;
         offset += u64::from(piece.length());

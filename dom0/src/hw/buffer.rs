@@ -33,6 +33,11 @@ impl Buffer {
         self.0.machine()
     }
 
+    /// The address of the first byte in this program.
+    pub(super) fn address(&self) -> u64 {
+        self.0.address()
+    }
+
     /// Unit: bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
@@ -75,6 +80,12 @@ impl Buffer {
         for (word, place) in words.iter().zip(places) {
             place.store(*word, Ordering::Relaxed);
         }
+    }
+
+    /// How many clones and pieces there are.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Rc::strong_count(&self.0)
     }
 
     /// Never gives the memory back: a device may still have it.

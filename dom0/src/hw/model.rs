@@ -44,7 +44,7 @@ impl DmaMemory {
 /// What a device of a test reads at a machine address.
 #[cfg(test)]
 pub(crate) fn peek<const N: usize>(machine: u64) -> [u8; N] {
-    let address = core::ptr::with_exposed_provenance::<[u8; N]>(machine as usize);
+    let address = core::ptr::with_exposed_provenance::<[u8; N]>(place(machine));
     // SAFETY: tests ask for what the driver under test told the device, which is memory.
     unsafe { address.read_unaligned() }
 }
@@ -52,7 +52,12 @@ pub(crate) fn peek<const N: usize>(machine: u64) -> [u8; N] {
 /// What a device of a test writes.
 #[cfg(test)]
 pub(crate) fn poke(machine: u64, bytes: &[u8]) {
-    let address = core::ptr::with_exposed_provenance_mut::<u8>(machine as usize);
+    let address = core::ptr::with_exposed_provenance_mut::<u8>(place(machine));
     // SAFETY: as of `peek`; the memory is atomics, and a test has one thread.
     unsafe { core::ptr::copy(bytes.as_ptr(), address, bytes.len()) };
+}
+
+#[cfg(test)]
+fn place(machine: u64) -> usize {
+    usize::try_from(machine).unwrap()
 }

@@ -60,16 +60,26 @@ impl Piece {
         })
     }
 
-    /// Copies words from memory at `address` to the piece, or the other way round.
+    /// Copies words between memory at `address` and `length` bytes of the piece from `offset` on,
+    /// which are within it.
     ///
     /// # Safety
     /// So much memory must be there, which is atomics to Rust.
-    pub(super) unsafe fn exchange(&self, address: u64, to_piece: Direction) {
-        let (from, to) = match to_piece {
-            Direction::ToPiece => (address, self.address),
-            Direction::FromPiece => (self.address, address),
+    pub(super) unsafe fn exchange(
+        &self,
+        offset: u32,
+        length: u32,
+        address: u64,
+        direction: Direction,
+    ) {
+        let end = offset.checked_add(length).filter(|&end| end <= self.length);
+        assert!(end.is_some(), "{length} bytes at {offset} of {self:?}");
+        let own = self.address + u64::from(offset);
+        let (from, to) = match direction {
+            Direction::ToPiece => (address, own),
+            Direction::FromPiece => (own, address),
         };
-        let words = u64::from(self.length / 8);
+        let words = u64::from(length / 8);
         // SAFETY: both are memory for so many words, by this function's contract and that of
         // `new`; what others write meanwhile is copied as it is found.
         unsafe {

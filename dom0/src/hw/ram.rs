@@ -1,54 +1,72 @@
 //! Memory of a RAM disk.
 
-use alloc::boxed::Box;
-use core::sync::atomic::AtomicU64;
+use alloc::vec::Vec;
 
-use super::Piece;
+use pv_guest_sdk::device::DeviceError;
+
 use super::piece::Direction;
+use super::{Buffer, Piece};
 
-/// Bytes that are copied to and from pieces.
-pub struct Ram(Box<[AtomicU64]>);
+/// The length of a page. Unit: bytes.
+const PAGE: u64 = 4096;
+
+/// Pages that are copied to and from pieces, and can be pieces themselves.
+pub struct Ram(Vec<Buffer>);
 
 impl Ram {
-    /// Zeros. Unit: words of eight bytes.
-    #[must_use]
-    pub fn new(words: usize) -> Self {
-        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    /// Zeros: so many pages.
+    ///
+    /// # Errors
+    /// [`DeviceError::Memory`] if no page is free.
+    pub fn new(pages: usize) -> Result<Self, DeviceError> {
+        (0..pages).map(|_| Buffer::new(4096, 0)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Unit: bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        8 * self.0.len() as u64
+        PAGE * self.0.len() as u64
     }
 
     /// Copies what is at `offset` (unit: bytes) to a piece, whole words. `None` if it is not there.
     pub(crate) fn read(&self, offset: u64, piece: &Piece) -> Option<()> {
-        let address = self.place(offset, piece)?;
-        // SAFETY: within this memory, which is atomics.
-        unsafe { piece.exchange(address, Direction::ToPiece) };
-        Some(())
+        self.copy(offset, piece, Direction::ToPiece)
     }
 
     /// Copies a piece to `offset`.
     pub(crate) fn write(&self, offset: u64, piece: &Piece) -> Option<()> {
-        let address = self.place(offset, piece)?;
-        // SAFETY: as of `read`.
-        unsafe { piece.exchange(address, Direction::FromPiece) };
+        self.copy(offset, piece, Direction::FromPiece)
+    }
+
+    fn copy(&self, offset: u64, piece: &Piece, direction: Direction) -> Option<()> {
+        let (mut offset, mut done) = (offset, 0);
+        while done < piece.length() {
+            let page = self.0.get(usize::try_from(offset / PAGE).ok()?)?;
+            let room = u32::try_from(PAGE - offset % PAGE).ok()?;
+            let count = room.min(piece.length() - done);
+            // SAFETY: so much is left in the page, which is atomics to Rust and stays while `self`
+            // is borrowed.
+            unsafe { piece.exchange(done, count, page.address() + offset % PAGE, direction) };
+            done += count;
+            offset += u64::from(count);
+        }
         Some(())
+    }
+
+    /// What is at `offset`, `most` bytes or up to the page's end, as a piece.
+    pub(crate) fn piece(&self, offset: u64, most: u32) -> Option<Piece> {
+        let page = self.0.get(usize::try_from(offset / PAGE).ok()?)?;
+        let room = u32::try_from(PAGE - offset % PAGE).ok()?;
+        page.piece(offset % PAGE, most.min(room))
     }
 
     /// Zeros words from `offset` on.
     pub(crate) fn clear(&self, offset: u64, length: u64) {
-        let first = usize::try_from(offset / 8).unwrap_or(usize::MAX);
-        let count = usize::try_from(length / 8).unwrap_or(usize::MAX);
-        let words = self.0.get(first..).unwrap_or_default().iter().take(count);
-        words.for_each(|word| word.store(0, core::sync::atomic::Ordering::Relaxed));
-    }
-
-    fn place(&self, offset: u64, piece: &Piece) -> Option<u64> {
-        let end = offset.checked_add(piece.length().into())?;
-        let start = self.0.as_ptr().expose_provenance() as u64;
-        (end <= self.length()).then_some(start + offset)
+        for at in (offset..offset.saturating_add(length)).step_by(8) {
+            let page = usize::try_from(at / PAGE).ok().and_then(|page| self.0.get(page));
+            if let (Some(page), Ok(place)) = (page, usize::try_from(at % PAGE)) {
+                page.write(place, &[0]);
+            }
+        }
     }
 }

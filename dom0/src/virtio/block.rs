@@ -6,6 +6,7 @@
 //! back.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
@@ -16,7 +17,7 @@ use core::task::{Context, Poll, Waker};
 
 use super::queue::{Part, Queue, QueueError};
 use super::transport::{self, Transport, TransportError};
-use crate::disk::{DiskError, Limits, Operation};
+use crate::disk::{Completions, DiskError, Limits, Operation};
 use crate::hw::{Buffer, Piece};
 
 /// Features: the most bytes of a piece, the most pieces, read-only, the sector size, flush, the
@@ -46,7 +47,7 @@ const EXTRA: usize = 2;
 /// What a request asks for, as the device knows it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
-enum Kind {
+pub(crate) enum Kind {
     Read = 0,
     Write = 1,
     Flush = 4,
@@ -56,17 +57,43 @@ enum Kind {
 /// A status that no device writes.
 const UNWRITTEN: u64 = 0xff;
 
+impl From<Operation> for Kind {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Read => Self::Read,
+            Operation::Write => Self::Write,
+        }
+    }
+}
+
+/// A request that the device takes at once.
+pub(crate) struct Order<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) sector: u64,
+    pub(crate) list: &'a [Piece],
+    /// How many sectors to discard.
+    pub(crate) count: u64,
+}
+
+/// Who is told of an answer.
+pub(crate) enum Who {
+    /// A task that waits in a slot.
+    Task(Option<Waker>),
+    /// Nobody any more.
+    Nobody,
+    /// A session, by the request's number there.
+    Session(Rc<Completions>, u32),
+}
+
 /// What a slot is used for.
 enum Slot {
     Free,
     /// The device has it.
     Flying {
-        waker: Option<Waker>,
+        who: Who,
         pieces: Vec<Piece>,
         /// What a device that was successful has written. Unit: bytes.
         expected: u32,
-        /// Nobody waits any more.
-        left: bool,
     },
     Done(Result<(), DiskError>),
 }
@@ -75,6 +102,8 @@ struct State {
     queue: Queue<u16>,
     slots: Vec<Slot>,
     free: Vec<u16>,
+    /// The parts of the request that is made.
+    parts: Vec<Part>,
     /// Who waits for a slot or for descriptors.
     waiting: Vec<Waker>,
     broken: bool,
@@ -90,7 +119,6 @@ pub struct Block {
     most_pieces: usize,
     /// The most sectors that are discarded at once; 0: none.
     most_discarded: u32,
-    can_flush: bool,
     state: RefCell<State>,
 }
 
@@ -125,7 +153,8 @@ impl Block {
             sector_size,
             physical_size: sector_size.checked_mul(1 << exponent).unwrap_or(sector_size),
             read_only: has(READ_ONLY),
-            can_discard: has(DISCARD),
+            can_flush: has(FLUSH),
+            discard: word(36, DISCARD).map(|_| granularity(word(44, DISCARD), sector_size)),
         };
         let room = usize::from(size) - EXTRA;
         let most_pieces = word(12, SEG_MAX).and_then(|it| usize::try_from(it).ok());
@@ -134,6 +163,7 @@ impl Block {
             queue,
             slots: (0..SLOTS).map(|_| Slot::Free).collect(),
             free: (0..SLOTS).rev().collect(),
+            parts: Vec::new(),
             waiting: Vec::new(),
             broken: false,
         };
@@ -142,8 +172,7 @@ impl Block {
             limits,
             most_bytes: (most_bytes - most_bytes % sector_size).max(sector_size),
             most_pieces: most_pieces.unwrap_or(1).min(room),
-            most_discarded: word(36, DISCARD).unwrap_or(0),
-            can_flush: has(FLUSH),
+            most_discarded: word(36, DISCARD).map_or(0, |it| it - it % (sector_size / 512)),
             state: RefCell::new(state),
             transport,
         };
@@ -167,24 +196,12 @@ impl Block {
         sector: u64,
         list: &[Piece],
     ) -> Result<(), DiskError> {
-        let kind = match operation {
-            Operation::Read => Kind::Read,
-            Operation::Write => Kind::Write,
-        };
-        if list.len() <= self.most_pieces && list.iter().all(|it| it.length() <= self.most_bytes) {
-            return self.request(kind, sector, list).await;
+        let kind = Kind::from(operation);
+        if self.takes(list) {
+            return self.request(Order { kind, sector, list, count: 0 }).await;
         }
-        let mut parts = Vec::new();
-        for piece in list {
-            let step = usize::try_from(self.most_bytes).unwrap_or(usize::MAX);
-            for offset in (0..piece.length()).step_by(step) {
-                parts.extend(piece.part(offset, self.most_bytes.min(piece.length() - offset)));
-            }
-        }
-        let mut sector = sector;
-        for chunk in parts.chunks(self.most_pieces) {
-            self.request(kind, sector, chunk).await?;
-            sector += chunk.iter().map(|it| u64::from(it.length())).sum::<u64>() / 512;
+        for (sector, list) in self.cut(sector, list) {
+            self.request(Order { kind, sector, list: &list, count: 0 }).await?;
         }
         Ok(())
     }
@@ -194,7 +211,8 @@ impl Block {
     /// # Errors
     /// [`DiskError`] of the device.
     pub(crate) async fn flush(&self) -> Result<(), DiskError> {
-        if self.can_flush { self.request(Kind::Flush, 0, &[]).await } else { Ok(()) }
+        let order = Order { kind: Kind::Flush, sector: 0, list: &[], count: 0 };
+        if self.limits.can_flush { self.request(order).await } else { Ok(()) }
     }
 
     /// Tells the device that sectors are not needed.
@@ -202,100 +220,106 @@ impl Block {
     /// # Errors
     /// [`DiskError::Unsupported`] if it does not care, or [`DiskError`] of the device.
     pub(crate) async fn discard(&self, sector: u64, sectors: u64) -> Result<(), DiskError> {
-        let (mut sector, mut left) = (sector, sectors);
-        let most =
-            u64::from(self.most_discarded - self.most_discarded % (self.limits.sector_size / 512));
-        if most == 0 {
+        if self.most_discarded == 0 {
             return Err(DiskError::Unsupported);
         }
-        while left > 0 {
-            let count = left.min(most);
-            self.discard_range(sector, count).await?;
-            sector += count;
-            left -= count;
+        for (sector, count) in self.cut_range(sector, sectors) {
+            self.request(Order { kind: Kind::Discard, sector, list: &[], count }).await?;
         }
         Ok(())
     }
 
-    async fn discard_range(&self, sector: u64, count: u64) -> Result<(), DiskError> {
-        let slot = poll_fn(|context| {
-            self.submit(context, |slot| {
-                self.header(slot, Kind::Discard, 0);
-                self.headers.write(at(slot, RANGE), &[sector, count]);
-                (
-                    Vec::new(),
-                    [self.part(slot, RANGE, 16).as_ref().map(Part::read)]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                )
-            })
+    /// Whether the device takes a list in one request.
+    pub(crate) fn takes(&self, list: &[Piece]) -> bool {
+        list.len() <= self.most_pieces && list.iter().all(|it| it.length() <= self.most_bytes)
+    }
+
+    /// Cuts what the device does not take at once: first sectors and lists.
+    pub(crate) fn cut(&self, sector: u64, list: &[Piece]) -> Vec<(u64, Vec<Piece>)> {
+        let mut parts = Vec::new();
+        for piece in list {
+            let step = usize::try_from(self.most_bytes).unwrap_or(usize::MAX);
+            for offset in (0..piece.length()).step_by(step) {
+                parts.extend(piece.part(offset, self.most_bytes.min(piece.length() - offset)));
+            }
+        }
+        let mut next = sector;
+        let mut first = |chunk: &[Piece]| {
+            let first = next;
+            next += chunk.iter().map(|it| u64::from(it.length())).sum::<u64>() / 512;
+            first
+        };
+        parts.chunks(self.most_pieces).map(|chunk| (first(chunk), chunk.to_vec())).collect()
+    }
+
+    /// Cuts a range to what the device discards at once, which must not be nothing.
+    pub(crate) fn cut_range(
+        &self,
+        first: u64,
+        count: u64,
+    ) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let (most, end) = (u64::from(self.most_discarded).max(1), first.saturating_add(count));
+        let step = usize::try_from(most).unwrap_or(usize::MAX);
+        (first..end).step_by(step).map(move |sector| (sector, most.min(end - sector)))
+    }
+
+    async fn request(&self, order: Order<'_>) -> Result<(), DiskError> {
+        let slot = poll_fn(|context| match self.begin(&order, Who::Task(None)) {
+            Some(begun) => Poll::Ready(begun),
+            None => {
+                self.wait_for_room(context);
+                Poll::Pending
+            }
         })
         .await?;
         Answer { block: self, slot }.await
     }
 
-    async fn request(&self, kind: Kind, sector: u64, list: &[Piece]) -> Result<(), DiskError> {
-        let slot = poll_fn(|context| {
-            self.submit(context, |slot| {
-                self.header(slot, kind, sector);
-                let part = if kind == Kind::Read { Part::written } else { Part::read };
-                (list.to_vec(), list.iter().map(part).collect())
-            })
-        })
-        .await?;
-        Answer { block: self, slot }.await
-    }
-
-    fn header(&self, slot: u16, kind: Kind, sector: u64) {
-        self.headers.write(at(slot, 0), &[kind as u64, sector]);
-        self.headers.write(at(slot, STATUS), &[UNWRITTEN]);
+    /// The caller's task is woken when there may be room.
+    pub(crate) fn wait_for_room(&self, context: &Context<'_>) {
+        self.state.borrow_mut().waiting.push(context.waker().clone());
     }
 
     fn part(&self, slot: u16, offset: u64, length: u32) -> Option<Piece> {
         self.headers.piece(u64::from(slot) * SLOT + offset, length)
     }
 
-    /// Gives the device a request, as soon as there is room: the pieces to keep, and the parts
-    /// between header and status.
-    fn submit(
-        &self,
-        context: &Context<'_>,
-        fill: impl Fn(u16) -> (Vec<Piece>, Vec<Part>),
-    ) -> Poll<Result<u16, DiskError>> {
+    /// Gives the device a request: which slot it has. `None` if there is no room.
+    pub(crate) fn begin(&self, order: &Order<'_>, who: Who) -> Option<Result<u16, DiskError>> {
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         if state.broken {
-            return Poll::Ready(Err(DiskError::Broken));
+            return Some(Err(DiskError::Broken));
         }
-        let Some(slot) = state.free.last().copied() else {
-            state.waiting.push(context.waker().clone());
-            return Poll::Pending;
-        };
-        let (pieces, middle) = fill(slot);
-        if middle.len() + EXTRA > state.queue.room() {
-            state.waiting.push(context.waker().clone());
-            return Poll::Pending;
+        let slot = state.free.last().copied()?;
+        let discards = order.kind == Kind::Discard;
+        if order.list.len() + usize::from(discards) + EXTRA > state.queue.room() {
+            return None;
         }
-        let (Some(header), Some(status)) = (self.part(slot, 0, 16), self.part(slot, STATUS, 1))
-        else {
-            return Poll::Ready(Err(DiskError::Broken));
-        };
-        let mut parts = Vec::with_capacity(middle.len() + EXTRA);
-        parts.push(Part::read(&header));
-        parts.extend(middle);
-        let expected = parts.iter().map(Part::writable).fold(1, u32::saturating_add);
-        parts.push(Part::written(&status));
-        if state.queue.push(&parts, slot).is_err() {
-            return Poll::Ready(Err(DiskError::Broken));
+        self.headers.write(at(slot, 0), &[order.kind as u64, order.sector]);
+        if discards {
+            self.headers.write(at(slot, 0), &[order.kind as u64, 0, order.sector, order.count]);
+        }
+        self.headers.write(at(slot, STATUS), &[UNWRITTEN]);
+        let part = if order.kind == Kind::Read { Part::written } else { Part::read };
+        let range = self.part(slot, RANGE, 16).filter(|_| discards);
+        state.parts.clear();
+        state.parts.extend(self.part(slot, 0, 16).as_ref().map(Part::read));
+        state.parts.extend(range.iter().map(Part::read));
+        state.parts.extend(order.list.iter().map(part));
+        state.parts.extend(self.part(slot, STATUS, 1).as_ref().map(Part::written));
+        let expected = state.parts.iter().map(Part::writable).fold(0, u32::saturating_add);
+        if state.queue.push(&state.parts, slot).is_err() {
+            return Some(Err(DiskError::Broken));
         }
         state.free.pop();
         if let Some(place) = state.slots.get_mut(usize::from(slot)) {
-            *place = Slot::Flying { waker: None, pieces, expected, left: false };
+            *place = Slot::Flying { who, pieces: order.list.to_vec(), expected };
         }
         if state.queue.wants_notice() {
             self.transport.notify(QUEUE);
         }
-        Poll::Ready(Ok(slot))
+        Some(Ok(slot))
     }
 
     /// Looks at what the device has done. Whether the interrupt was this device's.
@@ -327,10 +351,12 @@ impl Block {
         let _even_if_it_does_not_stop = transport::reset(&*self.transport);
         self.leak(state);
         for slot in &mut state.slots {
-            if let Slot::Flying { waker, pieces, .. } = slot {
+            if let Slot::Flying { who, pieces, .. } = slot {
                 mem::forget(mem::take(pieces));
-                waker.take().into_iter().for_each(Waker::wake);
-                *slot = Slot::Done(Err(DiskError::Queue(error)));
+                let who = mem::replace(who, Who::Nobody);
+                // No slot is used again.
+                *slot = Slot::Free;
+                who.tell(slot, Err(DiskError::Queue(error)));
             }
         }
     }
@@ -355,23 +381,42 @@ impl State {
     /// The device is done with a request.
     fn finish(&mut self, number: u16, status: u8, length: u32) {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else { return };
-        let Slot::Flying { waker, expected, left, .. } = mem::replace(slot, Slot::Free) else {
-            return;
-        };
-        if left {
+        let Slot::Flying { who, expected, .. } = mem::replace(slot, Slot::Free) else { return };
+        who.tell(
+            slot,
+            match status {
+                // What was not written is what was in the memory before.
+                0 if length < expected => Err(DiskError::Short(length)),
+                0 => Ok(()),
+                1 => Err(DiskError::Failed),
+                2 => Err(DiskError::Unsupported),
+                other => Err(DiskError::Status(other)),
+            },
+        );
+        if matches!(slot, Slot::Free) {
             self.free.push(number);
-            return;
         }
-        *slot = Slot::Done(match status {
-            // What was not written is what was in the memory before.
-            0 if length < expected => Err(DiskError::Short(length)),
-            0 => Ok(()),
-            1 => Err(DiskError::Failed),
-            2 => Err(DiskError::Unsupported),
-            other => Err(DiskError::Status(other)),
-        });
-        waker.into_iter().for_each(Waker::wake);
     }
+}
+
+impl Who {
+    /// Tells of an answer, or leaves it in the slot that was the request's.
+    fn tell(self, slot: &mut Slot, answer: Result<(), DiskError>) {
+        match self {
+            Self::Task(waker) => {
+                *slot = Slot::Done(answer);
+                waker.into_iter().for_each(Waker::wake);
+            }
+            Self::Nobody => {}
+            Self::Session(session, number) => session.push(number, answer),
+        }
+    }
+}
+
+/// What a device discards as a whole, from what it says in sectors of 512 bytes.
+fn granularity(sectors: Option<u32>, sector_size: u32) -> u32 {
+    let bytes = sectors.and_then(|sectors| sectors.checked_mul(512));
+    bytes.filter(|bytes| bytes % sector_size == 0).unwrap_or(sector_size)
 }
 
 /// Where something of a slot is in the page of headers. Unit: bytes.
@@ -392,8 +437,8 @@ impl Future for Answer<'_> {
         let mut state = self.block.state.borrow_mut();
         let slot = state.slots.get_mut(usize::from(self.slot));
         match slot {
-            Some(Slot::Flying { waker, .. }) => {
-                *waker = Some(context.waker().clone());
+            Some(Slot::Flying { who, .. }) => {
+                *who = Who::Task(Some(context.waker().clone()));
                 Poll::Pending
             }
             Some(Slot::Done(answer)) => Poll::Ready(*answer),
@@ -407,7 +452,7 @@ impl Drop for Answer<'_> {
         let mut state = self.block.state.borrow_mut();
         let state = &mut *state;
         match state.slots.get_mut(usize::from(self.slot)) {
-            Some(Slot::Flying { left, .. }) => *left = true,
+            Some(Slot::Flying { who, .. }) => *who = Who::Nobody,
             Some(slot @ Slot::Done(_)) => {
                 *slot = Slot::Free;
                 state.free.push(self.slot);
@@ -420,4 +465,4 @@ impl Drop for Answer<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

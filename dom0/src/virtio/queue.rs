@@ -259,7 +259,6 @@ impl<T> Queue<T> {
     }
 
     /// A half of the queue's memory. All places that are asked for are within.
-    #[expect(clippy::missing_panics_doc, reason = "places are made of the size alone")]
     fn half(&self, place: usize) -> &AtomicU16 {
         &self.memory.halves()[place]
     }
@@ -276,4 +275,4 @@ const fn used(size: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

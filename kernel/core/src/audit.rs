@@ -214,6 +214,10 @@ impl<'a, P: Platform, C: Fn(Mfn) -> Option<&'a AtomicU64>, R: FnMut(Imbalance)>
             self.typed(domain.shared_info, FrameType::Writable, Holder::Kernel);
             shared = 1;
         }
+        match domain.pirqs.eoi_map.load(Ordering::Acquire) {
+            0 => {}
+            map => self.typed(Mfn(map), FrameType::Writable, Holder::Kernel),
+        }
         for vcpu in domain.vcpus() {
             let roots = [vcpu.roots.kernel(), vcpu.roots.user()];
             for root in roots.into_iter().flatten() {

@@ -11,6 +11,7 @@ use crate::calls::memory_map::MemoryMap;
 use crate::control::Ranges;
 use crate::event::Ports;
 use crate::grant::GrantTable;
+use crate::irq::Pirqs;
 use crate::lock::Lock;
 use crate::mm::DomainMemory;
 use crate::platform::Platform;
@@ -73,6 +74,10 @@ pub struct Domain<P: Platform> {
     pub io_ports: Lock<Ranges>,
     /// Interrupts of the machine that it may use.
     pub irqs: Lock<Ranges>,
+    /// Its numbers for interrupts.
+    pub(crate) pirqs: Pirqs,
+    /// What it selected of PCI configuration space.
+    pub(crate) selected: AtomicU32,
     /// vCPUs it may have.
     pub max_vcpus: u32,
     /// The memory map that it is told of, if it is told of any.
@@ -97,9 +102,10 @@ impl<P: Platform> Domain<P> {
     /// A domain that runs nothing yet.
     #[must_use]
     pub fn new(id: DomId, privilege: Privilege, shared_info: Mfn, memory: DomainMemory) -> Self {
-        let rights = match privilege {
-            Privilege::Initial => Ranges::ALL,
-            Privilege::None => Ranges::NONE,
+        // The first line is the machine's timer, which nobody gets.
+        let (rights, irqs) = match privilege {
+            Privilege::Initial => (Ranges::ALL, Ranges::FROM_1),
+            Privilege::None => (Ranges::NONE, Ranges::NONE),
         };
         Self {
             id,
@@ -111,8 +117,9 @@ impl<P: Platform> Domain<P> {
             handle: Lock::new([0; 16]),
             ssidref: 0,
             io_ports: Lock::new(rights),
-            // None until one is mapped.
-            irqs: Lock::new(Ranges::NONE),
+            irqs: Lock::new(irqs),
+            pirqs: Pirqs::new(),
+            selected: AtomicU32::new(0),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(None),
             pauses: Lock::new(0),

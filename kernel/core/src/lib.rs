@@ -47,6 +47,7 @@ pub mod frames;
 pub mod grant;
 pub mod guest_memory;
 pub mod initial;
+pub mod irq;
 pub mod life;
 pub mod lock;
 pub mod mm;

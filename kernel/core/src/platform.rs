@@ -17,6 +17,7 @@ use crate::cpu::{CpuId, CpuSet};
 use crate::emulate::width::Width;
 use crate::frames::FrameTable;
 use crate::guest_memory::{GuestFault, GuestRange};
+use crate::irq::{Interrupts, Message, Route};
 use crate::saved::{FpuState, Selectors};
 
 /// One page-table frame. Entries are atomic: the guest's CPUs read them, set their accessed and
@@ -77,6 +78,9 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// The frame table of this machine.
     fn frames(&self) -> &FrameTable;
+
+    /// What domains have of this machine's interrupts.
+    fn interrupts(&self) -> &Interrupts<Self>;
 
     // --- Contents of frames ---
 
@@ -196,6 +200,20 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn port_in(&self, port: u16, width: Width) -> u32;
     /// Writes an I/O port of 1, 2 or 4 bytes.
     fn port_out(&self, port: u16, width: Width, value: u32);
+    /// Reads 1, 2 or 4 bytes of PCI configuration space, from a byte of the selected register on.
+    fn pci_in(&self, selected: u32, byte: u8, width: Width) -> u32;
+    /// Writes 1, 2 or 4 bytes of PCI configuration space.
+    fn pci_out(&self, selected: u32, byte: u8, width: Width, value: u32);
+    /// Reads a 32-bit register of a device in memory, at a machine address.
+    fn device_read(&self, address: u64) -> u32;
+    /// Writes a 32-bit register of a device in memory. The core has checked that it is no memory.
+    fn device_write(&self, address: u64, value: u32);
+    /// Programs an input of the I/O APICs, counted over all of them; `None` masks it.
+    fn set_line(&self, pin: u32, route: Option<Route>);
+    /// A register of the I/O APIC at a machine address, and the first input it has. `None`: none is there.
+    fn io_apic(&self, address: u64, register: u8) -> Option<(u32, u32)>;
+    /// The write by which a device raises a vector on a CPU.
+    fn message(&self, cpu: CpuId, vector: u8) -> Message;
     /// The time-stamp counter.
     fn tsc(&self) -> u64;
     /// Executes CPUID: eax, ebx, ecx, edx.

@@ -246,7 +246,9 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn port_in(&mut self, port: u16, width: Width) -> u32 {
-        if self.may_use_port(port, width) {
+        if let Some(value) = self.system.config_in(self.domain, port, width) {
+            value & low_u32(width.mask())
+        } else if self.may_use_port(port, width) {
             self.platform().port_in(port, width)
         } else {
             low_u32(width.mask())
@@ -254,7 +256,9 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
-        if self.may_use_port(port, width) {
+        if self.system.config_out(self.domain, port, width, value).is_none()
+            && self.may_use_port(port, width)
+        {
             self.platform().port_out(port, width, value);
         }
     }

@@ -8,6 +8,7 @@ use kernel_core::cpu::CpuId;
 use kernel_core::cpu_state::Interrupt;
 use kernel_core::domain::MAX_VCPUS;
 use kernel_core::initial::Ingredients;
+use kernel_core::irq::{Polarity, Trigger};
 use kernel_core::platform::Platform;
 use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
@@ -54,6 +55,7 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         system.memory_map = memory_map;
         system
     });
+    describe_lines(machine, &system.platform);
     if system.cpu_online().is_err() {
         exit::refuse(format_args!("no memory is left for the first CPU's lists"));
     }
@@ -93,6 +95,27 @@ fn run_guests(system: &'static System<X86>) -> ! {
     unsafe { percpu::current().here().put(here) };
     // SAFETY: `top` is the top of this CPU's stack and holds the registers of a guest.
     unsafe { entry::resume_guest(top) }
+}
+
+/// Notes the machine's lines of interrupts, as the firmware describes them, without those that the
+/// kernel keeps.
+fn describe_lines(machine: &Machine, platform: &X86) {
+    let lines = &platform.interrupts().lines;
+    lines.begin(platform, usize::try_from(machine.inputs).unwrap_or(0));
+    for row in &machine.acpi.interrupts.overrides {
+        let polarity = if row.flags & 3 == 3 { Polarity::Low } else { Polarity::High };
+        let trigger = if row.flags >> 2 & 3 == 3 { Trigger::Level } else { Trigger::Edge };
+        lines.overrule(platform, row.legacy.into(), row.interrupt, (trigger, polarity));
+    }
+    let console = match machine.options.serial().map(|serial| serial.port) {
+        Some(0x3f8 | 0x3e8) => Some(4),
+        Some(0x2f8 | 0x2e8) => Some(3),
+        _ => None,
+    };
+    // The first is the timer chip's.
+    for kept in [Some(0), console].into_iter().flatten() {
+        lines.keep(platform, kept);
+    }
 }
 
 /// How many vCPUs the initial domain gets: one for each CPU, within what the operator allows.
@@ -148,6 +171,13 @@ pub(super) fn interrupted(by: Interrupt) {
         && let Some(cpu) = system.cpus.get(system.platform.cpu())
     {
         cpu.interrupted(by);
+    }
+}
+
+/// A device raised this vector on this CPU.
+pub(super) fn device_interrupt(vector: u8) {
+    if let Some(system) = SYSTEM.get() {
+        system.device_interrupt(vector);
     }
 }
 

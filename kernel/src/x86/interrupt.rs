@@ -18,7 +18,7 @@ pub(super) fn handle(vector: u8) {
         apic::TIMER_VECTOR => guest::interrupted(Interrupt::Alarm),
         POKE => guest::interrupted(Interrupt::Poke),
         FLUSH => flush::serve(),
-        _ => {}
+        _ => guest::device_interrupt(vector),
     }
     if vector != apic::SPURIOUS_VECTOR {
         apic::end_of_interrupt();

@@ -10,7 +10,7 @@
 //! | 257 | descriptor-table windows, one per vCPU | nothing |
 //! | 258 | frame table | nothing |
 //! | 261 | kernel image, and the per-CPU areas 1 GiB above it | nothing |
-//! | 262 | registers of interrupt controllers | nothing |
+//! | 262 | registers of interrupt controllers; a page for each CPU to reach other devices | nothing |
 //! | 264-271 | direct map of all memory | nothing |
 
 /// First L4 slot that belongs to the hypervisor.
@@ -41,6 +41,8 @@ pub(crate) const DIRECT_BASE: u64 = 0xffff_8400_0000_0000;
 pub(crate) const DIRECT_SIZE: u64 = 4 << 40;
 /// Registers of the devices ring 0 programs itself: interrupt controllers.
 pub(crate) const DEVICES_BASE: u64 = 0xffff_8300_0000_0000;
+/// One page for each CPU, through which it reaches registers of other devices.
+pub(crate) const PEEPHOLES_BASE: u64 = 0xffff_8300_4000_0000;
 
 /// A linear address as the number a pointer is made from: both have 64 bits on this machine.
 #[expect(clippy::cast_possible_truncation, reason = "the kernel is built for 64 bits alone")]

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     pub memory: Memory,
     /// Interrupt controllers, CPUs, power-off.
     pub acpi: Acpi,
+    /// Inputs of the I/O APICs, from the first to the last.
+    pub inputs: u32,
     /// A page below 1 MiB where other CPUs can start.
     pub start_page: Option<u64>,
 }

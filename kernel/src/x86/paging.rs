@@ -11,7 +11,7 @@ use x86_64::structures::paging::PhysFrame;
 
 use super::cpu;
 use super::layout::{
-    DEVICES_BASE, DIRECT_BASE, FIRST_SLOT, FRAMES_BASE, IMAGE_BASE, M2P_BASE, SLOTS,
+    DEVICES_BASE, DIRECT_BASE, FIRST_SLOT, FRAMES_BASE, IMAGE_BASE, M2P_BASE, PEEPHOLES_BASE, SLOTS,
 };
 use super::memory::{Memory, Range, Ranges};
 use super::phys;
@@ -177,6 +177,21 @@ fn entry(memory: &mut Memory, at: u64, levels: u32) -> Option<&'static AtomicU64
         slot = &phys::table(value & ADDRESS)[index(30 - 9 * level)];
     }
     Some(slot)
+}
+
+/// The table with the entries of the CPUs' pages for registers of devices, all empty.
+///
+/// `None` when memory for tables is exhausted.
+pub(crate) fn peepholes(memory: &mut Memory) -> Option<&'static [AtomicU64; 512]> {
+    entry(memory, PEEPHOLES_BASE, 3)?;
+    let above = entry(memory, PEEPHOLES_BASE, 2)?;
+    Some(phys::table(above.load(Ordering::Relaxed) & ADDRESS))
+}
+
+/// An entry for a page with registers of a device at a physical address. It is not global: only one
+/// CPU uses it, and that forgets it itself.
+pub(crate) const fn device_entry(address: u64) -> u64 {
+    address & ADDRESS | Access::Device.flags() & !GLOBAL
 }
 
 /// The machine-to-physical table: all entries say "nobody's". In whole 2 MiB pages, because the ABI

@@ -15,6 +15,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use kernel_core::cpu::CpuId;
 use kernel_core::system::Here;
 use x86_64::VirtAddr;
 use x86_64::structures::tss::TaskStateSegment;
@@ -145,6 +146,11 @@ pub(crate) fn get(id: usize) -> Option<&'static Cpu> {
     }
     // SAFETY: the area exists, its `Cpu` was written before `COUNT` said so and never moves.
     Some(unsafe { &*(base(id) as *const Cpu) })
+}
+
+/// The local APIC number of a CPU, as far as an interrupt of a device can name it: in 8 bits.
+pub(super) fn destination(cpu: CpuId) -> u32 {
+    get(usize::from(cpu.number())).map_or(0, |cpu| cpu.apic_id & 0xff)
 }
 
 /// All CPUs set up so far; see [`Cpu::is_running`].

@@ -8,6 +8,7 @@ use kernel_core::cpu::{CpuId, CpuSet};
 use kernel_core::emulate::width::Width;
 use kernel_core::frames::FrameTable;
 use kernel_core::guest_memory::{GuestFault, GuestRange};
+use kernel_core::irq::{Interrupts, Message, Route};
 use kernel_core::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
 use kernel_core::saved::{FpuState, Selectors};
 use x86_64::instructions::tlb;
@@ -20,11 +21,15 @@ use super::exit::{self, Outcome};
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
 use super::{
-    apic, clock, copy, cpu, debug, flush, fpu, frame, gdt, interrupt, paging, percpu, phys, port,
-    segment, window,
+    apic, clock, copy, cpu, debug, flush, fpu, frame, gdt, interrupt, ioapic, paging, pci,
+    peephole, percpu, phys, port, segment, window,
 };
 
 const PAGE: u64 = 4096;
+/// Where a device writes to raise an interrupt; the CPU's number follows in bits 12-19.
+const MESSAGES: u64 = 0xfee0_0000;
+
+static INTERRUPTS: Interrupts<X86> = Interrupts::new();
 
 /// The one implementation of [`Platform`] that is a machine.
 #[derive(Debug)]
@@ -58,6 +63,10 @@ impl Platform for X86 {
 
     fn frames(&self) -> &FrameTable {
         &self.frames
+    }
+
+    fn interrupts(&self) -> &Interrupts<Self> {
+        &INTERRUPTS
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
@@ -263,6 +272,35 @@ impl Platform for X86 {
 
     fn port_out(&self, port: u16, width: Width, value: u32) {
         port::write(port, width, value);
+    }
+
+    fn pci_in(&self, selected: u32, byte: u8, width: Width) -> u32 {
+        pci::read(selected, byte, width)
+    }
+
+    fn pci_out(&self, selected: u32, byte: u8, width: Width, value: u32) {
+        pci::write(selected, byte, width, value);
+    }
+
+    fn device_read(&self, address: u64) -> u32 {
+        peephole::read(address)
+    }
+
+    fn device_write(&self, address: u64, value: u32) {
+        peephole::write(address, value);
+    }
+
+    fn set_line(&self, pin: u32, route: Option<Route>) {
+        ioapic::set(pin, route);
+    }
+
+    fn io_apic(&self, address: u64, register: u8) -> Option<(u32, u32)> {
+        ioapic::read(address, register)
+    }
+
+    fn message(&self, cpu: CpuId, vector: u8) -> Message {
+        let address = MESSAGES | u64::from(percpu::destination(cpu)) << 12;
+        Message { address, data: vector.into() }
     }
 
     fn tsc(&self) -> u64 {

@@ -6,25 +6,33 @@ use super::DeviceError;
 use super::physdev::{self, Source};
 use crate::error::HypercallError;
 use crate::event::{Channel, Notified, port::Share};
+use crate::raw::device::waits;
 use crate::raw::gate::Machine;
 
-/// A device's interrupt, which comes as an event. Dropping it takes the interrupt away.
+/// A device's interrupt, which comes as an event. Dropping it takes the interrupt away; the number
+/// of a wired one stays mapped, because Xen gives a wired interrupt back to nobody: with its number
+/// it takes the domain's right to it.
 #[derive(Debug)]
 pub struct Interrupt {
     // Fields are dropped in this order.
     channel: Channel,
     pirq: Pirq,
-    /// Whether the hypervisor waits for the end of one before it lets the next come.
+    /// Whether its ends must be reported, if the hypervisor says it once and for all.
     reports_end: bool,
 }
 
-/// A number of an interrupt. Dropping it takes it back.
+/// A number of an interrupt. Dropping it takes that of a message back.
 #[derive(Debug)]
-struct Pirq(u32);
+struct Pirq {
+    number: u32,
+    source: Source,
+}
 
 impl Drop for Pirq {
     fn drop(&mut self) {
-        let _is_mapped = physdev::unmap(&Machine, self.0);
+        if matches!(self.source, Source::Message { .. }) {
+            let _is_mapped = physdev::unmap(&Machine, self.number);
+        }
     }
 }
 
@@ -35,7 +43,7 @@ impl Interrupt {
     /// As of [`physdev::map`] and [`crate::event::port::bind_pirq`]: EEXIST (17) if this domain has
     /// the wired interrupt already.
     pub fn new(source: Source) -> Result<Self, DeviceError> {
-        let pirq = Pirq(physdev::map(&Machine, source)?);
+        let pirq = Pirq { number: physdev::map(&Machine, source)?, source };
         let share = match source {
             Source::Message { .. } => Share::Alone,
             Source::Wire(gsi) => {
@@ -43,8 +51,8 @@ impl Interrupt {
                 Share::Shared
             }
         };
-        let channel = Channel::pirq(pirq.0, share)?;
-        let reports_end = physdev::reports_end(&Machine, pirq.0)?;
+        let channel = Channel::pirq(pirq.number, share)?;
+        let reports_end = physdev::reports_end(&Machine, pirq.number)?;
         Ok(Self { channel, pirq, reports_end })
     }
 
@@ -58,13 +66,14 @@ impl Interrupt {
     /// # Errors
     /// [`HypercallError`] if the hypervisor has lost it.
     pub fn end(&self) -> Result<(), HypercallError> {
-        if self.reports_end { physdev::end(&Machine, self.pirq.0) } else { Ok(()) }
+        if self.reports_end() { physdev::end(&Machine, self.pirq.number) } else { Ok(()) }
     }
 
-    /// Whether the end of each must be reported.
+    /// Whether the hypervisor waits for an end. It says so for each interrupt if it can; if not,
+    /// Xen says of all that they must be reported, even of messages.
     #[must_use]
-    pub const fn reports_end(&self) -> bool {
-        self.reports_end
+    pub fn reports_end(&self) -> bool {
+        waits(self.pirq.number).unwrap_or(self.reports_end)
     }
 }
 

@@ -33,6 +33,9 @@ static UNMAP_PIRQ: Site = site(abi::UNMAP_PIRQ, &[NOT_PRIVILEGED]);
 static SETUP_GSI: Site = site(abi::SETUP_GSI, &[NOT_PRIVILEGED]);
 static IRQ_STATUS_QUERY: Site =
     site(abi::IRQ_STATUS_QUERY, &[(Errno::EINVAL, "there is no such interrupt")]);
+#[cfg(target_os = "none")]
+pub(crate) static PIRQ_EOI_GMFN: Site =
+    site(abi::PIRQ_EOI_GMFN_V2, &[(Errno::EBUSY, "there is one already")]);
 static EOI: Site = site(abi::EOI, &[(Errno::EINVAL, "there is no such interrupt")]);
 
 /// Where a PCI function is.

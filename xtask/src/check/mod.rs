@@ -28,6 +28,9 @@ const BARE_METAL: [&str; 8] = [
     "conformance",
 ];
 
+/// The package of bare-metal programs whose library is built and tested on the host as well.
+const DRIVERS: [&str; 3] = ["-p", "dom0", "--lib"];
+
 /// Adds all checks to `steps`.
 pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut Steps) {
     steps.run("format", || {
@@ -38,7 +41,10 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
     steps.run("lints: host", || {
         component(workspace, "clippy", "clippy")?;
         let mut command = host(workspace, "clippy");
-        process::succeed(command.args(["-q", "--all-targets", "--", "-D", "warnings"]))
+        process::succeed(command.args(["-q", "--all-targets", "--", "-D", "warnings"]))?;
+        let mut command = host(workspace, "clippy");
+        command.args(DRIVERS).args(["-q", "--tests", "--", "-D", "warnings"]);
+        process::succeed(&mut command)
     });
     steps.run("lints: bare metal", || {
         let mut command = bare_metal(builder, "clippy")?;
@@ -46,7 +52,8 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
     });
     steps.run("host tests", || {
         packages::provide(&[packages::HEADERS])?;
-        process::succeed(host(workspace, "test").arg("-q"))
+        process::succeed(host(workspace, "test").arg("-q"))?;
+        process::succeed(host(workspace, "test").args(DRIVERS).arg("-q"))
     });
     steps.run("documentation: host", || {
         let mut command = host(workspace, "doc");

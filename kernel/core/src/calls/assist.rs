@@ -1,9 +1,7 @@
-//! Smaller calls about a guest's own behaviour: `vm_assist`, `physdev_op` set_iopl and
-//! set_iobitmap, `nmi_op`, `set_debugreg`, `get_debugreg`.
+//! Smaller calls about a guest's own behaviour: `vm_assist`, `nmi_op`, `set_debugreg`, `get_debugreg`.
 
 use hypercall_abi::callback::NmiCallback;
 use hypercall_abi::errno::Errno;
-use hypercall_abi::physdev::{self, SetIobitmap, SetIopl};
 use hypercall_abi::{ops, vm_assist};
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
@@ -23,9 +21,6 @@ pub(crate) const ASSISTS: [u32; 7] = [
     vm_assist::TYPE_M2P_STRICT,
 ];
 
-/// Ports there are.
-const PORTS: u32 = 65536;
-
 /// `vm_assist(cmd, type)`: switches an assist on or off.
 ///
 /// # Errors
@@ -43,37 +38,6 @@ pub fn vm_assist<P: Platform>(cx: &mut Context<'_, P>, [cmd, kind, ..]: [u64; 6]
         _ => return Err(Errno::ENOSYS),
     }
     DONE
-}
-
-/// `physdev_op(cmd, argument)`, as far as it needs no device: the virtual I/O privilege level and
-/// the ports that user mode may use.
-///
-/// # Errors
-///
-/// - `EFAULT`: the argument can't be read.
-/// - `EINVAL`: a level above 3, more ports than there are, or a map in the hypervisor's addresses.
-/// - `ENOSYS`: any other command.
-pub fn physdev_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
-    let platform = &cx.system.platform;
-    match low_u32(cmd) {
-        physdev::SET_IOPL => {
-            let wanted: SetIopl = guest_memory::read(platform, argument)?;
-            if wanted.iopl > 3 {
-                return Err(Errno::EINVAL);
-            }
-            cx.vcpu.state.lock(platform).iopl = u64::from(wanted.iopl).wrapping_shl(12);
-            DONE
-        }
-        physdev::SET_IOBITMAP => {
-            let wanted: SetIobitmap = guest_memory::read(platform, argument)?;
-            if wanted.nr_ports > PORTS || !guest_memory::may_begin_at(wanted.bitmap) {
-                return Err(Errno::EINVAL);
-            }
-            cx.vcpu.state.lock(platform).port_map = (wanted.bitmap, wanted.nr_ports);
-            DONE
-        }
-        _ => Err(Errno::ENOSYS),
-    }
 }
 
 /// `nmi_op(cmd, argument)`: sets or removes the handler of non-maskable interrupts.

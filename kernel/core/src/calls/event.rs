@@ -15,9 +15,6 @@ use crate::guest_memory;
 use crate::platform::Platform;
 use crate::system::Context;
 
-/// Numbers that physical interrupts can have.
-const PIRQS: u32 = 1024;
-
 /// `event_channel_op(cmd, argument)`.
 ///
 /// Who is not privileged can name no domain but itself, except to bind to a port of another.
@@ -72,9 +69,10 @@ pub fn event_channel_op<P: Platform>(
             guest_memory::write(platform, argument, &bind)?;
         }
         event::BIND_PIRQ => {
-            let bind: BindPirq = guest_memory::read(platform, argument)?;
-            // No domain is given any.
-            return Err(if bind.pirq < PIRQS { Errno::EPERM } else { Errno::EINVAL });
+            // No interrupt is shared between domains, so it does not matter whether it may be.
+            let mut bind: BindPirq = guest_memory::read(platform, argument)?;
+            bind.port = system.bind_pirq(domain, bind.pirq)?;
+            guest_memory::write(platform, argument, &bind)?;
         }
         event::STATUS => status(cx, argument)?,
         event::RESET => return reset(cx, argument),
@@ -155,6 +153,7 @@ fn status<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Result<(), Errno> 
             told.remote_port = port;
         }
         Status::Virq(number) => (told.status, told.detail) = (event::STATUS_VIRQ, number),
+        Status::Pirq(number) => (told.status, told.detail) = (event::STATUS_PIRQ, number),
         Status::Ipi => told.status = event::STATUS_IPI,
     }
     told.vcpu = vcpu;

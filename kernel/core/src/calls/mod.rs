@@ -9,6 +9,7 @@ pub mod grant;
 pub mod memory_map;
 pub mod mmu;
 pub mod multicall;
+pub mod physdev;
 pub mod sched;
 pub mod traps;
 pub mod vcpu;

@@ -18,6 +18,9 @@ impl Ranges {
     /// Every number.
     pub const ALL: Self = Self { ranges: [(0, u64::MAX); MOST], count: 1 };
 
+    /// Every number but 0.
+    pub const FROM_1: Self = Self { ranges: [(1, u64::MAX); MOST], count: 1 };
+
     fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         self.ranges.iter().copied().take(self.count)
     }

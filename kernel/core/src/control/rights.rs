@@ -5,13 +5,12 @@ use hypercall_abi::errno::Errno;
 
 use super::{Payload, get};
 use crate::domain::Domain;
+use crate::irq::PIRQS;
 use crate::platform::Platform;
 use crate::system::Context;
 
 /// Ports of a PC.
 const PORTS: u32 = 1 << 16;
-/// Interrupts that can be named.
-const IRQS: u32 = 1024;
 
 impl<P: Platform> Context<'_, P> {
     /// `ioport_permission`.
@@ -67,14 +66,11 @@ impl<P: Platform> Context<'_, P> {
     /// - `ENOMEM`: too many ranges.
     pub(crate) fn permit_irq(&self, to: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
         let asked: IrqPermission = get(payload);
-        let irq = u64::from(asked.pirq);
-        if asked.pirq >= IRQS {
+        if asked.pirq >= PIRQS {
             return Err(Errno::EINVAL);
         }
-        let platform = &self.system.platform;
-        if !self.domain.irqs.lock(platform).contains(irq, irq) {
-            return Err(Errno::EPERM);
-        }
-        to.irqs.lock(platform).set(irq, irq, asked.allow_access != 0)
+        let irq = self.system.permitted_irq(self.domain, asked.pirq).ok_or(Errno::EPERM)?;
+        let irqs = &mut *to.irqs.lock(&self.system.platform);
+        irqs.set(irq.into(), irq.into(), asked.allow_access != 0)
     }
 }

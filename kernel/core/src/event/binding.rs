@@ -20,6 +20,8 @@ pub enum Status {
     Interdomain(DomId, Port),
     /// Bound to a virtual interrupt.
     Virq(u32),
+    /// Bound to an interrupt of a device, by the domain's number for it.
+    Pirq(u32),
     /// For vCPUs of the domain.
     Ipi,
 }
@@ -103,14 +105,20 @@ impl<P: Platform> System<P> {
         domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
         let slot = domain.ports.slot(&self.platform, port)?;
         let channel = slot.lock(&self.platform);
+        let mut pirq = None;
         match *channel {
             Channel::Unbound(_) | Channel::Interdomain(_) => {}
             Channel::Virq(number) if !virq::is_per_vcpu(number) => {}
+            Channel::Pirq(number) => pirq = Some(number),
             Channel::Closed | Channel::Binding | Channel::Virq(_) | Channel::Ipi => {
                 return Err(Errno::EINVAL);
             }
         }
         slot.set_vcpu(vcpu);
+        drop(channel);
+        if let Some(pirq) = pirq {
+            self.move_pirq(domain, pirq, vcpu);
+        }
         Ok(())
     }
 
@@ -127,6 +135,7 @@ impl<P: Platform> System<P> {
             Channel::Unbound(remote) => Status::Unbound(*remote),
             Channel::Interdomain(peer) => Status::Interdomain(peer.domain.id, peer.port),
             Channel::Virq(number) => Status::Virq(*number),
+            Channel::Pirq(number) => Status::Pirq(*number),
             Channel::Ipi => Status::Ipi,
         };
         Ok((status, slot.vcpu()))

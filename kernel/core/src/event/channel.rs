@@ -21,6 +21,8 @@ pub(super) enum Channel<P: Platform> {
     Interdomain(Peer<P>),
     /// A virtual interrupt.
     Virq(u32),
+    /// An interrupt of a device, by the domain's number for it.
+    Pirq(u32),
     /// vCPUs of the domain itself.
     Ipi,
 }

@@ -40,8 +40,10 @@ impl<P: Platform> System<P> {
             forget_virq(domain, number, slot.vcpu(), port);
         }
         drop(channel);
-        if let Channel::Interdomain(peer) = &was {
-            self.part(peer, domain, port);
+        match &was {
+            Channel::Interdomain(peer) => self.part(peer, domain, port),
+            Channel::Pirq(number) => self.close_pirq(domain, *number, port),
+            _ => {}
         }
         // Now nobody names the port, and whoever signalled it has finished.
         domain.clear_pending(&self.platform, port);

@@ -26,6 +26,7 @@ mod interleavings;
 #[cfg(test)]
 mod model;
 mod pending;
+mod pirq;
 mod send;
 mod table;
 #[cfg(test)]

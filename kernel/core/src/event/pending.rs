@@ -62,6 +62,11 @@ impl<P: Platform> Domain<P> {
         exists.then(|| self.event_bit(platform, PENDING, port))?.map(|bit| bit.is_set())
     }
 
+    /// Whether a port's mask bit is set.
+    pub(crate) fn is_masked(&self, platform: &P, port: Port) -> bool {
+        self.event_bit(platform, MASK, port).is_some_and(|bit| bit.is_set())
+    }
+
     /// Clears a port's pending bit, and leaves everything else.
     pub(super) fn clear_pending(&self, platform: &P, port: Port) {
         if let Some(bit) = self.event_bit(platform, PENDING, port) {

@@ -31,7 +31,9 @@ impl<P: Platform> System<P> {
                 Ok(())
             }
             Channel::Unbound(_) => Ok(()),
-            Channel::Closed | Channel::Binding | Channel::Virq(_) => Err(Errno::EINVAL),
+            Channel::Closed | Channel::Binding | Channel::Virq(_) | Channel::Pirq(_) => {
+                Err(Errno::EINVAL)
+            }
         }
     }
 

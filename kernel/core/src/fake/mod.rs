@@ -15,6 +15,7 @@
 )]
 
 pub mod audit;
+pub mod bus;
 mod frame;
 pub mod tlb;
 mod walk;
@@ -29,11 +30,14 @@ use hypercall_abi::layout::{HYPERVISOR_FIRST_SLOT, HYPERVISOR_SLOTS, INVALID_M2P
 use hypercall_abi::types::{Mfn, Pfn};
 
 use crate::cpu::{CpuId, CpuSet};
+use crate::emulate::width::Width;
 use crate::frames::{DeviceAccess, FrameInfo, FrameTable};
 use crate::guest_memory::{GuestFault, GuestRange};
+use crate::irq::{Interrupts, Message, Route};
 use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
 use crate::saved::{FpuState, Selectors};
 
+use bus::Bus;
 use frame::Frame;
 use tlb::Tlb;
 
@@ -52,6 +56,9 @@ pub struct Machine {
     tsc: AtomicU64,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
+    interrupts: Interrupts<Machine>,
+    /// Devices and what they are wired to.
+    pub bus: Bus,
     /// See [`Machine::pause_with`].
     pause: Mutex<Option<fn(bool)>>,
 }
@@ -73,6 +80,8 @@ impl Machine {
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
+            interrupts: Interrupts::new(),
+            bus: Bus::default(),
             pause: Mutex::new(None),
         };
         machine.table.add_free(Mfn(0), frames as u64);
@@ -178,6 +187,10 @@ impl Platform for Machine {
     fn frames(&self) -> &FrameTable {
         let _ = self.pause(false);
         &self.table
+    }
+
+    fn interrupts(&self) -> &Interrupts<Self> {
+        &self.interrupts
     }
 
     fn table(&self, mfn: Mfn) -> &Table {
@@ -338,11 +351,40 @@ impl Platform for Machine {
 
     fn write_back_caches(&self) {}
 
-    fn port_in(&self, _port: u16, _width: crate::emulate::width::Width) -> u32 {
+    fn port_in(&self, _port: u16, _width: Width) -> u32 {
         u32::MAX
     }
 
-    fn port_out(&self, _port: u16, _width: crate::emulate::width::Width, _value: u32) {}
+    fn port_out(&self, _port: u16, _width: Width, _value: u32) {}
+
+    fn pci_in(&self, selected: u32, byte: u8, width: Width) -> u32 {
+        self.bus.pci_in(selected, byte, width)
+    }
+
+    fn pci_out(&self, selected: u32, byte: u8, width: Width, value: u32) {
+        self.bus.pci_out(selected, byte, width, value);
+    }
+
+    fn device_read(&self, address: u64) -> u32 {
+        self.bus.register(address)
+    }
+
+    fn device_write(&self, address: u64, value: u32) {
+        self.bus.set_register(address, value);
+    }
+
+    fn set_line(&self, pin: u32, route: Option<Route>) {
+        self.bus.set_line(pin, route);
+    }
+
+    fn io_apic(&self, address: u64, register: u8) -> Option<(u32, u32)> {
+        (address == 0xfec0_0000).then_some((u32::from(register), 0))
+    }
+
+    fn message(&self, cpu: CpuId, vector: u8) -> Message {
+        let address = 0xfee0_0000 | u64::from(cpu.number()) << 12;
+        Message { address, data: vector.into() }
+    }
 
     fn wait_for_interrupt(&self) {}
 

@@ -1,5 +1,7 @@
 //! Devices that the kernel drives itself, and that guests don't get as they like.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use hypercall_abi::types::Mfn;
 
 /// Runs of frames that can be kept.
@@ -61,4 +63,49 @@ impl KeptDevices {
             (DeviceAccess::Read, DeviceAccess::Read) => DeviceAccess::Read,
         })
     }
+}
+
+/// Tables of messages that can be locked at a time.
+const TABLES: usize = 128;
+/// How many bits of a word say where a run begins; the others have its length.
+const START_BITS: u32 = 48;
+
+/// Runs of devices' frames that nobody may map writable for the time being.
+#[derive(Debug)]
+pub(super) struct LockedDevices([AtomicU64; TABLES]);
+
+impl LockedDevices {
+    pub(super) const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; TABLES])
+    }
+
+    /// Adds a run; false if there is no room.
+    pub(super) fn lock(&self, first: u64, last: u64) -> bool {
+        let word = pack(first, last);
+        self.0
+            .iter()
+            .any(|cell| cell.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok())
+    }
+
+    /// Removes a run, once.
+    pub(super) fn unlock(&self, first: u64, last: u64) {
+        let word = pack(first, last);
+        let _ = self.0.iter().any(|cell| {
+            cell.compare_exchange(word, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        });
+    }
+
+    pub(super) fn has(&self, mfn: Mfn) -> bool {
+        self.0.iter().any(|cell| {
+            let word = cell.load(Ordering::SeqCst);
+            let first = word & ((1 << START_BITS) - 1);
+            let behind = mfn.0.wrapping_sub(first);
+            word != 0 && behind < word.wrapping_shr(START_BITS)
+        })
+    }
+}
+
+fn pack(first: u64, last: u64) -> u64 {
+    let length = last.saturating_sub(first).saturating_add(1);
+    length.wrapping_shl(START_BITS) | first
 }

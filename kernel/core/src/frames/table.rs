@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::types::{DomId, Mfn};
 
 use super::epoch::{Epochs, FlushDue};
-use super::kept::{DeviceAccess, KeptDevices, TooManyKept};
+use super::kept::{DeviceAccess, KeptDevices, LockedDevices, TooManyKept};
 use super::pool::{MAX_ORDER, Pool};
 use super::references::FrameError;
 use super::token::TypeRef;
@@ -40,6 +40,7 @@ pub struct FrameTable {
     pool: Pool,
     epochs: Epochs,
     kept: KeptDevices,
+    locked: LockedDevices,
 }
 
 impl FrameTable {
@@ -47,7 +48,13 @@ impl FrameTable {
     /// of `infos`.
     #[must_use]
     pub const fn new(infos: &'static [FrameInfo], bitmap: &'static [AtomicU64]) -> Self {
-        Self { infos, pool: Pool::new(bitmap), epochs: Epochs::new(), kept: KeptDevices::new() }
+        Self {
+            infos,
+            pool: Pool::new(bitmap),
+            epochs: Epochs::new(),
+            kept: KeptDevices::new(),
+            locked: LockedDevices::new(),
+        }
     }
 
     /// Frames that the table can describe, memory or not.
@@ -99,7 +106,21 @@ impl FrameTable {
     /// What a domain that has devices may do with a frame for which [`FrameTable::is_device`] holds.
     #[must_use]
     pub fn device_access(&self, mfn: Mfn) -> DeviceAccess {
-        self.kept.access(mfn)
+        match self.kept.access(mfn) {
+            DeviceAccess::Full if self.locked.has(mfn) => DeviceAccess::Read,
+            access => access,
+        }
+    }
+
+    /// Lets a device's frames from `first` to `last` be mapped only for reading; what is mapped stays.
+    /// False: there are too many such runs already.
+    pub fn lock_device(&self, first: u64, last: u64) -> bool {
+        self.locked.lock(first, last)
+    }
+
+    /// Ends that, if it was so.
+    pub fn unlock_device(&self, first: u64, last: u64) {
+        self.locked.unlock(first, last);
     }
 
     /// Whether domains may do nothing at all with one of the frames from `first` to `last`.

@@ -56,6 +56,7 @@ impl<P: Platform> System<P> {
         if self.end_ports(domain) != Swept::All {
             return Err(Stop::Again);
         }
+        self.end_pirqs(domain, Mm::new(&self.platform, &domain.memory, self).frames);
         let roots = VcpuRoots::none();
         Grants { system: self, domain, roots: &roots }.end_mappings(budget)?;
         let mm = Mm::new(&self.platform, &domain.memory, self);

@@ -40,7 +40,7 @@ pub enum Keep {
 
 /// Frames above this are nobody's: an entry's other address bits may be reserved in the machine.
 /// Unit: frames (1 TiB).
-const DEVICE_LIMIT: u64 = 1 << 28;
+pub(crate) const DEVICE_LIMIT: u64 = 1 << 28;
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// Writes an entry of a table, checked. True if it was a present one above level 1: guests rely

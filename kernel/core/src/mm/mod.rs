@@ -36,6 +36,7 @@ pub mod update;
 pub mod walk;
 
 pub use batch::Batch;
+pub(crate) use change::DEVICE_LIMIT;
 pub use change::{Keep, Source};
 pub use entry::{Entry, Level};
 pub use ext::Ldt;

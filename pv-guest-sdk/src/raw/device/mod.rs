@@ -6,9 +6,11 @@
 //! or of frames that no Rust reference leads to.
 
 mod dma;
+mod ends;
 mod memory;
 mod ports;
 
 pub use dma::DmaMemory;
+pub(crate) use ends::waits;
 pub use memory::DeviceMemory;
 pub use ports::Ports;

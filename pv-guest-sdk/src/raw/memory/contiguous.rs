@@ -6,14 +6,22 @@ use hypercall_abi::memory::{EXCHANGE, Exchange, OPS, Reservation};
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
 
 use super::layout::{Layout, home, layout, pointer};
-use super::tables::SET_PAGE;
+use super::tables::{SET_PAGE, Tables};
 use crate::error::{Site, perform};
-use crate::paging::{Access, Entry, MemoryError, Mode};
+use crate::lock::Yielding;
+use crate::paging::{Access, Entry, MemoryError, Mode, Page};
 use crate::raw::gate::Machine;
 use crate::raw::request;
 
 /// The most pages of a run, as a power of two.
 const MOST_ORDER: u32 = 8;
+
+/// The end of a list of runs that were given back.
+const NONE: u64 = u64::MAX;
+
+/// Runs of each order that were given back, as lists: the first word of each is the number of the
+/// next one's first page. They stay in a row.
+static RETURNED: Yielding<[u64; MOST_ORDER as usize + 1]> = Yielding::new([NONE; _]);
 
 static EXCHANGED: Site = Site::operation(
     Hypercall::MemoryOp,
@@ -23,11 +31,14 @@ static EXCHANGED: Site = Site::operation(
 );
 
 /// Pages in a row, by their numbers and by their machine frames. They are mapped at their homes;
-/// who has the value decides what is in them. Dropping it gives the pages back.
+/// who has the value decides what is in them. Dropping it gives the pages back: a single one to all,
+/// others to runs of as many.
 #[derive(Debug)]
 pub(in crate::raw) struct Run {
     first: Pfn,
     pages: u64,
+    /// Whether their frames are in a row, which they are but while it is made.
+    in_row: bool,
 }
 
 impl Run {
@@ -38,13 +49,19 @@ impl Run {
             return Err(MemoryError::Exhausted);
         }
         let layout = layout()?;
-        let run = Self { first: layout.take_run(1 << order)?, pages: 1 << order };
+        let returned = take_returned(order);
+        let in_row = order == 0 || returned.is_some();
+        let first = returned.map_or_else(|| layout.take_run(1 << order), Ok)?;
+        let mut run = Self { first, pages: 1 << order, in_row };
         let fits = |machine: Mfn| {
-            let end = machine.address() + (run.pages << PAGE_SHIFT) - 1;
-            order == 0 && (address_bits == 0 || end.checked_shr(address_bits).unwrap_or(0) == 0)
+            let end = machine.address() + (1 << order << PAGE_SHIFT) - 1;
+            in_row && (address_bits == 0 || end.checked_shr(address_bits).unwrap_or(0) == 0)
         };
         if !fits(layout.machine(run.first)?) {
+            // If this fails, pages may be unmapped, and have the frames that they had.
+            run.in_row = false;
             run.exchange(layout, order, address_bits)?;
+            run.in_row = true;
         }
         let bytes: *mut u8 = pointer(run.home());
         // SAFETY: the run's own pages, mapped at their homes and in a row, with no reference to
@@ -116,14 +133,33 @@ fn map_home(page: Pfn, entry: Entry) -> Result<(), MemoryError> {
     Ok(perform(&Machine, &SET_PAGE, &request).map(drop)?)
 }
 
+/// Takes a run of 2 to the power of `order` pages that was given back.
+fn take_returned(order: u32) -> Option<Pfn> {
+    let mut returned = RETURNED.lock();
+    let head = returned.get_mut(usize::try_from(order).ok()?)?;
+    let first = Some(*head).filter(|&first| first != NONE).map(Pfn)?;
+    let link: *const u64 = pointer(home(first));
+    // SAFETY: a run that was given back is its list's, mapped at home, and its first word a link.
+    *head = unsafe { link.read() };
+    Some(first)
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         let Ok(layout) = layout() else { return };
+        let order = usize::try_from(self.pages.trailing_zeros()).unwrap_or(0);
+        let mut returned = RETURNED.lock();
+        if let Some(head) = returned.get_mut(order).filter(|_| self.in_row && order > 0) {
+            let link: *mut u64 = pointer(self.home());
+            // SAFETY: the pages were this value's, whose end is here, and are mapped at home.
+            unsafe { link.write(*head) };
+            *head = self.first.0;
+            return;
+        }
         // A page that could not be mapped again is lost; it would fault here.
         let mapped = |page: &Pfn| {
-            let page = crate::paging::Page::at(home(*page));
-            let tables = super::tables::Tables::at(layout.root);
-            page.is_some_and(|page| tables.walk(page).mapped().is_some())
+            let tables = Tables::at(layout.root);
+            Page::at(home(*page)).is_some_and(|page| tables.walk(page).mapped().is_some())
         };
         for page in self.pages().filter(mapped) {
             // SAFETY: the page was taken for this value, whose end is here.

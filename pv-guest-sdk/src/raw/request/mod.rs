@@ -35,6 +35,8 @@ pub(super) use mapping::{extended, map_shared_info, set_page, unmap_page, update
 pub(super) use memory::exchange;
 pub use memory::{MemoryMapBuffer, machine_memory_map};
 pub(crate) use physdev::device;
+#[cfg(target_os = "none")]
+pub(super) use physdev::note_ends;
 pub use sched::{PortList, block, poll, shutdown, yield_now};
 #[cfg(target_os = "none")]
 pub(super) use segment::{set_gdt, update_descriptor};

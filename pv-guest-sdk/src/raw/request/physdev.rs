@@ -6,6 +6,9 @@ use hypercall_abi::physdev::{
     SETUP_GSI, SetupGsi, UNMAP_PIRQ, UnmapPirq,
 };
 
+#[cfg(target_os = "none")]
+use hypercall_abi::physdev::{PIRQ_EOI_GMFN_V2, PirqEoiGmfn};
+
 use super::{Request, writable};
 
 /// The argument of an operation on devices, which says which operation it is of.
@@ -36,5 +39,17 @@ pub(crate) fn device<T: DeviceArgument>(argument: &mut T) -> Request<'_> {
     let args = [T::OPERATION.into(), writable(argument), 0, 0, 0, 0];
     // SAFETY: the hypervisor reads and writes the operation's own structure, which consists of
     // integers and is borrowed. Interrupts come to this program as events alone.
+    unsafe { Request::new(Hypercall::PhysdevOp, args) }
+}
+
+/// Gives the hypervisor a frame in which it keeps a bit for each interrupt whose end it waits for.
+///
+/// # Safety
+/// The frame must be of a page that is atomics to Rust, for ever.
+#[cfg(target_os = "none")]
+#[must_use]
+pub(in crate::raw) unsafe fn note_ends(argument: &mut PirqEoiGmfn) -> Request<'_> {
+    let args = [PIRQ_EOI_GMFN_V2.into(), writable(argument), 0, 0, 0, 0];
+    // SAFETY: by this function's contract.
     unsafe { Request::new(Hypercall::PhysdevOp, args) }
 }
