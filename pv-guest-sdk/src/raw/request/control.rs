@@ -1,8 +1,9 @@
-//! `domctl` (36), and calls for other domains.
+//! `domctl` (36), `sysctl` (35), and calls for other domains.
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl::Domctl;
 use hypercall_abi::memory::{ForeignMemoryMap, Reservation};
+use hypercall_abi::sysctl::Sysctl;
 
 use super::{Request, writable};
 
@@ -15,6 +16,16 @@ use super::{Request, writable};
 pub(in crate::raw) unsafe fn domctl(operation: &mut Domctl) -> Request<'_> {
     // SAFETY: the envelope takes any bytes; the rest by this function's contract.
     unsafe { Request::new(Hypercall::Domctl, [writable(operation), 0, 0, 0, 0, 0]) }
+}
+
+/// Makes one operation about the machine, which answers in its envelope.
+///
+/// # Safety
+/// As of [`domctl`], for the guest addresses.
+#[must_use]
+pub(in crate::raw) unsafe fn sysctl(operation: &mut Sysctl) -> Request<'_> {
+    // SAFETY: the envelope takes any bytes; the rest by this function's contract.
+    unsafe { Request::new(Hypercall::Sysctl, [writable(operation), 0, 0, 0, 0, 0]) }
 }
 
 /// An argument of `memory_op` that names a domain.

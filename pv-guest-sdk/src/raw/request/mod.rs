@@ -24,7 +24,7 @@ mod version;
 
 pub use console::{console_read, console_write};
 #[cfg(target_os = "none")]
-pub(super) use control::{domctl, memory_operation};
+pub(super) use control::{domctl, memory_operation, sysctl};
 pub(crate) use event::event_channel;
 pub use grant::grant_copy;
 #[cfg(target_os = "none")]
