@@ -1,7 +1,8 @@
 //! `console_io` (hypercall 18): the machine's console, for every domain.
 //!
-//! Unlike a release build of Xen, which lets only the initial domain use it, every domain may: a
-//! guest under development prints from its first instruction on, before it has a console ring.
+//! Unlike a release build of Xen, which lets only the initial domain use it, every domain may write:
+//! a guest under development prints from its first instruction on, before it has a console ring. What
+//! is typed is the initial domain's alone, which hears of it by the virtual interrupt `CONSOLE`.
 
 use hypercall_abi::console;
 use hypercall_abi::errno::Errno;
@@ -24,6 +25,7 @@ const BUDGET: u32 = 32 * 1024;
 ///
 /// - `EFAULT`: the buffer can't be read or written. What came before is written.
 /// - `E2BIG`: a read of more than `i32::MAX` bytes.
+/// - `EPERM`: another domain than the initial one reads.
 /// - `ENOSYS`: unknown sub-op.
 pub fn console_io<P: Platform>(
     cx: &mut Context<'_, P>,
@@ -32,7 +34,8 @@ pub fn console_io<P: Platform>(
     let count = low_u32(count);
     match low_u32(cmd) {
         console::WRITE => write(cx, buffer, count),
-        console::READ => read(cx, buffer, count),
+        console::READ if cx.domain.is_privileged() => read(cx, buffer, count),
+        console::READ => Err(Errno::EPERM),
         _ => Err(Errno::ENOSYS),
     }
 }
