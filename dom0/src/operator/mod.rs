@@ -42,7 +42,8 @@ pub(crate) fn start(world: &Rc<World>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>
     let terminal = operator.clone();
     world.background(async move { terminal::serve(&terminal, &input).await })?;
     match channel::open() {
-        Ok(port) => world.background(async move { channel::serve(&operator, port).await })?,
+        Ok(None) => {}
+        Ok(Some(port)) => world.background(async move { channel::serve(&operator, port).await })?,
         Err(error) => println!("no control channel: {error}"),
     }
     Ok(())

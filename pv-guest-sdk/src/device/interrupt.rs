@@ -45,7 +45,7 @@ impl Interrupt {
     pub fn new(source: Source) -> Result<Self, DeviceError> {
         let pirq = Pirq { number: physdev::map(&Machine, source)?, source };
         let share = match source {
-            Source::Message { .. } => Share::Alone,
+            Source::Message { .. } | Source::Legacy(_) => Share::Alone,
             Source::Wire(gsi) => {
                 physdev::set_level(&Machine, gsi).or_else(in_use)?;
                 Share::Shared

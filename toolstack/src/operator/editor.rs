@@ -111,7 +111,16 @@ impl Editor {
                 *echo += "^C\n";
                 self.set(Vec::new());
             }
-            0x20..=0x7e | 0x80.. => self.type_byte(byte),
+            0x20..=0x7e | 0x80.. => {
+                let is_at_end = self.cursor == self.line.len();
+                let before = self.cursor;
+                self.type_byte(byte);
+                if is_at_end {
+                    // Nothing else changes.
+                    echo.extend(self.line.iter().skip(before));
+                    return Typed::Nothing;
+                }
+            }
             _ => return Typed::Nothing,
         }
         *echo += &self.shown();

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use hypercall_abi::domctl::{DomainFlags, SHUTDOWN_MASK, SHUTDOWN_SHIFT};
 use hypercall_abi::sched::REASON_CRASH;
@@ -79,11 +80,38 @@ pub fn text(verb: &str, answer: &Value) -> String {
         Value::String(text) if text.is_empty() || text.ends_with('\n') => text.clone(),
         Value::String(text) => format!("{text}\n"),
         Value::Array(rows) => table(columns(verb), rows),
+        Value::Object(_) if sentence(verb, answer).is_some() => {
+            sentence(verb, answer).unwrap_or_default()
+        }
         Value::Object(fields) => {
             fields.iter().map(|(name, value)| format!("{name:<23}: {}\n", plain(value))).collect()
         }
         other => format!("{other}\n"),
     }
+}
+
+/// What a verb has done.
+fn sentence(verb: &str, answer: &Value) -> Option<String> {
+    let (name, id) = (plain(answer.get("name").unwrap_or_default()), answer.get("id"));
+    let heard = answer.get("acknowledged").and_then(Value::as_bool) == Some(true);
+    Some(match verb {
+        "create" => format!("{name} is domain {}\n", plain(id?)),
+        "destroy" => format!("{name} is destroyed\n"),
+        "pause" => format!("{name} is paused\n"),
+        "unpause" => format!("{name} goes on\n"),
+        "shutdown" | "reboot" if heard => format!("{name} has heard of it\n"),
+        "shutdown" | "reboot" => format!("{name} has not answered: it may not listen\n"),
+        "log" => plain(answer.get("text")?),
+        "input" => format!("{} bytes taken\n", plain(answer.get("taken")?)),
+        "poweroff" => match answer.get("destroyed").and_then(Value::as_array) {
+            Some(names) if !names.is_empty() => {
+                let names: Vec<_> = names.iter().map(plain).collect();
+                format!("destroyed, as they did not end: {}\n", names.join(", "))
+            }
+            _ => "all domains have ended\n".to_string(),
+        },
+        _ => return None,
+    })
 }
 
 fn table(columns: &[Column], rows: &[Value]) -> String {
