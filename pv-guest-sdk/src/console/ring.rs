@@ -29,6 +29,9 @@ const INPUT: Half = Half {
     produced: core::mem::offset_of!(ConsoleRing, in_prod) / 4,
 };
 
+#[cfg(target_os = "none")]
+pub use crate::raw::console::{read, write};
+
 /// The bytes of a shared page.
 pub type Bytes = [AtomicU8; PAGE_SIZE];
 /// The words of a shared page.

@@ -40,18 +40,23 @@ pub(super) fn find(boot: &BootInfo<'_>) {
     }
 }
 
-/// Puts all of the bytes on the ring, if there is one; waits where it is full.
-pub(crate) fn write(mut bytes: &[u8]) {
+/// The ring, if there is one.
+fn ring() -> Option<Ring<'static>> {
     let page = PAGE.load(Ordering::Acquire);
     if page == 0 {
-        return;
+        return None;
     }
     // SAFETY: `find` has found the page there, mapped for ever and used for nothing else; any bytes
     // are atomics.
     let text = unsafe { &*pointer(page) };
     // SAFETY: as above.
     let words = unsafe { &*pointer(page) };
-    let ring = Ring::new(text, words);
+    Some(Ring::new(text, words))
+}
+
+/// Puts all of the bytes on the ring of this domain's console, if it has one; waits where it is full.
+pub fn write(mut bytes: &[u8]) {
+    let Some(ring) = ring() else { return };
     let _whole = WRITING.lock();
     while !bytes.is_empty() {
         let put = ring.put(bytes);
@@ -61,4 +66,14 @@ pub(crate) fn write(mut bytes: &[u8]) {
             yield_now();
         }
     }
+}
+
+/// Takes what was typed at this domain's console, without waiting, and says how much that is.
+pub fn read(to: &mut [u8]) -> usize {
+    let taken = ring().map_or(0, |ring| ring.receive(to));
+    if taken > 0 {
+        // There is room again.
+        let _nobody_types = port::send(&Machine, Port(PORT.load(Ordering::Relaxed)));
+    }
+    taken
 }
