@@ -13,6 +13,7 @@ use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
 use crate::process::say;
+use crate::rule;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
 
@@ -207,23 +208,22 @@ impl<'a> Builder<'a> {
 
     /// A ramdisk with the guests that the nursery runs: a cpio archive, `newc`.
     pub(crate) fn nursery(&mut self, scratch: &Path) -> Result<PathBuf> {
-        let mut archive = Vec::new();
-        let mut add = |name: &str, bytes: &[u8]| {
-            let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
-            archive.extend(format!("070701{:08x}{mode:08x}{:032x}", 0, 0).bytes());
-            archive.extend(format!("{length:08x}{:032x}{name_length:08x}{:08x}", 0, 0).bytes());
-            for part in [&*format!("{name}\0").into_bytes(), bytes] {
-                archive.extend(part);
-                archive.resize(archive.len().next_multiple_of(4), 0);
-            }
-        };
+        let mut files = Vec::new();
         for name in ["hello", "tour", "usermode", "smp"] {
-            add(name, &std::fs::read(self.build("example-guests", name)?)?);
+            files.push((name, std::fs::read(self.build("example-guests", name)?)?));
         }
-        add("TRAILER!!!", &[]);
-        let path = scratch.join("nursery.cpio");
-        std::fs::write(&path, archive)?;
-        Ok(path)
+        bundle(&files, scratch)
+    }
+
+    /// A ramdisk with the guest `echo` and configurations, for an operator.
+    ///
+    /// # Errors
+    ///
+    /// When the guest does not build.
+    pub(crate) fn ruled(&mut self, scratch: &Path) -> Result<PathBuf> {
+        let mut files = vec![("echo", std::fs::read(self.build("example-guests", "echo")?)?)];
+        files.extend(rule::CONFIGURATIONS.map(|(name, text)| (name, text.into())));
+        bundle(&files, scratch)
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {
@@ -246,4 +246,22 @@ impl<'a> Builder<'a> {
         }
         self.toolchain.as_ref().context("no toolchain")
     }
+}
+
+/// Writes a cpio archive, `newc`, of these files.
+fn bundle(files: &[(&str, Vec<u8>)], scratch: &Path) -> Result<PathBuf> {
+    let mut archive = Vec::new();
+    let end = ("TRAILER!!!", Vec::new());
+    for (name, bytes) in files.iter().chain([&end]) {
+        let (mode, length, name_length) = (0o100_755, bytes.len(), name.len() + 1);
+        archive.extend(format!("070701{:08x}{mode:08x}{:032x}", 0, 0).bytes());
+        archive.extend(format!("{length:08x}{:032x}{name_length:08x}{:08x}", 0, 0).bytes());
+        for part in [&*format!("{name}\0").into_bytes(), bytes] {
+            archive.extend(part);
+            archive.resize(archive.len().next_multiple_of(4), 0);
+        }
+    }
+    let path = scratch.join("bundle.cpio");
+    std::fs::write(&path, archive)?;
+    Ok(path)
 }

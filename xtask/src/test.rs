@@ -10,6 +10,7 @@ use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::process;
+use crate::rule;
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
@@ -48,7 +49,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let words = "-q --release -p kernel-core --lib random_".split(' ');
             process::succeed(check::host(&workspace, "test").args(words))
         });
-        let alone = ["conformance", "nursery"];
+        let alone = ["conformance", "nursery", "echo"];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
@@ -65,6 +66,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         nursery(&workspace, &mut builder, options, &mut steps);
+        ruled(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         steps.run("conformance on both", || {
             // A route that was forced for us is forced for it.
@@ -126,6 +128,27 @@ fn nursery(
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
             Ok(())
+        });
+    }
+}
+
+/// Boots dom0 with an operator, and rules domains from here.
+fn ruled(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for system in [System::Paravane, System::Xen] {
+        let name = system.name();
+        steps.run(&format!("domains ruled from the host on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "dom0");
+            let guest = guest.context("there is no dom0")?;
+            let scratch = workspace.scratch(&format!("ruled-{name}"))?;
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
+            machine.guest_args = "operator".into();
+            machine.ramdisk = Some(builder.ruled(&scratch)?);
+            rule::drive(&machine, &scratch)
         });
     }
 }

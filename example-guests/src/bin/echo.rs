@@ -34,7 +34,9 @@ fn main(boot: &BootInfo<'static>) -> Result<(), HypercallError> {
         length = 0;
         match said {
             b"end" => return Ok(()),
-            b"flood" => (0..20_000).for_each(|_| write(b"0123456789012345678901234567890123456789\n")),
+            b"flood" => {
+                (0..20_000).for_each(|_| write(b"0123456789012345678901234567890123456789\n"))
+            }
             _ => {
                 write(b"you said: ");
                 write(said);
