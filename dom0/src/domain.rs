@@ -16,7 +16,7 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
 use hypercall_abi::types::{DomId, VcpuId};
-use pv_guest_sdk::control::{Domain, Plain};
+use pv_guest_sdk::control::{Domain, Plain, survey};
 use pv_guest_sdk::time::{Duration, Instant, wall_clock};
 use toolstack::build::{self, Built, Settings};
 use toolstack::config::{Config, Disk, Then};
@@ -271,6 +271,10 @@ fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
         pages: config.memory * PAGES_PER_MIB,
         vcpus: config.vcpus,
     };
+    let (wanted, free) = (config.memory, survey::machine()?.free_pages / PAGES_PER_MIB);
+    if wanted > free {
+        return Err(format!("{wanted} MiB of memory are wanted, and {free} MiB are free").into());
+    }
     let window = world.window()?;
     let built = build::domain(&settings, window.page())
         .map_err(|error| format!("it can't be built: {error}"))?;

@@ -31,27 +31,23 @@ fn script() -> Vec<Exchange> {
             &["wrong.cfg"],
             Err("wrong.cfg:3: `memory`: a number from 1 to 1048576 is expected"),
         ),
-        (
-            "create",
-            &["echo", "memory=100000"],
-            Err("echo: it can't be built: no memory for more than"),
-        ),
-        ("create", &["echo"], Ok(echo(2))),
+        ("create", &["echo", "memory=100000"], Err("echo: 100000 MiB of memory are wanted, and ")),
+        ("create", &["echo"], Ok(echo(1))),
         ("create", &["echo"], Err("there is a domain `echo` already")),
         ("input", &["echo", "hello\n"], Ok(json!({ "taken": 6 }))),
         ("log", &["echo"], Ok(json!({ "next": 29, "text": "echo listens\nyou said: hello\n" }))),
-        ("create", &["echo.cfg", "name=two", "vcpus=2"], Ok(json!({ "id": 3, "name": "two" }))),
-        ("pause", &["two"], Ok(json!({ "id": 3, "name": "two" }))),
-        ("unpause", &["3"], Ok(json!({ "id": 3, "name": "two" }))),
+        ("create", &["echo.cfg", "name=two", "vcpus=2"], Ok(json!({ "id": 2, "name": "two" }))),
+        ("pause", &["two"], Ok(json!({ "id": 2, "name": "two" }))),
+        ("unpause", &["2"], Ok(json!({ "id": 2, "name": "two" }))),
         (
             "sched",
             &["two", "weight=512", "cap=50"],
             Ok(json!([
-                { "name": "two", "id": 3, "weight": 512, "cap": 50 }
+                { "name": "two", "id": 2, "weight": 512, "cap": 50 }
             ])),
         ),
         ("input", &["two", "end\n"], Ok(json!({ "taken": 4 }))),
-        ("destroy", &["2"], Ok(echo(2))),
+        ("destroy", &["1"], Ok(echo(1))),
         ("lisp", &[], Err("there is no verb `lisp`: `help` lists them")),
     ]
 }
@@ -66,6 +62,10 @@ pub(crate) fn drive(machine: &Machine, scratch: &Path) -> Result<()> {
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
         let ruled = rule(machine, scratch);
+        if ruled.is_err() {
+            let ended = Channel::connect(scratch).and_then(|mut it| it.ask("poweroff", &[], true));
+            let _the_machine_may_be_beyond_that = ended;
+        }
         let record = boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
         ruled.map_err(|error| error.context(record.report.clone()))?;
         ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
@@ -102,8 +102,15 @@ fn rule(machine: &Machine, scratch: &Path) -> Result<()> {
     while channel.ask("list", &["two".to_owned()], false)?.is_ok() {
         ensure!(started.elapsed() < machine.options.limit, "a domain does not end");
     }
-    let after = left(&mut channel)?;
-    ensure!(before == after, "before there was {before}, afterwards {after}");
+    // Xen gives some of a domain's memory back when its CPUs have all been idle.
+    loop {
+        let after = left(&mut channel)?;
+        if before == after {
+            break;
+        }
+        let is_over = started.elapsed() > machine.options.limit;
+        ensure!(!is_over, "before there was {before}, afterwards {after}");
+    }
     match channel.ask("poweroff", &[], true)? {
         Ok(answer) if answer == "all domains have ended\n" => Ok(()),
         other => bail!("poweroff: {other:?}"),
