@@ -38,7 +38,7 @@ fn script(first: u16) -> Vec<Exchange> {
         ("create", &["echo"], Err("there is a domain `echo` already")),
         ("input", &["echo", "hello\n"], Ok(json!({ "taken": 6 }))),
         ("log", &["echo"], Ok(json!({ "next": 29, "text": "echo listens\nyou said: hello\n" }))),
-        ("create", &["echo.cfg", "name=two", "vcpus=2"], Ok(two())),
+        ("create", &["echo.cfg", "name=two", "memory=20"], Ok(two())),
         ("pause", &["two"], Ok(two())),
         ("unpause", &["two"], Ok(two())),
         (
@@ -76,7 +76,8 @@ pub(crate) fn drive(machine: &Machine, scratch: &Path) -> Result<()> {
 }
 
 fn rule(machine: &Machine, scratch: &Path) -> Result<()> {
-    let deadline = Instant::now() + machine.options.limit;
+    // Before the boot is given up.
+    let deadline = Instant::now() + machine.options.limit / 2;
     let mut channel = loop {
         match Channel::connect(scratch) {
             Ok(channel) => break channel,

@@ -55,7 +55,7 @@ pub fn copy<'a>(
             Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count, 0, 0, 0])
         };
         Machine.call(&request);
-        for (offset, operation) in operations.iter().enumerate().take(count as usize) {
+        for (offset, operation) in operations.iter().enumerate().take(usize::try_from(count).unwrap_or(BATCH)) {
             done(first + offset, operation.status == 0);
         }
     }
@@ -103,10 +103,10 @@ impl<W: 'static> Mapped<W> {
         let offset = u64::from(offset);
         let machine = self.mapping.machine().address() + offset;
         let address = self.mapping.page().address() + offset;
-        // SAFETY: mapped as atomics for as long as `self` lives, which the piece keeps; within the
-        // page, by the caller's word, and by the check here.
         let within = offset + u64::from(length) <= PAGE_SIZE as u64;
         let length = if within { length.into() } else { 0 };
+        // SAFETY: mapped as atomics for as long as `self` lives, which the piece keeps; within the
+        // page, by the caller's word, and by the check here.
         unsafe { Piece::new(machine, address, length, Some(self.clone())) }
     }
 }
