@@ -55,7 +55,9 @@ pub fn copy<'a>(
             Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count, 0, 0, 0])
         };
         Machine.call(&request);
-        for (offset, operation) in operations.iter().enumerate().take(usize::try_from(count).unwrap_or(BATCH)) {
+        for (offset, operation) in
+            operations.iter().enumerate().take(usize::try_from(count).unwrap_or(BATCH))
+        {
             done(first + offset, operation.status == 0);
         }
     }
