@@ -19,7 +19,7 @@ mod piece;
 mod ram;
 
 #[cfg(target_os = "none")]
-pub use access::ConfigurationPorts;
+pub use access::{ConfigurationPorts, serial_port};
 #[cfg(target_os = "none")]
 pub(crate) use access::{memory, ports};
 pub use buffer::Buffer;
