@@ -73,7 +73,7 @@ pub async fn input(bytes: &mut [u8]) -> Option<&[u8]> {
     let (ring, port) = crate::raw::console::ring()?;
     let channel = CHANNEL.try_call_once(|| Channel::adopt(port, VcpuId(0))).ok()?;
     loop {
-        let taken = ring.take_input(bytes);
+        let taken = ring.receive(bytes);
         if taken > 0 || bytes.is_empty() {
             channel.notify();
             return bytes.get(..taken);

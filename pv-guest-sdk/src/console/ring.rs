@@ -1,32 +1,32 @@
 //! The ring by which a domain's console reaches its back end, as either end sees it.
 
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use hypercall_abi::console::ConsoleRing;
 use hypercall_abi::types::PAGE_SIZE;
 
-/// Text on its way in one direction: where it begins in the page, how long it can be (bytes), and
-/// the words with the indices of who takes and who puts.
-struct Direction {
+/// One direction: where in the page its bytes are, and its indices. Unit: bytes; words.
+#[derive(Clone, Copy, Debug)]
+struct Half {
     start: usize,
     length: usize,
-    taken: usize,
-    put: usize,
+    consumed: usize,
+    produced: usize,
 }
 
-const OUTPUT: Direction = Direction {
-    start: offset_of!(ConsoleRing, output),
+/// From the guest.
+const OUTPUT: Half = Half {
+    start: core::mem::offset_of!(ConsoleRing, output),
     length: 2048,
-    taken: offset_of!(ConsoleRing, out_cons) / 4,
-    put: offset_of!(ConsoleRing, out_prod) / 4,
+    consumed: core::mem::offset_of!(ConsoleRing, out_cons) / 4,
+    produced: core::mem::offset_of!(ConsoleRing, out_prod) / 4,
 };
-
-const INPUT: Direction = Direction {
-    start: offset_of!(ConsoleRing, input),
+/// To the guest.
+const INPUT: Half = Half {
+    start: core::mem::offset_of!(ConsoleRing, input),
     length: 1024,
-    taken: offset_of!(ConsoleRing, in_cons) / 4,
-    put: offset_of!(ConsoleRing, in_prod) / 4,
+    consumed: core::mem::offset_of!(ConsoleRing, in_cons) / 4,
+    produced: core::mem::offset_of!(ConsoleRing, in_prod) / 4,
 };
 
 /// The bytes of a shared page.
@@ -34,7 +34,7 @@ pub type Bytes = [AtomicU8; PAGE_SIZE];
 /// The words of a shared page.
 pub type Words = [AtomicU32; PAGE_SIZE / 4];
 
-/// A console's page: the text on its way in both directions. Who is at the other end may write anything
+/// A console's page: the text on its way from and to the guest. Who is at the other end may write anything
 /// at any time; the worst it can do is to garble the text.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring<'a> {
@@ -49,67 +49,69 @@ impl<'a> Ring<'a> {
         Self { bytes, words }
     }
 
-    /// The guest's end: puts as many of the bytes as there is room for, and says how many.
-    #[must_use]
-    pub fn put(self, bytes: &[u8]) -> usize {
-        self.put_to(&OUTPUT, bytes)
+    /// How many bytes wait. More than fit are a liar's.
+    fn waiting(self, half: Half) -> usize {
+        let produced = self.words[half.produced].load(Ordering::Acquire);
+        let consumed = self.words[half.consumed].load(Ordering::Acquire);
+        usize::try_from(produced.wrapping_sub(consumed)).unwrap_or(usize::MAX)
     }
 
-    /// The back end's: takes what waits, as much as fits, and says how much that is.
-    #[must_use]
-    pub fn take(self, to: &mut [u8]) -> usize {
-        self.take_from(&OUTPUT, to)
+    fn place(self, half: Half, index: u32) -> &'a AtomicU8 {
+        &self.bytes[half.start + index as usize % half.length]
     }
 
-    /// The back end's: puts what was typed, as much as there is room for, and says how much.
-    #[must_use]
-    pub fn put_input(self, bytes: &[u8]) -> usize {
-        self.put_to(&INPUT, bytes)
-    }
-
-    /// The guest's: takes what was typed, as much as fits, and says how much that is.
-    #[must_use]
-    pub fn take_input(self, to: &mut [u8]) -> usize {
-        self.take_from(&INPUT, to)
-    }
-
-    /// How many bytes wait. More than fit are a liar's, and count as none.
-    fn waiting(self, of: &Direction) -> usize {
-        let put = self.words[of.put].load(Ordering::Acquire);
-        let taken = self.words[of.taken].load(Ordering::Acquire);
-        usize::try_from(put.wrapping_sub(taken)).unwrap_or(usize::MAX)
-    }
-
-    fn place(self, of: &Direction, index: u32) -> &'a AtomicU8 {
-        &self.bytes[of.start + index as usize % of.length]
-    }
-
-    fn put_to(self, to: &Direction, bytes: &[u8]) -> usize {
-        let room = to.length.saturating_sub(self.waiting(to));
-        let mut index = self.words[to.put].load(Ordering::Relaxed);
+    /// Puts as many of the bytes as there is room for, and says how many.
+    fn produce(self, half: Half, bytes: &[u8]) -> usize {
+        let room = half.length.saturating_sub(self.waiting(half));
+        let mut index = self.words[half.produced].load(Ordering::Relaxed);
         for &byte in bytes.iter().take(room) {
-            self.place(to, index).store(byte, Ordering::Relaxed);
+            self.place(half, index).store(byte, Ordering::Relaxed);
             index = index.wrapping_add(1);
         }
-        self.words[to.put].store(index, Ordering::Release);
+        self.words[half.produced].store(index, Ordering::Release);
         room.min(bytes.len())
     }
 
-    fn take_from(self, from: &Direction, to: &mut [u8]) -> usize {
-        let waiting = self.waiting(from);
-        if waiting > from.length {
-            let put = self.words[from.put].load(Ordering::Relaxed);
-            self.words[from.taken].store(put, Ordering::Release);
+    /// Takes what waits, as much as fits, and says how much that is. Of a liar it is nothing.
+    fn consume(self, half: Half, to: &mut [u8]) -> usize {
+        let waiting = self.waiting(half);
+        if waiting > half.length {
+            let produced = self.words[half.produced].load(Ordering::Relaxed);
+            self.words[half.consumed].store(produced, Ordering::Release);
             return 0;
         }
         let taken = waiting.min(to.len());
-        let mut index = self.words[from.taken].load(Ordering::Relaxed);
+        let mut index = self.words[half.consumed].load(Ordering::Relaxed);
         for byte in to.iter_mut().take(taken) {
-            *byte = self.place(from, index).load(Ordering::Relaxed);
+            *byte = self.place(half, index).load(Ordering::Relaxed);
             index = index.wrapping_add(1);
         }
-        self.words[from.taken].store(index, Ordering::Release);
+        self.words[half.consumed].store(index, Ordering::Release);
         taken
+    }
+
+    /// The guest's end: puts as many of the bytes as there is room for, and says how many.
+    #[must_use]
+    pub fn put(self, bytes: &[u8]) -> usize {
+        self.produce(OUTPUT, bytes)
+    }
+
+    /// The back end's: takes what the guest has put, as much as fits, and says how much that is.
+    #[must_use]
+    pub fn take(self, to: &mut [u8]) -> usize {
+        self.consume(OUTPUT, to)
+    }
+
+    /// The back end's: gives the guest as many of the bytes as there is room for, and says how many.
+    #[must_use]
+    pub fn give(self, bytes: &[u8]) -> usize {
+        self.produce(INPUT, bytes)
+    }
+
+    /// The guest's: receives what was given, as much as fits, and says how much that is.
+    #[must_use]
+    pub fn receive(self, to: &mut [u8]) -> usize {
+        self.consume(INPUT, to)
     }
 }
 
@@ -120,8 +122,8 @@ mod tests {
     use super::{INPUT, OUTPUT, Ring};
 
     const LENGTH: usize = OUTPUT.length;
-    const PRODUCED: usize = OUTPUT.put;
-    const CONSUMED: usize = OUTPUT.taken;
+    const PRODUCED: usize = OUTPUT.produced;
+    const CONSUMED: usize = OUTPUT.consumed;
 
     #[test]
     fn text_comes_through_in_order_also_where_the_indices_wrap() {
@@ -153,19 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_comes_through_beside_the_text() {
+    fn input_goes_the_other_way_and_has_half_the_room() {
         let bytes = [const { AtomicU8::new(0) }; 4096];
         let words = [const { AtomicU32::new(0) }; 1024];
-        for word in [INPUT.put, INPUT.taken] {
-            words[word].store(u32::MAX - 2, Ordering::Relaxed);
-        }
         let ring = Ring::new(&bytes, &words);
-        assert_eq!((ring.put(b"text"), ring.put_input(b"typed")), (4, 5));
-        let mut text = [0; 8];
-        assert_eq!((ring.take_input(&mut text), &text[..5]), (5, &b"typed"[..]));
-        assert_eq!((ring.take(&mut text), &text[..4]), (4, &b"text"[..]));
-        assert_eq!((ring.put_input(&[b'x'; 1025]), ring.put_input(b"y")), (1024, 0));
-        words[INPUT.put].store(5000, Ordering::Relaxed);
-        assert_eq!(ring.take_input(&mut text), 0);
+        assert_eq!(ring.put(b"out"), 3);
+        assert_eq!(ring.give(&[b'i'; INPUT.length + 1]), INPUT.length);
+        assert_eq!(ring.give(b"x"), 0);
+        let mut text = [0; 2 * INPUT.length];
+        assert_eq!(ring.receive(&mut text), INPUT.length);
+        assert_eq!((text[0], text[INPUT.length - 1], text[INPUT.length]), (b'i', b'i', 0));
+        assert_eq!((ring.take(&mut text), &text[..3]), (3, &b"out"[..]));
     }
 }

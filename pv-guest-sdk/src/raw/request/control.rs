@@ -1,4 +1,4 @@
-//! `domctl` (36), and calls for other domains.
+//! `domctl` (36), `sysctl` (35), and calls for other domains.
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl::Domctl;
@@ -18,10 +18,10 @@ pub(in crate::raw) unsafe fn domctl(operation: &mut Domctl) -> Request<'_> {
     unsafe { Request::new(Hypercall::Domctl, [writable(operation), 0, 0, 0, 0, 0]) }
 }
 
-/// Makes one operation on the machine, which answers in its envelope.
+/// Makes one operation about the machine, which answers in its envelope.
 ///
 /// # Safety
-/// As of [`domctl`], for what is in the payload.
+/// As of [`domctl`], for the guest addresses.
 #[must_use]
 pub(in crate::raw) unsafe fn sysctl(operation: &mut Sysctl) -> Request<'_> {
     // SAFETY: the envelope takes any bytes; the rest by this function's contract.
