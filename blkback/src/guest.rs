@@ -4,8 +4,7 @@ use alloc::vec::Vec;
 use core::task::Context;
 
 use hypercall_abi::types::GrantRef;
-
-use crate::ring::Words;
+use shared_ring::Words;
 
 /// Which way a [`PageCopy`] goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -55,5 +55,6 @@ pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Ticket};
 pub use guest::{Direction, Guest, PageCopy};
 pub use nodes::{Nodes, Parameters};
 pub use queue::Limits;
-pub use ring::{Ring, RingError, Words};
+pub use ring::{Block, Ring};
+pub use shared_ring::{RingError, Words};
 pub use tasks::Tasks;

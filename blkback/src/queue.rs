@@ -18,12 +18,14 @@ use hypercall_abi::blkif::{
     Request, STATUS_ERROR, STATUS_NOT_SUPPORTED, STATUS_OKAY, Segment, WRITE_BARRIER,
 };
 
+use shared_ring::RingError;
+
 use crate::cache::Cache;
 use crate::disk::{Admission, Command, Disk, DiskError, Geometry, Ticket};
 use crate::flight::{Action, Flights, Pool};
 use crate::guest::{Direction, Guest, PageCopy};
 use crate::request::{Segments, Status, Work, answered};
-use crate::ring::{Ring, RingError};
+use crate::ring::{Ring, response};
 
 /// What one device may use.
 #[derive(Clone, Copy, Debug)]
@@ -199,7 +201,7 @@ impl<G: Guest> Queue<G> {
                     break;
                 }
                 Err(status) => {
-                    self.ring.respond(request.id, answered(&request), status);
+                    self.ring.respond(&response(request.id, answered(&request), status));
                     work += 1;
                 }
             }
@@ -346,7 +348,7 @@ impl<G: Guest> Queue<G> {
     /// Answers a request and takes its pages back.
     fn finish(&mut self, ticket: Ticket, status: Status) {
         let Some(flight) = self.flights.get(ticket) else { return };
-        self.ring.respond(flight.id, flight.answered, status);
+        self.ring.respond(&response(flight.id, flight.answered, status));
         self.pool.give(&mut flight.buffers);
         if let Mode::Mapped(cache) = &mut self.mode {
             if flight.mapped {

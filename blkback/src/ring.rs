@@ -1,177 +1,21 @@
-//! The back end's half of the ring: requests out, responses in, and when to tell the other end.
-//!
-//! The front end can write every word of the ring at any time. So the back end's own places are
-//! kept here and never read back; a request is copied once, word by word, and looked at in the
-//! copy; and how far the front end says it has come is believed only up to what the ring can hold.
+//! What travels on the ring.
 
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use hypercall_abi::blkif::{MAX_RING_ORDER, Request, Response};
 
-use hypercall_abi::blkif::{
-    MAX_RING_ORDER, RING_HEADER, RING_SLOTS, Request, Response, SLOT_SIZE, SharedRing,
-};
-use zerocopy::{FromBytes, IntoBytes};
-
-/// Words in a page.
-const PAGE_WORDS: usize = 1024;
-/// Words in a slot.
-const SLOT_WORDS: usize = (SLOT_SIZE / 4) as usize;
-/// Words before the first slot.
-const HEADER_WORDS: usize = (RING_HEADER / 4) as usize;
-
-const REQ_PROD: usize = core::mem::offset_of!(SharedRing, req_prod) / 4;
-const REQ_EVENT: usize = core::mem::offset_of!(SharedRing, req_event) / 4;
-const RSP_PROD: usize = core::mem::offset_of!(SharedRing, rsp_prod) / 4;
-const RSP_EVENT: usize = core::mem::offset_of!(SharedRing, rsp_event) / 4;
-
-/// A mapped page of the front end's, which it reads and writes at the same time.
-pub trait Words {
-    /// The page's 1024 words.
-    fn words(&self) -> &[AtomicU32; PAGE_WORDS];
-}
-
-/// Why a ring is given up.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RingError {
-    /// The number of pages is no power of two of at most 2^[`MAX_RING_ORDER`].
-    Pages,
-    /// The front end says that it has put more requests than there are slots, or that it has taken
-    /// some back.
-    Indices,
-}
-
-impl core::fmt::Display for RingError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Pages => "the ring has a number of pages that no ring has",
-            Self::Indices => "the ring's indices say what cannot be",
-        })
-    }
-}
-
-/// A ring in use.
+/// The block device's protocol.
 #[derive(Debug)]
-pub struct Ring<P> {
-    pages: Vec<P>,
-    slots: u32,
-    /// Requests taken so far.
-    taken: u32,
-    /// Responses put so far; at most [`Self::taken`].
-    answered: u32,
-    /// Responses that the front end may know of.
-    pushed: u32,
+pub struct Block;
+
+impl shared_ring::Protocol for Block {
+    type Request = Request;
+    type Response = Response;
+    const MAX_ORDER: u32 = MAX_RING_ORDER;
 }
 
-impl<P: Words> Ring<P> {
-    /// The ring in `pages`, which goes on where responses ended: at 0 unless it was served before.
-    ///
-    /// # Errors
-    /// [`RingError::Pages`], and [`RingError::Indices`] if there are more requests than slots.
-    pub fn attach(pages: Vec<P>) -> Result<Self, RingError> {
-        let order = pages.len().checked_ilog2().filter(|_| pages.len().is_power_of_two());
-        let order = order.filter(|&order| order <= MAX_RING_ORDER).ok_or(RingError::Pages)?;
-        let slots = RING_SLOTS.get(order as usize).copied().ok_or(RingError::Pages)?;
-        let mut ring = Self { pages, slots, taken: 0, answered: 0, pushed: 0 };
-        let start = ring.word(RSP_PROD).load(Ordering::Acquire);
-        (ring.taken, ring.answered, ring.pushed) = (start, start, start);
-        ring.waiting()?;
-        Ok(ring)
-    }
-
-    /// How many requests it holds.
-    #[must_use]
-    pub const fn slots(&self) -> u32 {
-        self.slots
-    }
-
-    /// How many requests were taken and have no response yet.
-    #[must_use]
-    pub const fn in_flight(&self) -> u32 {
-        self.taken.wrapping_sub(self.answered)
-    }
-
-    /// Takes the next request. It is a copy; what it says is not checked.
-    ///
-    /// # Errors
-    /// [`RingError::Indices`]; the ring must not be used any more.
-    pub fn take(&mut self) -> Result<Option<Request>, RingError> {
-        if self.waiting()? == 0 {
-            return Ok(None);
-        }
-        let mut copy = [0; SLOT_WORDS];
-        for (place, word) in copy.iter_mut().zip(self.slot(self.taken)) {
-            *place = word.load(Ordering::Relaxed);
-        }
-        self.taken = self.taken.wrapping_add(1);
-        Ok(Request::read_from_bytes(copy.as_bytes()).ok())
-    }
-
-    /// Puts a response, which the front end learns of by [`Self::push`]. There must be a request
-    /// without one; else nothing happens.
-    pub fn respond(&mut self, id: u64, operation: u8, status: i16) {
-        if self.in_flight() == 0 {
-            return;
-        }
-        let response = Response { id, operation, status, ..Response::default() };
-        let words: [u32; size_of::<Response>() / 4] = zerocopy::transmute!(response);
-        for (value, word) in words.into_iter().zip(self.slot(self.answered)) {
-            word.store(value, Ordering::Relaxed);
-        }
-        self.answered = self.answered.wrapping_add(1);
-    }
-
-    /// Shows the responses to the front end. Returns whether it wants to be told of one of them.
-    #[must_use]
-    pub fn push(&mut self) -> bool {
-        let (old, new) = (self.pushed, self.answered);
-        if old == new {
-            return false;
-        }
-        self.pushed = new;
-        // Release: who sees the index sees the responses.
-        self.word(RSP_PROD).store(new, Ordering::Release);
-        // The index is seen before the wish is read; the front end does it the other way round, so
-        // that one of both notices the other.
-        fence(Ordering::SeqCst);
-        let wish = self.word(RSP_EVENT).load(Ordering::Relaxed);
-        new.wrapping_sub(wish) < new.wrapping_sub(old)
-    }
-
-    /// Whether there are requests, before one sleeps: if not, the next one is to be told of.
-    ///
-    /// # Errors
-    /// As [`Self::take`].
-    pub fn is_more(&self) -> Result<bool, RingError> {
-        if self.waiting()? > 0 {
-            return Ok(true);
-        }
-        self.word(REQ_EVENT).store(self.taken.wrapping_add(1), Ordering::Relaxed);
-        // As in `push`, with the ends exchanged.
-        fence(Ordering::SeqCst);
-        Ok(self.waiting()? > 0)
-    }
-
-    /// How many requests are there to take.
-    fn waiting(&self) -> Result<u32, RingError> {
-        // Acquire: who sees the index sees the requests.
-        let produced = self.word(REQ_PROD).load(Ordering::Acquire);
-        let waiting = produced.wrapping_sub(self.taken);
-        let free = self.slots.saturating_sub(self.in_flight());
-        if waiting <= free { Ok(waiting) } else { Err(RingError::Indices) }
-    }
-
-    /// The words of a slot, which may lie in two pages.
-    fn slot(&self, index: u32) -> impl Iterator<Item = &AtomicU32> {
-        let first = HEADER_WORDS + (index & (self.slots - 1)) as usize * SLOT_WORDS;
-        (first..first + SLOT_WORDS).map(|index| self.word(index))
-    }
-
-    /// A word by its number from the ring's start. Slots end before the last page does.
-    fn word(&self, index: usize) -> &AtomicU32 {
-        #[expect(clippy::indexing_slicing, reason = "a slot's number is masked; pages fit slots")]
-        let page = &self.pages[index / PAGE_WORDS];
-        #[expect(clippy::indexing_slicing, reason = "a remainder of the array's length")]
-        let word = &page.words()[index % PAGE_WORDS];
-        word
-    }
+/// A response.
+pub(crate) fn response(id: u64, operation: u8, status: i16) -> Response {
+    Response { id, operation, status, ..Response::default() }
 }
+
+/// The ring of a block device.
+pub type Ring<P> = shared_ring::Ring<P, Block>;

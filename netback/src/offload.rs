@@ -1,109 +1,41 @@
 //! What cards do for kernels, done here where no card or kernel does it: filling checksums in, and
 //! cutting long packets into segments.
 
-use alloc::vec::Vec;
+use core::ops::ControlFlow;
 
+use crate::headers::{HEADERS, Headers, IPV6, TCP, UDP, half};
 use crate::packet::{Buffer, Checksum, Family, Packet, Pool};
 
-/// Lengths and places in headers. Unit: bytes.
-const ETHERNET: usize = 14;
-const VLAN: usize = 4;
-const IPV6: usize = 40;
-const TCP_LEAST: usize = 20;
-/// Bytes of a packet that are looked at for headers.
-const HEADERS: usize = 256;
-/// What protocols are called in the headers before them.
-const TYPE_VLAN: u16 = 0x8100;
-const TYPE_IPV4: u16 = 0x0800;
-const TYPE_IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 /// TCP's flags that only the last segment has (FIN, PSH), and only the first (CWR).
 const LAST_FLAGS: u8 = 0x09;
 const FIRST_FLAGS: u8 = 0x80;
 
-/// Where a packet's headers are. Unit: bytes from its start.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Headers {
-    /// Which version of IP.
-    pub family: Family,
-    /// Where IP begins.
-    pub network: usize,
-    /// Where TCP or UDP begins.
-    pub transport: usize,
-    /// Whether it is TCP.
-    pub is_tcp: bool,
-    /// Where data begins.
-    pub data: usize,
+/// The one's complement's sum of two.
+const fn add(one: u64, other: u64) -> u64 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum + carry as u64
 }
 
-impl Headers {
-    /// Finds them; `None` if the packet is nothing of the kind, a fragment, or too short.
-    #[must_use]
-    pub fn of<B: Buffer>(packet: &Packet<B>) -> Option<Self> {
-        let bytes: [u8; HEADERS] = packet.start();
-        let half = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-        let mut network = ETHERNET;
-        let mut kind = half(12)?;
-        if kind == TYPE_VLAN {
-            (kind, network) = (half(16)?, ETHERNET + VLAN);
-        }
-        let first = *bytes.get(network)?;
-        let (family, transport, protocol) = match (kind, first >> 4) {
-            (TYPE_IPV4, 4) => {
-                let length = usize::from(first & 0xf) * 4;
-                let is_fragment = half(network + 6)? & 0x3fff != 0;
-                if length < 20 || is_fragment {
-                    return None;
-                }
-                (Family::V4, network + length, *bytes.get(network + 9)?)
-            }
-            (TYPE_IPV6, 6) => (Family::V6, network + IPV6, *bytes.get(network + 6)?),
-            _ => return None,
-        };
-        let (is_tcp, data) = match protocol {
-            TCP => {
-                let length = usize::from(bytes.get(transport + 12)? >> 4) * 4;
-                (length >= TCP_LEAST).then_some((true, transport + length))?
-            }
-            UDP => (false, transport + 8),
-            _ => return None,
-        };
-        let fits = data <= packet.length.min(HEADERS);
-        fits.then_some(Self { family, network, transport, is_tcp, data })
-    }
-
-    /// Where the checksum is.
-    #[must_use]
-    pub const fn checksum(&self) -> usize {
-        self.transport + if self.is_tcp { 16 } else { 6 }
-    }
+/// The sum of words of two bytes, in this machine's order: it is the same in any, but for the order
+/// of the bytes of the result.
+fn sum_of(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    words.iter().fold(u64::from_le_bytes(last), |sum, word| add(sum, u64::from_le_bytes(*word)))
 }
 
-/// The sum of words in the way of the Internet's checksums; the part begins at an even place.
+/// The sum of a part of a packet, which begins at an even place.
 fn sum<B: Buffer>(packet: &Packet<B>, from: usize, to: usize) -> u64 {
-    let mut sum = 0;
-    let mut piece = [0; 512];
-    let mut at = from;
-    while at < to {
-        let length = piece.len().min(to - at);
-        let read = packet.read(at, piece.get_mut(..length).unwrap_or_default());
-        if read == 0 {
-            break;
-        }
-        let (pairs, odd) = piece.get(..read).unwrap_or_default().as_chunks();
-        sum += pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>();
-        sum += odd.first().map_or(0, |byte| u64::from(*byte) << 8);
-        at += read;
-    }
-    sum
+    packet.slices(from, to).map(sum_of).fold(0, add)
 }
 
+/// Makes a sum a number of two bytes.
 fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    u16::try_from(sum).unwrap_or_default()
+    u16::from_be(u16::try_from(sum).unwrap_or_default())
 }
 
 /// The sum over the pseudo-header.
@@ -113,17 +45,24 @@ fn pseudo<B: Buffer>(packet: &Packet<B>, headers: &Headers) -> u64 {
         Family::V6 => (headers.network + 8, 32),
     };
     let protocol = if headers.is_tcp { TCP } else { UDP };
-    let rest = (packet.length - headers.transport) as u64;
-    sum(packet, addresses, addresses + length) + u64::from(protocol) + rest
+    // A packet's length is less than 2^32.
+    let rest = u32::try_from(headers.end - headers.transport).unwrap_or_default();
+    let mut numbers = [0; 8];
+    numbers[7] = protocol;
+    let numbers = add(sum_of(&numbers), sum_of(&rest.to_be_bytes()));
+    add(sum(packet, addresses, addresses + length), numbers)
 }
 
-/// Fills a blank checksum in. Whether there was one to fill in.
+/// Fills a blank checksum in. Returns whether that could be done: it is right then.
 pub fn fill<B: Buffer>(packet: &mut Packet<B>) -> bool {
-    let Some(headers) = Headers::of(packet).filter(|_| packet.checksum == Checksum::Blank) else {
-        return false;
-    };
+    let Some(headers) = Headers::of(packet) else { return false };
+    fill_at(packet, &headers);
+    true
+}
+
+fn fill_at<B: Buffer>(packet: &mut Packet<B>, headers: &Headers) {
     packet.write(headers.checksum(), &[0, 0]);
-    let total = pseudo(packet, &headers) + sum(packet, headers.transport, packet.length);
+    let total = add(pseudo(packet, headers), sum(packet, headers.transport, headers.end));
     let value = match !fold(total) {
         // Of UDP 0 says that there is none.
         0 if !headers.is_tcp => 0xffff,
@@ -131,81 +70,84 @@ pub fn fill<B: Buffer>(packet: &mut Packet<B>) -> bool {
     };
     packet.write(headers.checksum(), &value.to_be_bytes());
     packet.checksum = Checksum::Right;
-    true
 }
 
-/// Cuts a packet into segments with right checksums; `None` if it is not what it says, or there is no
-/// memory.
+/// Makes a checksum blank.
+pub(crate) fn blank<B: Buffer>(packet: &mut Packet<B>, headers: &Headers) {
+    let value = fold(pseudo(packet, headers));
+    packet.write(headers.checksum(), &value.to_be_bytes());
+    packet.checksum = Checksum::Blank;
+}
+
+/// Into how many segments a packet is cut; 1 if it need not be.
+#[must_use]
+pub fn count<B: Buffer>(packet: &Packet<B>, headers: &Headers) -> usize {
+    let size = packet.segmentation.map_or(usize::MAX, |it| it.size.max(1).into());
+    (headers.end - headers.data).div_ceil(size).max(1)
+}
+
+/// Cuts a packet into segments and gives one after the other to `emit`, until that has enough.
+/// Their checksums are filled in if `filled`, else blank. `None` if it is not what it says, or there
+/// are no pages.
 pub fn segments<B: Buffer>(
     packet: &Packet<B>,
+    filled: bool,
     pool: &mut impl Pool<Buffer = B>,
-) -> Option<Vec<Packet<B>>> {
+    mut emit: impl FnMut(Packet<B>) -> ControlFlow<()>,
+) -> Option<()> {
     let plan = packet.segmentation?;
     let headers = Headers::of(packet)
         .filter(|headers| headers.is_tcp && headers.family == plan.family && plan.size > 0)?;
     let start: [u8; HEADERS] = packet.start();
     let head = start.get(..headers.data)?;
-    let word = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
-    let sequence = word(headers.transport + 4)?;
-    let identity = u16::from_be_bytes(head.get(headers.network + 4..headers.network + 6)?.try_into().ok()?);
+    let sequence = u32::from_be_bytes(*head.get(headers.transport + 4..)?.first_chunk()?);
+    let identity = half(head, headers.network + 4)?;
     let flags = *head.get(headers.transport + 13)?;
-    let total = packet.length - headers.data;
+    let total = headers.end - headers.data;
     let size = usize::from(plan.size);
-    let mut out = Vec::new();
-    for (number, at) in (0..total.max(1)).step_by(size).enumerate() {
-        let length = size.min(total - at.min(total));
+    let mut number = 0_u16;
+    for at in (0..total.max(1)).step_by(size) {
+        let length = size.min(total - at);
         let mut segment = Packet::new(headers.data + length, pool)?;
         segment.write(0, head);
-        copy(packet, headers.data + at, &mut segment, headers.data, length);
+        let mut to = headers.data;
+        for part in packet.slices(headers.data + at, headers.data + at + length) {
+            segment.write(to, part);
+            to += part.len();
+        }
         let at32 = u32::try_from(at).ok()?;
         segment.write(headers.transport + 4, &sequence.wrapping_add(at32).to_be_bytes());
         let is_last = at + length >= total;
-        let drop = if is_last { 0 } else { LAST_FLAGS } | if number == 0 { 0 } else { FIRST_FLAGS };
-        segment.write(headers.transport + 13, &[flags & !drop]);
-        set_lengths(&mut segment, &headers, identity.wrapping_add(u16::try_from(number).ok()?))?;
-        segment.checksum = Checksum::Blank;
-        fill(&mut segment);
-        out.push(segment);
-    }
-    Some(out)
-}
-
-/// Copies data from one packet to another.
-fn copy<B: Buffer>(
-    from: &Packet<B>,
-    mut source: usize,
-    to: &mut Packet<B>,
-    mut destination: usize,
-    mut length: usize,
-) {
-    let mut piece = [0; 512];
-    while length > 0 {
-        let part = piece.len().min(length);
-        let read = from.read(source, piece.get_mut(..part).unwrap_or_default());
-        if read == 0 {
-            return;
+        let not = if is_last { 0 } else { LAST_FLAGS } | if number == 0 { 0 } else { FIRST_FLAGS };
+        segment.write(headers.transport + 13, &[flags & !not]);
+        let headers = Headers { end: headers.data + length, ..headers };
+        set_lengths(&mut segment, &headers, identity.wrapping_add(number));
+        if filled {
+            fill_at(&mut segment, &headers)
+        } else {
+            blank(&mut segment, &headers)
         }
-        to.write(destination, piece.get(..read).unwrap_or_default());
-        (source, destination, length) = (source + read, destination + read, length - read);
+        if emit(segment).is_break() {
+            break;
+        }
+        number = number.wrapping_add(1);
     }
+    Some(())
 }
 
 /// Sets the lengths in IP's header, and of IPv4 number and checksum.
-fn set_lengths<B: Buffer>(packet: &mut Packet<B>, headers: &Headers, number: u16) -> Option<()> {
+fn set_lengths<B: Buffer>(packet: &mut Packet<B>, headers: &Headers, number: u16) {
     let network = headers.network;
+    // A segment is shorter than the packet, whose length the same place could hold.
+    let half = |length: usize| u16::try_from(length).unwrap_or_default().to_be_bytes();
     match headers.family {
         Family::V4 => {
-            let length = u16::try_from(packet.length - network).ok()?;
-            packet.write(network + 2, &length.to_be_bytes());
+            packet.write(network + 2, &half(headers.end - network));
             packet.write(network + 4, &number.to_be_bytes());
             packet.write(network + 10, &[0, 0]);
             let value = !fold(sum(packet, network, headers.transport));
             packet.write(network + 10, &value.to_be_bytes());
         }
-        Family::V6 => {
-            let length = u16::try_from(packet.length - network - IPV6).ok()?;
-            packet.write(network + 4, &length.to_be_bytes());
-        }
+        Family::V6 => packet.write(network + 4, &half(headers.end - network - IPV6)),
     }
-    Some(())
 }

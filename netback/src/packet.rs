@@ -1,15 +1,11 @@
 //! A packet on its way: pages of this domain's own, and what is known of its checksum.
 
-use alloc::vec::Vec;
-
 use hypercall_abi::netif::{GSO_TCPV4, GSO_TCPV6};
 use hypercall_abi::types::PAGE_SIZE;
+use smallvec::SmallVec;
 
-/// A page of this domain's own. Dropping it gives it back.
+/// A page of this domain's own, which nobody else has. Dropping it gives it back.
 pub trait Buffer {
-    /// The machine address of its first byte.
-    fn machine(&self) -> u64;
-
     /// What is in it.
     fn bytes(&self) -> &[u8; PAGE_SIZE];
 
@@ -22,7 +18,7 @@ pub trait Pool {
     /// A page.
     type Buffer: Buffer;
 
-    /// A page, if one is left; what is in it is not defined.
+    /// A page, if one is left; what is in it is not defined, but none of it is secret.
     fn buffer(&mut self) -> Option<Self::Buffer>;
 }
 
@@ -39,17 +35,17 @@ pub enum Checksum {
     Blank,
 }
 
-/// How a packet that is longer than the wire allows is to be cut.
+/// Which version of IP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
-    /// TCP over IPv4.
+    /// IPv4.
     V4,
-    /// TCP over IPv6.
+    /// IPv6.
     V6,
 }
 
 impl Family {
-    /// Its number on the rings.
+    /// The number on the rings of cutting TCP over it.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -67,33 +63,40 @@ impl Family {
     }
 }
 
-/// How a packet is to be cut into segments.
+/// How a packet of TCP is to be cut into segments that a wire takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Segmentation {
     /// What it is.
     pub family: Family,
-    /// How much data each segment carries; not 0. Unit: bytes.
+    /// How much data each segment carries, but the last; not 0. Unit: bytes.
     pub size: u16,
 }
 
 /// A packet, from the Ethernet header on. Every page but the last is full.
 #[derive(Debug)]
 pub struct Packet<B> {
-    /// Its pages.
-    pub pages: Vec<B>,
-    /// Unit: bytes.
-    pub length: usize,
+    /// As many as the length needs.
+    pages: SmallVec<[B; 2]>,
+    length: usize,
     /// What is known of its checksum.
     pub checksum: Checksum,
-    /// How it is to be cut, if it is longer than the wire allows.
+    /// How it is to be cut, if it is longer than a wire allows. Its checksum is blank then.
     pub segmentation: Option<Segmentation>,
 }
 
 impl<B: Buffer> Packet<B> {
-    /// A packet of so many bytes, whatever they are.
+    /// A packet of so many bytes, whatever they are. `None` without pages.
     pub fn new(length: usize, pool: &mut impl Pool<Buffer = B>) -> Option<Self> {
-        let pages = (0..length.div_ceil(PAGE_SIZE)).map(|_| pool.buffer()).collect::<Option<_>>()?;
+        let pages =
+            (0..length.div_ceil(PAGE_SIZE)).map(|_| pool.buffer()).collect::<Option<_>>()?;
         Some(Self { pages, length, checksum: Checksum::Unknown, segmentation: None })
+    }
+
+    /// A packet that is in these pages. `None` if they are more or fewer than its length needs.
+    pub fn from_pages(pages: impl IntoIterator<Item = B>, length: usize) -> Option<Self> {
+        let pages: SmallVec<_> = pages.into_iter().collect();
+        let fits = pages.len() == length.div_ceil(PAGE_SIZE);
+        fits.then_some(Self { pages, length, checksum: Checksum::Unknown, segmentation: None })
     }
 
     /// A packet of these bytes.
@@ -106,65 +109,73 @@ impl<B: Buffer> Packet<B> {
     /// A copy.
     pub fn duplicate(&self, pool: &mut impl Pool<Buffer = B>) -> Option<Self> {
         let mut copy = Self::new(self.length, pool)?;
-        for (to, from) in copy.pages.iter_mut().zip(&self.pages) {
-            to.bytes_mut().copy_from_slice(from.bytes());
+        for (to, from) in copy.pages.iter_mut().zip(self.parts()) {
+            if let Some(to) = to.bytes_mut().get_mut(..from.len()) {
+                to.copy_from_slice(from);
+            }
         }
         (copy.checksum, copy.segmentation) = (self.checksum, self.segmentation);
         Some(copy)
     }
 
-    /// Its parts in order, each in one page: machine address and bytes.
-    pub fn parts(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.pages.iter().zip((0..self.length).step_by(PAGE_SIZE)).map(|(page, at)| {
-            let length = PAGE_SIZE.min(self.length - at);
-            (page.machine(), page.bytes().get(..length).unwrap_or_default())
+    /// Unit: bytes.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Its pages, in order.
+    #[must_use]
+    pub fn pages(&self) -> &[B] {
+        &self.pages
+    }
+
+    /// Its pages, in order, to be written to.
+    pub fn pages_mut(&mut self) -> &mut [B] {
+        &mut self.pages
+    }
+
+    /// Its parts in order, each in one page.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.slices(0, self.length)
+    }
+
+    /// What is from `from` to before `to`, as far as it is there, page by page.
+    pub(crate) fn slices(&self, from: usize, to: usize) -> impl Iterator<Item = &[u8]> {
+        let to = to.min(self.length);
+        let pages = self.pages.iter().zip((0..to).step_by(PAGE_SIZE));
+        pages.skip(from / PAGE_SIZE).map(move |(page, start)| {
+            let range = from.saturating_sub(start)..PAGE_SIZE.min(to - start);
+            page.bytes().get(range).unwrap_or_default()
         })
     }
 
-    /// Bytes from `at` on, as far as there are some.
-    pub fn read(&self, at: usize, to: &mut [u8]) -> usize {
-        let mut done = 0;
-        while let Some(to) = to.get_mut(done..).filter(|to| !to.is_empty()) {
-            let place = at + done;
-            let rest = self.length.saturating_sub(place).min(PAGE_SIZE - place % PAGE_SIZE);
-            let page = self.pages.get(place / PAGE_SIZE).map(|page| page.bytes().as_slice());
-            let from = page.and_then(|page| page.get(place % PAGE_SIZE..)).unwrap_or_default();
-            let length = rest.min(to.len()).min(from.len());
-            if length == 0 {
-                break;
-            }
-            if let (Some(to), Some(from)) = (to.get_mut(..length), from.get(..length)) {
-                to.copy_from_slice(from);
-            }
-            done += length;
-        }
-        done
+    /// What is in its first page.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.slices(0, PAGE_SIZE).next().unwrap_or_default()
     }
 
     /// The first bytes, zeros behind its end.
     #[must_use]
     pub fn start<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.read(0, &mut bytes);
+        bytes.iter_mut().zip(self.head()).for_each(|(to, from)| *to = *from);
         bytes
     }
 
     /// Puts bytes at `at`; what would be behind its end is not written.
     pub fn write(&mut self, at: usize, bytes: &[u8]) {
-        let mut done = 0;
-        while let Some(from) = bytes.get(done..).filter(|from| !from.is_empty()) {
-            let place = at + done;
-            let rest = self.length.saturating_sub(place).min(PAGE_SIZE - place % PAGE_SIZE);
-            let length = rest.min(from.len());
-            let page = self.pages.get_mut(place / PAGE_SIZE).filter(|_| length > 0);
-            let Some(page) = page else { return };
-            let start = place % PAGE_SIZE;
-            if let (Some(to), Some(from)) =
-                (page.bytes_mut().get_mut(start..start + length), from.get(..length))
-            {
-                to.copy_from_slice(from);
+        let (mut at, mut bytes) = (at, bytes);
+        while !bytes.is_empty() && at < self.length {
+            let start = at % PAGE_SIZE;
+            let length = bytes.len().min(PAGE_SIZE - start).min(self.length - at);
+            let (now, later) = bytes.split_at(length);
+            let page = self.pages.get_mut(at / PAGE_SIZE).map(Buffer::bytes_mut);
+            if let Some(to) = page.and_then(|page| page.get_mut(start..start + length)) {
+                to.copy_from_slice(now);
             }
-            done += length;
+            (at, bytes) = (at + length, later);
         }
     }
 }

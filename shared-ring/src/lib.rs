@@ -5,6 +5,10 @@
 //! copy; and how far the front end says it has come is believed only up to what the ring can hold.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
 
 extern crate alloc;
 
@@ -167,13 +171,22 @@ impl<P: Words, T: Protocol> Ring<P, T> {
     /// # Errors
     /// As [`Self::take`].
     pub fn is_more(&self) -> Result<bool, RingError> {
-        if self.waiting()? > 0 {
+        self.has(1)
+    }
+
+    /// Whether there are `count` requests, 1 at least, before one sleeps: if not, the one that makes
+    /// them so many is to be told of.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn has(&self, count: u32) -> Result<bool, RingError> {
+        if self.waiting()? >= count {
             return Ok(true);
         }
-        self.word(REQ_EVENT).store(self.taken.wrapping_add(1), Ordering::Relaxed);
+        self.word(REQ_EVENT).store(self.taken.wrapping_add(count), Ordering::Relaxed);
         // As in `push`, with the ends exchanged.
         fence(Ordering::SeqCst);
-        Ok(self.waiting()? > 0)
+        Ok(self.waiting()? >= count)
     }
 
     /// How many requests are there to take.
@@ -196,6 +209,10 @@ impl<P: Words, T: Protocol> Ring<P, T> {
 
     /// A word by its number from the ring's start. Slots end before the last page does.
     fn word(&self, index: usize) -> &AtomicU32 {
-        &self.pages[index / PAGE_WORDS].words()[index % PAGE_WORDS]
+        #[expect(clippy::indexing_slicing, reason = "a slot's number is masked; pages fit slots")]
+        let page = &self.pages[index / PAGE_WORDS];
+        #[expect(clippy::indexing_slicing, reason = "a remainder of the array's length")]
+        let word = &page.words()[index % PAGE_WORDS];
+        word
     }
 }

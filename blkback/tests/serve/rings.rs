@@ -3,13 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use blkback::{Limits, Ring, RingError, Words};
-use hypercall_abi::blkif::{READ, Request, STATUS_OKAY, Segment, WRITE};
+use hypercall_abi::blkif::{READ, Request, Response, STATUS_OKAY, Segment, WRITE};
 use zerocopy::IntoBytes;
 
 use crate::rig::{Front, Rig, geometry, indirect, request, segment};
 
 fn attach(front: &Front) -> Result<Ring<crate::world::Page>, RingError> {
     Ring::attach(front.pages.clone())
+}
+
+fn response(id: u64, operation: u8, status: i16) -> Response {
+    Response { id, operation, status, ..Response::default() }
 }
 
 #[test]
@@ -37,7 +41,7 @@ fn every_slot_of_every_ring_is_used_and_indices_wrap() {
             assert_eq!(ring.take(), Ok(None));
             assert_eq!(ring.in_flight(), ring.slots());
             for n in 0..u64::from(ring.slots()) {
-                ring.respond(id + n, WRITE, -1);
+                ring.respond(&response(id + n, WRITE, -1));
             }
             assert!(front.responses().is_empty(), "shown too early");
             let _ = ring.push();
@@ -48,7 +52,7 @@ fn every_slot_of_every_ring_is_used_and_indices_wrap() {
             id += u64::from(ring.slots());
         }
         // One response too many is none.
-        ring.respond(0, 0, 0);
+        ring.respond(&response(0, 0, 0));
         assert!(!ring.push());
     }
 }
@@ -69,15 +73,15 @@ fn each_end_is_told_when_it_asked() {
     assert!(front.put(&request(READ, 4, &[])));
     assert!(ring.take().unwrap().is_some());
     // The front end wants to hear of the first response; then of the third that follows.
-    ring.respond(0, READ, 0);
+    ring.respond(&response(0, READ, 0));
     assert!(ring.push());
     assert!(!ring.push(), "nothing is new");
     front.word(3).store(4, Ordering::SeqCst);
-    ring.respond(1, READ, 0);
-    ring.respond(2, READ, 0);
+    ring.respond(&response(1, READ, 0));
+    ring.respond(&response(2, READ, 0));
     assert!(!ring.push());
-    ring.respond(3, READ, 0);
-    ring.respond(4, READ, 0);
+    ring.respond(&response(3, READ, 0));
+    ring.respond(&response(4, READ, 0));
     assert!(ring.push(), "that of which it wants to hear is among these");
 }
 

@@ -1,0 +1,205 @@
+//! A port: what may come from it, what it takes, and what waits for it.
+
+use alloc::collections::VecDeque;
+use core::ops::ControlFlow;
+use core::task::{Context, Waker};
+
+use super::Mac;
+use crate::headers::Headers;
+use crate::offload::{fill, segments};
+use crate::packet::{Buffer, Checksum, Family, Packet, Pool};
+
+/// What the owner of a switch says of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The one address that is known to be behind it. Packets to it go nowhere else, whoever claims
+    /// to have it.
+    pub address: Option<Mac>,
+    /// Whether packets from another address than that one are dropped, and packets to unknown
+    /// addresses not given to it.
+    pub is_strict: bool,
+    /// How many other addresses may be learned there; there is place for 1024 of all ports.
+    pub addresses: usize,
+    /// How many packets may wait for it, 1 at least.
+    pub packets: usize,
+    /// In how many pages, 20 at least.
+    pub pages: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { address: None, is_strict: false, addresses: 256, packets: 512, pages: 1024 }
+    }
+}
+
+/// What packets a port takes as they are; the switch makes others so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Takes {
+    /// A blank checksum over IPv4.
+    pub checksum_v4: bool,
+    /// A blank checksum over IPv6.
+    pub checksum_v6: bool,
+    /// TCP over IPv4 that is still to be cut.
+    pub gso_v4: bool,
+    /// TCP over IPv6 that is still to be cut.
+    pub gso_v6: bool,
+    /// The longest packet, and the longest that one may be cut into. Unit: bytes.
+    pub longest: usize,
+}
+
+impl Takes {
+    const fn blank(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.checksum_v4,
+            Family::V6 => self.checksum_v6,
+        }
+    }
+
+    const fn uncut(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.gso_v4,
+            Family::V6 => self.gso_v6,
+        }
+    }
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flow {
+    /// Packets, as they were on the port: one that is cut later is one.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that were right and went nowhere: no room, no page, not allowed.
+    pub dropped: u64,
+    /// Packets that were wrong, or whose pages could not be reached.
+    pub errors: u64,
+}
+
+/// What went through a port.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// From it.
+    pub from: Flow,
+    /// To it.
+    pub to: Flow,
+    /// Packets from it that were dropped for their sender's address; among those of `from`.
+    pub spoofed: u64,
+}
+
+pub(super) struct Port<B> {
+    pub(super) rules: Rules,
+    /// None while nobody is behind it.
+    pub(super) takes: Option<Takes>,
+    queue: VecDeque<Packet<B>>,
+    /// Pages of the queue.
+    pages: usize,
+    waker: Option<Waker>,
+    /// How many addresses were learned here.
+    pub(super) learned: usize,
+    pub(super) counters: Counters,
+}
+
+impl<B: Buffer> Port<B> {
+    pub(super) fn new(rules: Rules) -> Self {
+        let rules = Rules { packets: rules.packets.max(1), pages: rules.pages.max(20), ..rules };
+        Self {
+            rules,
+            takes: None,
+            queue: VecDeque::new(),
+            pages: 0,
+            waker: None,
+            learned: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.counters.to.dropped += self.queue.len() as u64;
+        self.queue.clear();
+        self.pages = 0;
+    }
+
+    pub(super) fn front(&self) -> Option<&Packet<B>> {
+        self.queue.front()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Packet<B>> {
+        let packet = self.queue.pop_front()?;
+        self.pages -= packet.pages().len();
+        self.counters.to.packets += 1;
+        self.counters.to.bytes += packet.length() as u64;
+        Some(packet)
+    }
+
+    pub(super) fn listen(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.len() < self.rules.packets && self.pages < self.rules.pages
+    }
+
+    /// Puts a packet in line, made as the port takes it; or drops it.
+    pub(super) fn put(&mut self, mut packet: Packet<B>, pool: &mut impl Pool<Buffer = B>) {
+        let Some(takes) = self.takes else { return };
+        let put = match packet.segmentation {
+            Some(plan) if !takes.uncut(plan.family) => return self.put_cut(&packet, takes, pool),
+            Some(_) => fits_cut(&packet, &takes),
+            None => packet.length() <= takes.longest && made_right(&mut packet, &takes),
+        };
+        if put {
+            self.push(packet);
+        } else {
+            self.counters.to.dropped += 1;
+        }
+    }
+
+    /// Puts a packet's segments in line. What there is no room for is dropped as one.
+    fn put_cut(&mut self, packet: &Packet<B>, takes: Takes, pool: &mut impl Pool<Buffer = B>) {
+        let family = packet.segmentation.map(|plan| plan.family);
+        let filled = !family.is_some_and(|family| takes.blank(family));
+        let mut is_cut = fits_cut(packet, &takes);
+        if is_cut {
+            let done = segments(packet, filled, pool, |segment| {
+                if self.push(segment) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            is_cut = done.is_some();
+        }
+        if !is_cut {
+            self.counters.to.dropped += 1;
+        }
+    }
+
+    /// Puts a packet in line if there is room, else drops it.
+    fn push(&mut self, packet: Packet<B>) -> bool {
+        let room = self.has_room();
+        if room {
+            self.pages += packet.pages().len();
+            self.queue.push_back(packet);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        } else {
+            self.counters.to.dropped += 1;
+        }
+        room
+    }
+}
+
+/// Whether what a packet would be cut into is short enough.
+fn fits_cut<B: Buffer>(packet: &Packet<B>, takes: &Takes) -> bool {
+    let size = packet.segmentation.map_or(0, |plan| usize::from(plan.size));
+    Headers::of(packet).is_some_and(|headers| headers.data + size <= takes.longest)
+}
+
+/// Fills the checksum in if the port wants that. Returns whether it is as the port wants it.
+fn made_right<B: Buffer>(packet: &mut Packet<B>, takes: &Takes) -> bool {
+    if packet.checksum != Checksum::Blank || takes.checksum_v4 && takes.checksum_v6 {
+        return true;
+    }
+    Headers::of(packet).is_some_and(|headers| takes.blank(headers.family) || fill(packet))
+}

@@ -1,0 +1,12 @@
+//! Model front ends, well-behaved and hostile, against the back end and its switch: fake grants, a
+//! map for xenstore.
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
+
+mod front;
+mod hostile;
+mod packets;
+mod rig;
+mod states;
+mod switching;
+mod traffic;
+mod world;
