@@ -107,6 +107,9 @@ fn now() -> Instant {
 
 /// Uses an address, or none.
 fn set(interface: &mut Interface, address: Option<Ipv4Cidr>, gateway: Option<Ipv4Address>) {
+    if address.is_none() && interface.ip_addrs().is_empty() {
+        return;
+    }
     interface.update_ip_addrs(|addresses| {
         addresses.clear();
         if let Some(address) = address {
