@@ -64,7 +64,7 @@ fn perform(
     let mut operations = [GrantCopy::default(); BATCH];
     loop {
         let mut first = None;
-        let mut count = 0;
+        let mut count = 0_usize;
         for (operation, (number, copy)) in operations.iter_mut().zip(copies.by_ref()) {
             first = first.or(Some(number));
             *operation = copy;
@@ -76,10 +76,10 @@ fn perform(
         // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
         // live, or pages of packets, which are borrowed mutably; and a copy is within one.
         let request = unsafe {
-            Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count, 0, 0, 0])
+            Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count as u64, 0, 0, 0])
         };
         Machine.call(&request);
-        for (offset, operation) in operations.iter().enumerate().take(count as usize) {
+        for (offset, operation) in operations.iter().enumerate().take(count) {
             done(first + offset, operation.status == 0);
         }
     }
@@ -90,7 +90,6 @@ fn describe(domain: DomId, copy: Copied<'_>) -> GrantCopy {
     let page = PAGE_SIZE as u64;
     let offset = u16::try_from(machine % page).unwrap_or_default();
     let own = CopyPtr { page: machine / page, domid: DomId::SELF, offset, pad: 0 };
-    let CopyPtr { .. } = own;
     let peer =
         CopyPtr { page: copy.reference.0.into(), domid: domain, offset: copy.offset, pad: 0 };
     // No longer than the piece.
@@ -148,10 +147,10 @@ impl<W: 'static> Mapped<W> {
         let offset = u64::from(offset);
         let machine = self.mapping.machine().address() + offset;
         let address = self.mapping.page().address() + offset;
-        // SAFETY: mapped as atomics for as long as `self` lives, which the piece keeps; within the
-        // page, by the caller's word, and by the check here.
         let within = offset + u64::from(length) <= PAGE_SIZE as u64;
         let length = if within { length.into() } else { 0 };
+        // SAFETY: mapped as atomics for as long as `self` lives, which the piece keeps; within the
+        // page by the check above.
         unsafe { Piece::new(machine, address, length, Some(self.clone())) }
     }
 }
