@@ -19,13 +19,14 @@ use hypercall_abi::types::{DomId, VcpuId};
 use pv_guest_sdk::control::{Domain, Plain, survey};
 use pv_guest_sdk::time::{Duration, Instant, wall_clock};
 use toolstack::build::{self, Built, Settings};
-use toolstack::config::{Config, Disk, Then};
+use toolstack::config::{Config, Disk, Mac, Then, Vif};
 use toolstack::end::End;
 use toolstack::nodes::{self, Described};
 
 use crate::bell::Flag;
 use crate::block;
 use crate::console::Console;
+use crate::net::vif;
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
@@ -115,7 +116,10 @@ async fn once(
     world.store.make(&nodes::of_domain(&described));
     world.add(&guest);
     let served = disks.into_iter().map(|(disk, claim)| connect(world, id, &disk, claim));
-    let disks: Vec<_> = served.collect();
+    let mut devices: Vec<_> = served.collect();
+    for (number, vif) in (0..).zip(&config.vifs) {
+        devices.push(plug(world, id, number, vif, &uuid));
+    }
     let end = serve(world, &guest, store, born).await;
     guest.console.close();
     world.store.ended(id);
@@ -125,9 +129,9 @@ async fn once(
         world.screen.line(format_args!("{}: {how}; it is preserved", config.name));
         guest.doomed.wait().await;
     }
-    for disk in disks.into_iter().flatten() {
-        disk.stop.signal(());
-        disk.stopped.wait().await;
+    for device in devices.into_iter().flatten() {
+        device.stop.signal(());
+        device.stopped.wait().await;
     }
     world.remove(id);
     world.store.gone(id);
@@ -229,6 +233,38 @@ fn connect(world: &World, id: DomId, disk: &Disk, claim: Claim) -> Option<Rc<Bac
         world.screen.line(format_args!("{}: {error}", disk.vdev));
     }
     spawned.is_ok().then_some(end)
+}
+
+/// Offers a network interface to a domain, and serves it from now on.
+fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Option<Rc<BackEnd>> {
+    let mac = vif.mac.unwrap_or_else(|| made_up(uuid, number));
+    world.store.make(&nodes::of_vif(id, number, vif, mac));
+    let served = vif::Served {
+        domain: id,
+        number,
+        mac: netback::Mac(mac.0),
+        front: nodes::front_end("vif", id, number),
+        back: nodes::back_end("vif", id, number),
+    };
+    let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
+    let (task, shared) = (end.clone(), world.clone());
+    let spawned = world.spawn(async move {
+        vif::serve(&shared, served, &task.stop).await;
+        task.stopped.signal(());
+    });
+    if let Err(error) = &spawned {
+        world.screen.line(format_args!("vif {number}: {error}"));
+    }
+    spawned.is_ok().then_some(end)
+}
+
+/// An address for an interface that was given none: of Xen's, and the domain's and its number.
+fn made_up(uuid: &str, number: u32) -> Mac {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(uuid.as_bytes());
+    sum.update(&number.to_le_bytes());
+    let [a, b, c, _] = sum.finalize().to_le_bytes();
+    Mac([0x00, 0x16, 0x3e, a, b, c])
 }
 
 /// Runs a domain that was built, with what it needs, to its end; and whether that was forced.

@@ -24,6 +24,8 @@ use toolstack::config::Config;
 
 use crate::bell::Flag;
 use crate::domain::{self, Born, Guest};
+use crate::equipment::Equipment;
+use crate::net::{self, Network};
 use crate::operator;
 use crate::screen::Screen;
 use crate::storage::Storage;
@@ -40,6 +42,8 @@ pub(crate) struct World {
     pub(crate) grants: Grants,
     /// The machine's disks.
     pub(crate) storage: Rc<Storage>,
+    /// The switch, and what is at it.
+    pub(crate) network: Network,
     /// The store.
     pub(crate) store: Rc<store::Service>,
     files: Vec<File<'static>>,
@@ -69,12 +73,14 @@ pub(crate) struct World {
 pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
     let files = files(boot.ramdisk()).collect::<Result<Vec<_>, _>>()?;
     let configs = configs(&files, boot)?;
-    let (storage, lines) = Storage::new();
+    let network = Network::default();
+    let Equipment { disks, cards, lines } = Equipment::find(&network.pages());
     let world = Rc::new(World {
         executor: Executor::default(),
         windows: Rc::default(),
         grants: Grants::start(1)?,
-        storage,
+        storage: Storage::new(disks),
+        network,
         store: Rc::default(),
         files,
         screen: Rc::default(),
@@ -88,6 +94,7 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
         well: Cell::new(0),
         over: Flag::default(),
     });
+    net::start(&world, boot, cards)?;
     for config in configs {
         world.reserve(&config.name)?;
         world.start(config, None)?;
@@ -121,7 +128,7 @@ fn is_ruled(boot: &BootInfo<'_>) -> bool {
 
 /// The configurations that the command line names, or all; with an operator those alone that it names.
 fn configs(files: &[File<'_>], boot: &BootInfo<'_>) -> Result<Vec<Config>, Box<dyn Error>> {
-    let named = || boot.arguments().filter(|word| *word != RULED);
+    let named = || boot.arguments().filter(|word| *word != RULED && !word.starts_with(net::WORD));
     let all = named().next().is_none() && !is_ruled(boot);
     let mut configs: Vec<Config> = Vec::new();
     for file in files.iter().filter(|file| file.name.ends_with(".cfg")) {
