@@ -31,7 +31,7 @@ use crate::window::{Window, Windows};
 const DEPTH: usize = 64;
 
 /// A mapped page of a front end's.
-pub(crate) struct Page(Rc<Mapped<Window>>);
+pub(crate) struct Page(pub(crate) Rc<Mapped<Window>>);
 
 impl Words for Page {
     fn words(&self) -> &[core::sync::atomic::AtomicU32; 1024] {
@@ -48,12 +48,21 @@ pub(crate) struct Front {
     windows: Rc<Windows>,
 }
 
+/// Maps a page that a domain has granted.
+pub(crate) fn map(
+    domain: DomId,
+    grants: Grants,
+    windows: &Rc<Windows>,
+    reference: GrantRef,
+) -> Option<Rc<Mapped<Window>>> {
+    let window = windows.take()?;
+    let mapping = grants.map(window.page(), Peer { domain, reference }, Access::WRITE).ok()?;
+    Some(Rc::new(Mapped::new(mapping, window)))
+}
+
 impl Front {
     fn map(&self, reference: GrantRef) -> Option<Rc<Mapped<Window>>> {
-        let window = self.windows.take()?;
-        let peer = Peer { domain: self.domain, reference };
-        let mapping = self.grants.map(window.page(), peer, Access::WRITE).ok()?;
-        Some(Rc::new(Mapped::new(mapping, window)))
+        map(self.domain, self.grants, &self.windows, reference)
     }
 }
 
@@ -177,10 +186,20 @@ fn failure(error: disk::DiskError) -> DiskError {
 }
 
 /// Both halves of a device in the store.
-struct Halves<'a> {
-    store: &'a Service,
-    front: &'a str,
-    back: &'a str,
+pub(crate) struct Halves<'a> {
+    pub(crate) store: &'a Service,
+    pub(crate) front: &'a str,
+    pub(crate) back: &'a str,
+}
+
+impl netback::Nodes for Halves<'_> {
+    fn front(&self, name: &str) -> Option<String> {
+        Nodes::front(self, name)
+    }
+
+    fn back(&self, name: &str) -> Option<String> {
+        Nodes::back(self, name)
+    }
 }
 
 impl Nodes for Halves<'_> {

@@ -129,7 +129,7 @@ fn bring_up(
     let age = if found.transport.is_legacy() { "legacy" } else { "modern" };
     let source = match found.line.source() {
         Source::Message { .. } => "message".into(),
-        Source::Wire(wire) => format!("wire {wire}"),
+        Source::Wire(wire) | Source::Legacy(wire) => format!("wire {wire}"),
     };
     let about = format!("{age}, interrupt by {source}, {}", vary!("end", found.line.reports_end()));
     let block = Rc::new(Block::start(found.transport)?);

@@ -1,27 +1,32 @@
 //! A domain's life: it is built, served, watched, and buried.
+//!
+//! A life is a task ([`live`]); who wants something of a domain finds it as a [`Guest`] of the world.
+//! Whatever goes wrong, what was made of the domain is taken back: rings, ports, nodes of the store,
+//! claims of disks, memory.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either4, select4};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
 use hypercall_abi::types::{DomId, VcpuId};
-use pv_guest_sdk::control::{Domain, Plain};
-use pv_guest_sdk::println;
-use pv_guest_sdk::time::{Duration, wall_clock};
+use pv_guest_sdk::control::{Domain, Plain, survey};
+use pv_guest_sdk::time::{Duration, Instant, wall_clock};
 use toolstack::build::{self, Built, Settings};
-use toolstack::config::{Config, Disk, Then};
+use toolstack::config::{Config, Disk, Mac, Then, Vif};
 use toolstack::end::End;
 use toolstack::nodes::{self, Described};
 
+use crate::bell::Flag;
 use crate::block;
 use crate::console::Console;
+use crate::net::vif;
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
@@ -29,14 +34,22 @@ use crate::world::World;
 /// Pages in a MiB.
 const PAGES_PER_MIB: u64 = 256;
 
-/// A domain that runs.
+/// A domain that runs, or has ended and is preserved.
 pub(crate) struct Guest {
     /// What it is.
     pub(crate) config: Rc<Config>,
     /// The domain.
     pub(crate) domain: Domain,
+    /// Its console.
+    pub(crate) console: Console,
+    /// Since when it runs.
+    pub(crate) since: Instant,
+    /// Raised when nothing of it is left.
+    pub(crate) gone: Flag,
     /// Told when it has ended.
     ended: Signal<NoopRawMutex, End>,
+    /// Told when it is to be destroyed.
+    doomed: Signal<NoopRawMutex, ()>,
 }
 
 impl Guest {
@@ -51,17 +64,31 @@ impl Guest {
         let end = self.domain.info().map_or(Some(End::Dying), |info| End::of(&info));
         end.into_iter().for_each(|end| self.ended.signal(end));
     }
+
+    /// Ends it, and waits until nothing of it is left.
+    pub(crate) async fn destroy(&self) {
+        self.doomed.signal(());
+        self.gone.raised().await;
+    }
 }
 
-/// Lets a domain live, again and again if it is to be restarted. Says what goes wrong; the answer is
-/// whether it ended well.
-pub(crate) async fn live(world: Rc<World>, config: Rc<Config>) -> bool {
+/// Who waits for a domain to run.
+pub(crate) type Born = Signal<NoopRawMutex, Result<DomId, String>>;
+
+/// Lets a domain live, again and again if it is to be restarted. What goes wrong with the first of its
+/// lives is told to `born` if somebody waits there; else it is said. The answer is whether it ended
+/// well.
+pub(crate) async fn live(world: Rc<World>, config: Rc<Config>, born: Option<Rc<Born>>) -> bool {
+    let mut born = born;
     loop {
-        match once(&world, &config).await {
-            Ok((_, Then::Restart)) => {}
+        match once(&world, &config, born.as_deref()).await {
+            Ok((_, Then::Restart)) if !world.is_closing() => born = None,
             Ok((end, _)) => return end.is_success(),
             Err(error) => {
-                println!("{}: {error}", config.name);
+                match born.filter(|born| !born.signaled()) {
+                    Some(born) => born.signal(Err(error.to_string())),
+                    None => world.screen.line(format_args!("{}: {error}", config.name)),
+                }
                 return false;
             }
         }
@@ -69,41 +96,98 @@ pub(crate) async fn live(world: Rc<World>, config: Rc<Config>) -> bool {
 }
 
 /// One life; how it ended, and what is to be done then.
-async fn once(world: &Rc<World>, config: &Rc<Config>) -> Result<(End, Then), Box<dyn Error>> {
+async fn once(
+    world: &Rc<World>,
+    config: &Rc<Config>,
+    born: Option<&Born>,
+) -> Result<(End, Then), Box<dyn Error>> {
     let disks = open(world, config).await?;
     let built = make(world, config)?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
-    let ended = Signal::new();
-    let guest = Rc::new(Guest { config: config.clone(), domain: built.domain, ended });
+    let guest = match adopt(world, config, built.domain, console) {
+        Ok(guest) => Rc::new(guest),
+        Err((domain, error)) => {
+            let _is_gone = domain.control(Plain::Destroy);
+            return Err(error);
+        }
+    };
     let (id, uuid) = (guest.id(), uuid(guest.id()));
     let described = Described { id, uuid: &uuid, config, store, console };
     world.store.make(&nodes::of_domain(&described));
     world.add(&guest);
     let served = disks.into_iter().map(|(disk, claim)| connect(world, id, &disk, claim));
-    let disks: Vec<_> = served.collect();
-    let end = serve(world, &guest, store, console).await;
-    for disk in disks.into_iter().flatten() {
-        disk.stop.signal(());
-        disk.stopped.wait().await;
+    let mut devices: Vec<_> = served.collect();
+    for (number, vif) in (0..).zip(&config.vifs) {
+        devices.push(plug(world, id, number, vif, &uuid));
+    }
+    let end = serve(world, &guest, store, born).await;
+    guest.console.close();
+    world.store.ended(id);
+    let then = end.as_ref().map_or(Then::Destroy, |(end, doomed)| what_then(config, *end, *doomed));
+    if then == Then::Preserve && world.is_ruled() {
+        let how = end.as_ref().map_or(End::Dying, |(end, _)| *end);
+        world.screen.line(format_args!("{}: {how}; it is preserved", config.name));
+        guest.doomed.wait().await;
+    }
+    for device in devices.into_iter().flatten() {
+        device.stop.signal(());
+        device.stopped.wait().await;
     }
     world.remove(id);
-    world.store.ended(id);
     world.store.gone(id);
     world.store.remove(&nodes::home(id));
     world.store.remove(&format!("/vm/{uuid}"));
+    for class in ["vbd", "vif"] {
+        world.store.remove(&format!("/local/domain/0/backend/{class}/{}", id.0));
+    }
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
-    let end = end?;
+    guest.gone.raise();
+    let (end, doomed) = end?;
     let ran = Duration::from_nanos(info?.cpu_time);
-    println!("{}: {end} after {ran:?}", config.name);
+    if doomed {
+        world.screen.line(format_args!("{}: destroyed after {ran:?}", config.name));
+    } else {
+        world.screen.line(format_args!("{}: {end} after {ran:?}", config.name));
+    }
     buried?;
-    let then = match end {
+    Ok((end, then))
+}
+
+/// What is to be done with a domain that has ended so, or was to be destroyed.
+fn what_then(config: &Config, end: End, doomed: bool) -> Then {
+    match end {
+        _ if doomed => Then::Destroy,
         End::Shutdown(hypercall_abi::sched::REASON_POWEROFF) => config.on_poweroff,
         End::Shutdown(hypercall_abi::sched::REASON_REBOOT) => config.on_reboot,
         End::Shutdown(_) => config.on_crash,
         End::Dying => Then::Destroy,
-    };
-    Ok((end, then))
+    }
+}
+
+/// Connects to a domain's console; gives the domain back if that fails.
+fn adopt(
+    world: &World,
+    config: &Rc<Config>,
+    domain: Domain,
+    console: Ring,
+) -> Result<Guest, (Domain, Box<dyn Error>)> {
+    let connected = world.window().and_then(|window| {
+        let (screen, limited) = (world.screen.clone(), world.is_ruled());
+        Ok(Console::new(&config.name, &domain, console, window, screen, limited)?)
+    });
+    match connected {
+        Ok(console) => Ok(Guest {
+            config: config.clone(),
+            domain,
+            console,
+            since: Instant::now(),
+            gone: Flag::default(),
+            ended: Signal::new(),
+            doomed: Signal::new(),
+        }),
+        Err(error) => Err((domain, error)),
+    }
 }
 
 type Ring = (hypercall_abi::types::Mfn, hypercall_abi::types::Port);
@@ -146,31 +230,61 @@ fn connect(world: &World, id: DomId, disk: &Disk, claim: Claim) -> Option<Rc<Bac
         task.stopped.signal(());
     });
     if let Err(error) = &spawned {
-        println!("{}: {error}", disk.vdev);
+        world.screen.line(format_args!("{}: {error}", disk.vdev));
     }
     spawned.is_ok().then_some(end)
 }
 
-/// Runs a domain that was built, with what it needs, to its end.
+/// Offers a network interface to a domain, and serves it from now on.
+fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Option<Rc<BackEnd>> {
+    let mac = vif.mac.unwrap_or_else(|| made_up(uuid, number));
+    world.store.make(&nodes::of_vif(id, number, vif, mac));
+    let served = vif::Served {
+        domain: id,
+        number,
+        mac: netback::Mac(mac.0),
+        front: nodes::front_end("vif", id, number),
+        back: nodes::back_end("vif", id, number),
+    };
+    let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
+    let (task, shared) = (end.clone(), world.clone());
+    let spawned = world.spawn(async move {
+        vif::serve(&shared, served, &task.stop).await;
+        task.stopped.signal(());
+    });
+    if let Err(error) = &spawned {
+        world.screen.line(format_args!("vif {number}: {error}"));
+    }
+    spawned.is_ok().then_some(end)
+}
+
+/// An address for an interface that was given none: of Xen's, and the domain's and its number.
+fn made_up(uuid: &str, number: u32) -> Mac {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(uuid.as_bytes());
+    sum.update(&number.to_le_bytes());
+    let [a, b, c, _] = sum.finalize().to_le_bytes();
+    Mac([0x00, 0x16, 0x3e, a, b, c])
+}
+
+/// Runs a domain that was built, with what it needs, to its end; and whether that was forced.
 async fn serve(
     world: &World,
     guest: &Guest,
     store: Ring,
-    console: Ring,
-) -> Result<End, Box<dyn Error>> {
+    born: Option<&Born>,
+) -> Result<(End, bool), Box<dyn Error>> {
     let domain = &guest.domain;
-    let console = Console::new(&guest.config.name, domain, console, world.window()?)?;
     let store = store::serve(&world.store, domain, store, world.window()?);
     domain.control(Plain::Unpause)?;
-    let end = match select3(guest.ended.wait(), console.serve(), store).await {
-        Either3::First(end) => end,
-        Either3::Second(()) => End::Dying,
-        Either3::Third(served) => {
-            return Err(served.err().unwrap_or_else(|| "its store is gone".into()));
-        }
-    };
-    console.end();
-    Ok(end)
+    if let Some(born) = born {
+        born.signal(Ok(guest.id()));
+    }
+    match select4(guest.ended.wait(), guest.doomed.wait(), guest.console.serve(), store).await {
+        Either4::First(end) => Ok((end, false)),
+        Either4::Second(()) | Either4::Third(()) => Ok((End::Dying, true)),
+        Either4::Fourth(served) => Err(served.err().unwrap_or_else(|| "its store is gone".into())),
+    }
 }
 
 /// The name of a domain in the store for all time.
@@ -193,6 +307,10 @@ fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
         pages: config.memory * PAGES_PER_MIB,
         vcpus: config.vcpus,
     };
+    let (wanted, free) = (config.memory, survey::machine()?.free_pages / PAGES_PER_MIB);
+    if wanted > free {
+        return Err(format!("{wanted} MiB of memory are wanted, and {free} MiB are free").into());
+    }
     let window = world.window()?;
     let built = build::domain(&settings, window.page())
         .map_err(|error| format!("it can't be built: {error}"))?;

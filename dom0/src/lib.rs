@@ -4,6 +4,7 @@
 //! - [`virtio`] has the queues and transports that all virtio devices share, and the driver of
 //!   block devices;
 //! - [`disk`] is what the rest of the guest sees: whole devices, partitions, regions, RAM disks;
+//! - [`serial`] is the port by which the host rules;
 //! - [`hw`] is the fence: the one place with unsafe code;
 //! - `lines` gives interrupts to the devices that share them, `disks` is a mode of the guest that
 //!   tries all disks.
@@ -23,4 +24,5 @@ pub mod hw;
 #[cfg(target_os = "none")]
 pub mod lines;
 pub mod pci;
+pub mod serial;
 pub mod virtio;

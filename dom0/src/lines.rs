@@ -21,6 +21,12 @@ impl Served for crate::virtio::Block {
     }
 }
 
+impl Served for crate::virtio::Net {
+    fn on_interrupt(&self) {
+        let _others_may_be_meant = Self::on_interrupt(self);
+    }
+}
+
 /// An interrupt, and its devices: those of a wired one may be several.
 pub struct Line {
     source: Source,

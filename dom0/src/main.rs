@@ -3,7 +3,8 @@
 //! The bundle is its ramdisk, a cpio archive of configurations (`*.cfg`, see
 //! `toolstack::config`) and of the kernels and ramdisks that they name. Without a bundle it reports
 //! what it was given, and ends; with the word `disks` on its command line it tries the disks of the
-//! machine.
+//! machine. With the word `operator` it begins with those domains alone that its command line names,
+//! and does what an operator says ([`operator`]).
 //!
 //! It is made of services that run as tasks on one virtual CPU, woken by event channels: nothing is
 //! polled. What they share is the [`world::World`].
@@ -13,11 +14,16 @@
 
 extern crate alloc;
 
+mod bell;
 mod block;
 mod console;
 mod domain;
+mod equipment;
 mod layout;
+mod net;
+mod operator;
 mod report;
+mod screen;
 mod storage;
 mod store;
 mod window;

@@ -13,9 +13,8 @@ use core::cell::RefCell;
 use core::error::Error;
 
 use devices::disk::{Disk, Operation, gpt};
-use devices::disks::{Found, announce, find};
-use devices::hw::{Buffer, ConfigurationPorts};
-use devices::lines::{Line, Lines};
+use devices::disks::Found;
+use devices::hw::Buffer;
 use pv_guest_sdk::println;
 
 /// Sectors of 512 bytes in a page, and in a MiB.
@@ -60,25 +59,12 @@ impl Drop for Claim {
 }
 
 impl Storage {
-    /// Finds the machine's disks; without access to devices there are none. Their interrupts are to
-    /// be served.
-    pub(crate) fn new() -> (Rc<Self>, Vec<Rc<Line>>) {
-        let mut lines = Lines::default();
-        let found = Self::found(&mut lines).unwrap_or_else(|error| {
-            println!("no disks: {error}");
-            Vec::new()
-        });
+    /// The disks that were found.
+    pub(crate) fn new(found: Vec<Found>) -> Rc<Self> {
         for (name, disk) in names().zip(&found) {
             println!("{name}: {} MiB, {}", disk.disk.sectors() >> 11, disk.about);
         }
-        let lines = lines.iter().cloned().collect();
-        (Rc::new(Self { found, claims: RefCell::default() }), lines)
-    }
-
-    fn found(lines: &mut Lines) -> Result<Vec<Found>, Box<dyn Error>> {
-        let config = ConfigurationPorts::claim()?;
-        announce(&config)?;
-        Ok(find(&config, lines).0)
+        Rc::new(Self { found, claims: RefCell::default() })
     }
 
     /// Opens a disk for a domain, for itself alone unless it is only read.

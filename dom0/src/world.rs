@@ -3,11 +3,11 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::error::Error;
-use core::future::{Future, poll_fn};
-use core::task::{Poll, Waker};
+use core::future::Future;
 
 use embassy_futures::select::select;
 
@@ -16,12 +16,18 @@ use hypercall_abi::virq;
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::task::Executor;
+use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, println};
 use toolstack::archive::{File, files};
 use toolstack::config::Config;
 
-use crate::domain::{self, Guest};
+use crate::bell::Flag;
+use crate::domain::{self, Born, Guest};
+use crate::equipment::Equipment;
+use crate::net::{self, Network};
+use crate::operator;
+use crate::screen::Screen;
 use crate::storage::Storage;
 use crate::store;
 use crate::window::{Window, Windows};
@@ -36,16 +42,28 @@ pub(crate) struct World {
     pub(crate) grants: Grants,
     /// The machine's disks.
     pub(crate) storage: Rc<Storage>,
+    /// The switch, and what is at it.
+    pub(crate) network: Network,
     /// The store.
     pub(crate) store: Rc<store::Service>,
     files: Vec<File<'static>>,
+    /// The machine's console.
+    pub(crate) screen: Rc<Screen>,
     guests: RefCell<Vec<Rc<Guest>>>,
+    /// The names of domains that are being made or live.
+    names: RefCell<Vec<String>>,
+    /// Whether an operator rules, or everything ends with the last domain.
+    is_ruled: bool,
+    /// The operator wants an end: nothing is started any more.
+    is_closing: Cell<bool>,
+    /// Since when this runs.
+    pub(crate) since: Instant,
     /// Domains that were started, that have ended for good, and that ended well.
     started: Cell<usize>,
     ended: Cell<usize>,
     well: Cell<usize>,
-    /// Tasks that end with the last domain.
-    background: RefCell<Vec<Waker>>,
+    /// Raised when there is nothing left to do.
+    over: Flag,
 }
 
 /// Starts what the bundle configures, and serves it until nothing of it is left.
@@ -55,22 +73,31 @@ pub(crate) struct World {
 pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
     let files = files(boot.ramdisk()).collect::<Result<Vec<_>, _>>()?;
     let configs = configs(&files, boot)?;
-    let (storage, lines) = Storage::new();
+    let network = Network::default();
+    let Equipment { disks, cards, lines } = Equipment::find(&network.pages());
     let world = Rc::new(World {
         executor: Executor::default(),
         windows: Rc::default(),
         grants: Grants::start(1)?,
-        storage,
+        storage: Storage::new(disks),
+        network,
         store: Rc::default(),
         files,
+        screen: Rc::default(),
         guests: RefCell::default(),
+        names: RefCell::default(),
+        is_ruled: is_ruled(boot),
+        is_closing: Cell::new(false),
+        since: Instant::now(),
         started: Cell::new(0),
         ended: Cell::new(0),
         well: Cell::new(0),
-        background: RefCell::default(),
+        over: Flag::default(),
     });
+    net::start(&world, boot, cards)?;
     for config in configs {
-        world.start(config)?;
+        world.reserve(&config.name)?;
+        world.start(config, None)?;
     }
     let ended = Channel::virq(virq::DOM_EXC, vcpu.id())?;
     world.background(watch(world.clone(), ended))?;
@@ -80,34 +107,57 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
             println!("an interrupt is lost: {error}");
         })?;
     }
+    if world.is_ruled {
+        operator::start(&world, vcpu)?;
+    }
     world.executor.run();
+    if world.is_ruled {
+        return Ok(());
+    }
     let (well, of) = (world.well.get(), world.started.get());
     println!("{well} of {of} domains ended well");
     if well == of { Ok(()) } else { Err("not all domains ended well".into()) }
 }
 
-/// The configurations that the command line names, or all.
+/// The word on the command line that makes dom0 serve an operator.
+const RULED: &str = "operator";
+
+fn is_ruled(boot: &BootInfo<'_>) -> bool {
+    boot.arguments().any(|word| word == RULED)
+}
+
+/// The configurations that the command line names, or all; with an operator those alone that it names.
 fn configs(files: &[File<'_>], boot: &BootInfo<'_>) -> Result<Vec<Config>, Box<dyn Error>> {
-    let all = boot.arguments().next().is_none();
+    let named = || boot.arguments().filter(|word| *word != RULED && !word.starts_with(net::WORD));
+    let all = named().next().is_none() && !is_ruled(boot);
     let mut configs: Vec<Config> = Vec::new();
     for file in files.iter().filter(|file| file.name.ends_with(".cfg")) {
-        let text =
-            core::str::from_utf8(file.bytes).map_err(|_| format!("{}: no text", file.name))?;
-        let config = Config::parse(file.name, text)?;
-        if configs.iter().any(|other| other.name == config.name) {
+        let config = match parse(file) {
+            Ok(config) => config,
+            // An operator is told when the file is used.
+            Err(_) if is_ruled(boot) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_ruled(boot) && configs.iter().any(|other| other.name == config.name) {
             return Err(format!("{}: there is another domain `{}`", file.name, config.name).into());
         }
         configs.push(config);
     }
-    if let Some(name) = boot.arguments().find(|name| configs.iter().all(|it| it.name != *name)) {
+    if let Some(name) = named().find(|name| configs.iter().all(|it| it.name != *name)) {
         return Err(format!("no configuration is of a domain `{name}`").into());
     }
-    configs.retain(|config| all || boot.arguments().any(|name| name == config.name));
-    if configs.is_empty() {
+    configs.retain(|config| all || named().any(|name| name == config.name));
+    if configs.is_empty() && !is_ruled(boot) {
         Err("the bundle has no configuration (*.cfg)".into())
     } else {
         Ok(configs)
     }
+}
+
+/// Reads a file of the bundle as a configuration.
+fn parse(file: &File<'_>) -> Result<Config, String> {
+    let text = core::str::from_utf8(file.bytes).map_err(|_| format!("{}: no text", file.name))?;
+    Config::parse(file.name, text).map_err(|error| error.to_string())
 }
 
 /// Looks at all domains when one has ended.
@@ -131,43 +181,128 @@ impl World {
         self.executor.spawn(Box::into_pin(task)).map_err(|_| "too many tasks".into())
     }
 
-    /// Runs a task that ends when no domain is left.
+    /// Runs a task that ends when there is nothing left to do.
     ///
     /// # Errors
     /// If there are too many.
-    fn background(
+    pub(crate) fn background(
         self: &Rc<Self>,
         task: impl Future<Output = ()> + 'static,
     ) -> Result<(), Box<dyn Error>> {
         let world = self.clone();
-        let over = poll_fn(move |cx| {
-            if world.is_over() {
-                return Poll::Ready(());
-            }
-            world.background.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        });
         self.spawn(async move {
-            select(over, task).await;
+            select(world.over.raised(), task).await;
         })
     }
 
-    fn is_over(&self) -> bool {
-        self.ended.get() == self.started.get()
+    /// Whether an operator rules.
+    pub(crate) const fn is_ruled(&self) -> bool {
+        self.is_ruled
     }
 
-    /// Starts a domain.
-    fn start(self: &Rc<Self>, config: Config) -> Result<(), Box<dyn Error>> {
-        self.started.set(self.started.get() + 1);
+    /// Whether the end was asked for.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Starts no domain any more.
+    pub(crate) fn close(&self) {
+        self.is_closing.set(true);
+    }
+
+    /// Ends all tasks in the background.
+    pub(crate) fn finish(&self) {
+        self.over.raise();
+    }
+
+    /// Takes a name for a domain.
+    fn reserve(&self, name: &str) -> Result<(), String> {
+        let mut names = self.names.borrow_mut();
+        if names.iter().any(|other| other == name) {
+            return Err(format!("there is a domain `{name}` already"));
+        }
+        names.push(name.to_string());
+        Ok(())
+    }
+
+    /// Makes a domain and lets it run. Its number.
+    ///
+    /// # Errors
+    /// Why it cannot be made, as a sentence; then nothing of it is left.
+    pub(crate) async fn create(self: &Rc<Self>, config: Config) -> Result<DomId, String> {
+        if self.is_closing() {
+            return Err("the machine is about to be powered off".into());
+        }
+        let name = config.name.clone();
+        self.reserve(&name)?;
+        let born = Rc::new(Born::new());
+        if let Err(error) = self.start(config, Some(born.clone())) {
+            self.names.borrow_mut().retain(|other| *other != name);
+            return Err(error.to_string());
+        }
+        born.wait().await.map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Starts a domain, whose name was taken.
+    fn start(
+        self: &Rc<Self>,
+        config: Config,
+        born: Option<Rc<Born>>,
+    ) -> Result<(), Box<dyn Error>> {
         let world = self.clone();
         self.spawn(async move {
-            let well = domain::live(world.clone(), Rc::new(config)).await;
+            let config = Rc::new(config);
+            let well = domain::live(world.clone(), config.clone(), born).await;
+            world.names.borrow_mut().retain(|name| *name != config.name);
             world.well.set(world.well.get() + usize::from(well));
             world.ended.set(world.ended.get() + 1);
-            if world.is_over() {
-                world.background.take().into_iter().for_each(Waker::wake);
+            if !world.is_ruled && world.ended.get() == world.started.get() {
+                world.over.raise();
             }
-        })
+        })?;
+        self.started.set(self.started.get() + 1);
+        Ok(())
+    }
+
+    /// The configuration that a file of the bundle holds, or that is of this name in one of them.
+    ///
+    /// # Errors
+    /// If there is none, or it is wrong.
+    pub(crate) fn config(&self, name: &str) -> Result<Config, String> {
+        let files = || self.files.iter().filter(|file| file.name.ends_with(".cfg"));
+        if let Some(file) = files().find(|file| file.name == name) {
+            return parse(file);
+        }
+        if let Some(config) = files().filter_map(|file| parse(file).ok()).find(|it| it.name == name)
+        {
+            return Ok(config);
+        }
+        // A file of that name may be wrong.
+        let file = files().find(|file| file.name.strip_suffix(".cfg") == Some(name));
+        file.map_or_else(|| Err(format!("no configuration is called `{name}`")), parse)
+    }
+
+    /// The names of all configurations.
+    pub(crate) fn configs(&self) -> Vec<String> {
+        let files = self.files.iter().filter(|file| file.name.ends_with(".cfg"));
+        files.filter_map(|file| Some(parse(file).ok()?.name)).collect()
+    }
+
+    /// All domains.
+    pub(crate) fn guests(&self) -> Vec<Rc<Guest>> {
+        self.guests.borrow().clone()
+    }
+
+    /// A domain by its name or number.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn guest(&self, name: &str) -> Result<Rc<Guest>, String> {
+        let guests = self.guests.borrow();
+        let number = name.parse().ok().map(DomId);
+        let named = guests.iter().find(|guest| guest.config.name == name);
+        let guest = named.or_else(|| guests.iter().find(|guest| Some(guest.id()) == number));
+        guest.cloned().ok_or_else(|| format!("there is no domain `{name}`"))
     }
 
     /// Takes a page of addresses.

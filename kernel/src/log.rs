@@ -7,14 +7,20 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
+use heapless::Deque;
 use kernel_core::calls::mmu::GUEST;
 use kernel_core::options::{LogLevel, Serial};
 use spin::Mutex;
 
 use crate::x86::uart::Uart;
 
-static CONSOLE: Mutex<Console> =
-    Mutex::new(Console { uart: Uart::absent(), kept: [0; KEPT as usize], end: 0, cleared: 0 });
+static CONSOLE: Mutex<Console> = Mutex::new(Console {
+    uart: Uart::absent(),
+    kept: [0; KEPT as usize],
+    end: 0,
+    cleared: 0,
+    typed: Deque::new(),
+});
 static PORT: AtomicU16 = AtomicU16::new(0);
 static BAUD: AtomicU32 = AtomicU32::new(0);
 
@@ -24,6 +30,11 @@ static LEVELS: Mutex<[log::LevelFilter; 2]> = Mutex::new([log::LevelFilter::Off;
 /// Bytes of the log that are kept for whoever asks.
 const KEPT: u32 = 16 * 1024;
 
+/// Bytes that wait to be read; of more, the last are lost.
+const TYPED: usize = 1024;
+/// Bytes that are taken from the port at a time: as many as it holds.
+const PIECE: usize = 16;
+
 /// The serial port, and a ring of what went there last, without carriage returns.
 struct Console {
     uart: Uart,
@@ -31,6 +42,8 @@ struct Console {
     /// Bytes that were ever kept, and how many of them were cleared; modulo 2^32.
     end: u32,
     cleared: u32,
+    /// What arrived and was not read yet.
+    typed: Deque<u8, TYPED>,
 }
 
 impl Console {
@@ -39,6 +52,20 @@ impl Console {
         for &byte in bytes.iter().filter(|&&byte| byte != b'\r') {
             self.kept[(self.end % KEPT) as usize] = byte;
             self.end = self.end.wrapping_add(1);
+        }
+    }
+
+    /// Takes what the serial port has. The port is not read for ever, whatever it is.
+    fn collect(&mut self) {
+        for _ in 0..TYPED / PIECE {
+            let mut piece = [0; PIECE];
+            let count = self.uart.receive(&mut piece);
+            for &byte in piece.iter().take(count) {
+                let _ = self.typed.push_back(byte);
+            }
+            if count < PIECE {
+                break;
+            }
         }
     }
 
@@ -105,7 +132,26 @@ pub(crate) fn guest_output(bytes: &[u8]) {
 
 /// Takes what was typed on the console, without waiting; the number of bytes put into `buffer`.
 pub(crate) fn input(buffer: &mut [u8]) -> usize {
-    CONSOLE.lock().uart.receive(buffer)
+    let mut console = CONSOLE.lock();
+    console.collect();
+    let mut count = 0;
+    for to in buffer {
+        let Some(byte) = console.typed.pop_front() else { break };
+        (*to, count) = (byte, count + 1);
+    }
+    count
+}
+
+/// Makes the serial port raise its interrupt when something is typed.
+pub(crate) fn listen() {
+    CONSOLE.lock().uart.listen();
+}
+
+/// The serial port's interrupt: takes what has arrived. Whether anything waits to be read.
+pub(crate) fn arrived() -> bool {
+    let mut console = CONSOLE.lock();
+    console.collect();
+    !console.typed.is_empty()
 }
 
 /// Copies from what was printed, from byte `from` of all, or from the first that is kept and not

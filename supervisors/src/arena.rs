@@ -21,7 +21,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use core::error::Error;
 
 use pv_guest_sdk::abi::virq;
-use pv_guest_sdk::control::{self, Plain};
+use pv_guest_sdk::control::{Plain, survey};
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::time::{Duration, Instant};
@@ -137,7 +137,7 @@ impl Arena<'_> {
             missed != 0 && self.boot.arguments().any(|it| it == "strict"),
             "beats were missed",
         );
-        let free = control::phys_info()?.free_pages;
+        let free = survey::machine()?.free_pages;
         println!("{free} pages are free");
         self.free = [if self.free[0] == 0 { free } else { self.free[0] }, free];
         Ok(())

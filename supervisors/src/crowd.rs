@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering;
 use pv_guest_sdk::abi::domctl::DomainFlags;
 use pv_guest_sdk::abi::regs::VcpuGuestContext;
 use pv_guest_sdk::abi::types::{DomId, Mfn, VcpuId};
-use pv_guest_sdk::control::{self, ControlError, CreateDomain, Domain, MaxMem, Plain};
+use pv_guest_sdk::control::{ControlError, CreateDomain, Domain, MaxMem, Plain, survey};
 use pv_guest_sdk::extension::{self, Rings};
 use pv_guest_sdk::paging::{Memory, Page};
 use pv_guest_sdk::raw::registers::counter;
@@ -73,7 +73,7 @@ fn word(boot: &BootInfo<'_>, name: &str, default: u64) -> Result<u64, Box<dyn Er
 
 /// Frames that are free. Unit: frames.
 fn free() -> Result<u64, Box<dyn Error>> {
-    Ok(control::phys_info()?.free_pages)
+    Ok(survey::machine()?.free_pages)
 }
 
 /// What something costs, in units of the processor's counter.

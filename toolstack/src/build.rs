@@ -157,7 +157,11 @@ fn fill(
         kind: E820_RAM.into(),
     };
     domain.set_memory_map(&mut [ram])?;
-    let mut frames: Vec<u64> = (0..settings.pages).collect();
+    let mut frames: Vec<u64> = Vec::new();
+    let count = usize::try_from(settings.pages).unwrap_or(usize::MAX);
+    // The list is this domain's, whose memory may be short too.
+    frames.try_reserve_exact(count).map_err(|_| ControlError::Memory(0))?;
+    frames.extend(0..settings.pages);
     domain.populate(&mut frames)?;
     domain.clear(&frames)?;
     let (store_port, console_port) = (domain.unbound()?, domain.unbound()?);

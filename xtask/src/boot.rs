@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::console::{Console, Line, Source};
+use crate::ctl::SOCKET as CONTROL;
 use crate::machine::{Log, Machine, System};
 use crate::monitor::{Monitor, SOCKET};
 use crate::process;
@@ -121,11 +122,13 @@ const RESET_LOG: &str = "resets";
 impl<'a> Session<'a> {
     fn start(machine: &'a Machine, watch: Watch, scratch: &Path) -> Result<Self> {
         let line = machine.qemu(watch == Watch::Terminal, scratch)?;
-        for stale in [SOCKET, RESET_LOG] {
+        for stale in [SOCKET, CONTROL, RESET_LOG] {
             let _absent = std::fs::remove_file(scratch.join(stale));
         }
         let mut qemu = tied_to_us(&line);
         qemu.current_dir(scratch)
+            .args(["-chardev", &format!("socket,id=control,path={CONTROL},server=on,wait=off")])
+            .args(["-serial", "chardev:control"])
             .args(["-qmp", &format!("unix:{SOCKET},server=on,wait=off")])
             .args(["-d", "cpu_reset", "-D", RESET_LOG])
             .stdin(match watch {

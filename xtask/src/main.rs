@@ -10,12 +10,14 @@ mod check;
 mod conformance;
 mod console;
 mod cpio;
+mod ctl;
 mod debian;
 mod machine;
 mod monitor;
 mod options;
 mod packages;
 mod process;
+mod rule;
 mod run;
 mod steps;
 mod symbols;
@@ -46,6 +48,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Request::Run(options) => run::command(&options),
+        Request::Ctl(words) => ctl::command(words),
         Request::Conformance(words) => conformance::command(words),
         Request::Check(options) => test::command(&options, false),
         Request::Test(options) => test::command(&options, true),

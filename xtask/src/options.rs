@@ -21,6 +21,8 @@ pub(crate) enum Request {
     Check(TestOptions),
     /// `test`.
     Test(TestOptions),
+    /// `ctl`, with words that are its own to read.
+    Ctl(lexopt::Parser),
     /// `conformance`, with words that are its own to read.
     Conformance(lexopt::Parser),
 }
@@ -111,6 +113,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
             "run" => run(parser),
             "check" => test(parser, Request::Check),
             "test" => test(parser, Request::Test),
+            "ctl" => Ok(Request::Ctl(parser)),
             "conformance" => Ok(Request::Conformance(parser)),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
         },

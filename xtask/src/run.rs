@@ -14,6 +14,7 @@ use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
 use crate::process::say;
+use crate::rule;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux;
@@ -265,6 +266,22 @@ impl<'a> Builder<'a> {
     /// When it does not build.
     pub(crate) fn example(&mut self, name: &str) -> Result<PathBuf> {
         self.build("example-guests", name)
+    }
+
+    /// A ramdisk with the guest `echo` and configurations, for an operator.
+    ///
+    /// # Errors
+    ///
+    /// When the guest does not build.
+    pub(crate) fn ruled(&mut self, scratch: &Path) -> Result<PathBuf> {
+        let mut archive = Archive::default();
+        archive.file("echo", &std::fs::read(self.example("echo")?)?);
+        for (name, text) in rule::CONFIGURATIONS {
+            archive.file(name, text.as_bytes());
+        }
+        let path = scratch.join("bundle.cpio");
+        std::fs::write(&path, archive.finish())?;
+        Ok(path)
     }
 
     fn build(&mut self, package: &str, name: &str) -> Result<PathBuf> {

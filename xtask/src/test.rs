@@ -12,6 +12,7 @@ use crate::conformance;
 use crate::machine::System;
 use crate::options::TestOptions;
 use crate::process;
+use crate::rule;
 use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::steps::Steps;
 use crate::toolchain::Route;
@@ -76,6 +77,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             "fuzz",
             "attack",
             "heartbeat",
+            "echo",
         ];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
@@ -99,6 +101,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
                 shares(&workspace, &mut builder, options, row)
             });
         }
+        ruled(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
@@ -303,6 +306,27 @@ fn seconds(text: &str) -> Option<f64> {
         None => (text.strip_suffix('s')?, 1.0),
     };
     Some(number.parse::<f64>().ok()? * unit)
+}
+
+/// Boots dom0 with an operator, and rules domains from here.
+fn ruled(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for system in [System::Paravane, System::Xen] {
+        let name = system.name();
+        steps.run(&format!("domains ruled from the host on {name}"), || {
+            let guest = workspace.guests.iter().find(|guest| guest.name == "dom0");
+            let guest = guest.context("there is no dom0")?;
+            let scratch = workspace.scratch(&format!("ruled-{name}"))?;
+            let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
+            machine.guest_args = "operator".into();
+            machine.ramdisk = Some(builder.ruled(&scratch)?);
+            rule::drive(&machine, &scratch)
+        });
+    }
 }
 
 /// Boots the guests of [`HARD`].

@@ -10,6 +10,15 @@ pub(crate) fn ports(first: u16, count: u16) -> Result<Ports, DeviceError> {
     unsafe { Ports::claim(first, count) }
 }
 
+/// Claims the ports of a serial port, which knows no addresses.
+///
+/// # Errors
+/// [`DeviceError::Claimed`] if somebody has them, [`DeviceError::Refused`] if this guest may not use
+/// ports.
+pub fn serial_port(first: u16) -> Result<Ports, DeviceError> {
+    ports(first, 8)
+}
+
 /// Maps registers in a device's region.
 pub(crate) fn memory(machine: u64, length: u64) -> Result<DeviceMemory, DeviceError> {
     // SAFETY: as of `ports`.

@@ -10,7 +10,9 @@ use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_sdk::raw::gate::Request;
 use pv_guest_sdk::{Gate, Machine};
 
-use super::Piece;
+use smallvec::SmallVec;
+
+use super::{PacketPage, Piece};
 
 /// Copies that are made in one hypercall.
 const BATCH: usize = 64;
@@ -34,8 +36,27 @@ pub struct Copied<'a> {
 pub fn copy<'a>(
     domain: DomId,
     copies: impl ExactSizeIterator<Item = Copied<'a>>,
-    mut done: impl FnMut(usize, bool),
+    done: impl FnMut(usize, bool),
 ) {
+    perform(copies.map(|copy| describe(domain, copy)), done);
+}
+
+/// Makes copies between pages of `domain` and packets, and notes in each whether it was made.
+pub fn copy_packets(
+    domain: DomId,
+    direction: netback::Direction,
+    copies: &mut [netback::Copy],
+    packets: &mut [netback::Packet<PacketPage>],
+) {
+    let mut made = SmallVec::<[bool; BATCH]>::new();
+    perform(copies.iter().map(|it| describe_packet(domain, direction, it, packets)), |_, done| {
+        made.push(done);
+    });
+    copies.iter_mut().zip(made).for_each(|(copy, done)| copy.done = done);
+}
+
+/// Has operations made, in batches. Each is of memory that nobody refers to meanwhile.
+fn perform(copies: impl ExactSizeIterator<Item = GrantCopy>, mut done: impl FnMut(usize, bool)) {
     let mut copies = copies.enumerate();
     let mut operations = [GrantCopy::default(); BATCH];
     loop {
@@ -43,14 +64,14 @@ pub fn copy<'a>(
         let mut count = 0_usize;
         for (operation, (number, copy)) in operations.iter_mut().zip(copies.by_ref()) {
             first = first.or(Some(number));
-            *operation = describe(domain, copy);
+            *operation = copy;
             count += 1;
         }
         let Some(first) = first else { return };
         let address = operations.as_mut_ptr().expose_provenance() as u64;
         // SAFETY: so many operations are borrowed, mutably. The peer's pages are none of ours, or
         // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
-        // live, and a copy is within one.
+        // live, or pages of packets, which are borrowed mutably; and a copy is within one.
         let request = unsafe {
             Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count as u64, 0, 0, 0])
         };
@@ -73,6 +94,27 @@ fn describe(domain: DomId, copy: Copied<'_>) -> GrantCopy {
     let (source, dest, flags) =
         if copy.is_to_peer { (own, peer, COPY_DEST_GREF) } else { (peer, own, COPY_SOURCE_GREF) };
     GrantCopy { source, dest, len: length, flags, status: GENERAL_ERROR, pad: 0 }
+}
+
+/// What is not within a page is made a copy that is refused.
+fn describe_packet(
+    domain: DomId,
+    direction: netback::Direction,
+    copy: &netback::Copy,
+    packets: &[netback::Packet<PacketPage>],
+) -> GrantCopy {
+    let page = packets
+        .get(usize::from(copy.packet))
+        .and_then(|packet| packet.pages().get(usize::from(copy.page)))
+        .filter(|_| usize::from(copy.at) + usize::from(copy.length) <= PAGE_SIZE);
+    let frame = page.map_or(u64::MAX, |page| page.machine() / PAGE_SIZE as u64);
+    let own = CopyPtr { page: frame, domid: DomId::SELF, offset: copy.at, pad: 0 };
+    let peer = CopyPtr { page: copy.gref.0.into(), domid: domain, offset: copy.offset, pad: 0 };
+    let (source, dest, flags) = match direction {
+        netback::Direction::FromGuest => (peer, own, COPY_SOURCE_GREF),
+        netback::Direction::ToGuest => (own, peer, COPY_DEST_GREF),
+    };
+    GrantCopy { source, dest, len: copy.length, flags, status: GENERAL_ERROR, pad: 0 }
 }
 
 /// A mapped page of a front end's, which stays mapped for as long as a piece of it is in use.

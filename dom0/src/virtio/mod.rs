@@ -1,4 +1,4 @@
-//! Virtio devices: queues, transports, and the driver of block devices.
+//! Virtio devices: queues, transports, and the drivers of block devices and network cards.
 //!
 //! A device comes to use by `probe::devices`, which finds it on PCI, maps its registers and sets
 //! its interrupt up; a driver then talks to a [`Transport`] and a [`Queue`], which know nothing of
@@ -8,6 +8,7 @@
 pub mod block;
 mod legacy;
 mod modern;
+pub mod net;
 #[cfg(target_os = "none")]
 pub mod probe;
 pub mod queue;
@@ -16,5 +17,6 @@ pub mod transport;
 pub use block::Block;
 pub use legacy::Legacy;
 pub use modern::Modern;
+pub use net::Net;
 pub use queue::{Part, Queue, QueueError};
 pub use transport::{Transport, TransportError};

@@ -17,6 +17,8 @@ const VENDOR: u16 = 0x1af4;
 const MODERN: u16 = 0x1040;
 /// The kind of block devices.
 pub const BLOCK: u16 = 2;
+/// The kind of network cards.
+pub const NET: u16 = 1;
 /// The capability that says where registers are.
 const VENDOR_SPECIFIC: u8 = 9;
 

@@ -38,6 +38,16 @@ impl Part {
         Self { machine: piece.machine(), length: piece.length(), writes: false }
     }
 
+    /// What the device reads of a page of a packet, at a machine address.
+    pub(super) const fn read_at(machine: u64, length: u32) -> Self {
+        Self { machine, length, writes: false }
+    }
+
+    /// What the device writes of a page that was lent to it.
+    pub(super) const fn written_at(machine: u64, length: u32) -> Self {
+        Self { machine, length, writes: true }
+    }
+
     /// How much the device may write. Unit: bytes.
     #[must_use]
     pub const fn writable(&self) -> u32 {
@@ -58,8 +68,10 @@ pub enum QueueError {
     Ahead(u16),
     /// It used a chain that it does not have.
     Chain(u32),
-    /// It wrote more than it may; bytes.
+    /// It wrote more than it may, or less than it must; bytes.
     Length(u32),
+    /// It put a packet into so many buffers.
+    Buffers(u16),
 }
 
 impl fmt::Display for QueueError {
@@ -68,6 +80,7 @@ impl fmt::Display for QueueError {
             Self::Ahead(count) => write!(f, "the device used {count} requests, more than it has"),
             Self::Chain(chain) => write!(f, "the device used request {chain}, which it has not"),
             Self::Length(length) => write!(f, "the device says it wrote {length} bytes"),
+            Self::Buffers(count) => write!(f, "the device put a packet into {count} buffers"),
         }
     }
 }
@@ -218,6 +231,14 @@ impl<T> Queue<T> {
         flags & NO_NOTIFY == 0
     }
 
+    /// Tells the device whether interrupts are wanted. It may send some all the same.
+    pub fn want_interrupts(&self, wanted: bool) {
+        let place = available(usize::from(self.size)) / 2;
+        self.half(place).store(u16::from(!wanted), Ordering::Relaxed);
+        // The wish must be out before the queue is looked at once more.
+        fence(Ordering::SeqCst);
+    }
+
     /// Takes a request that the device is done with: its token, and how much it wrote (unit:
     /// bytes). `None` if there is none now.
     ///
@@ -251,6 +272,12 @@ impl<T> Queue<T> {
             return Err(QueueError::Length(length));
         }
         Ok(Some((chain.token, length)))
+    }
+
+    /// Takes the tokens of all requests back from a device that was reset. The queue is of no use
+    /// any more.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = T> {
+        self.chains.iter_mut().filter_map(|chain| Some(chain.take()?.token))
     }
 
     /// Never gives its memory back: the device may still use it.

@@ -3,12 +3,13 @@
 
 use hypercall_abi::memory::E820Entry;
 use hypercall_abi::types::Mfn;
+use hypercall_abi::virq;
 use kernel_core::clock::Clock;
 use kernel_core::cpu::CpuId;
 use kernel_core::cpu_state::Interrupt;
 use kernel_core::domain::MAX_VCPUS;
 use kernel_core::initial::Ingredients;
-use kernel_core::irq::{Polarity, Trigger};
+use kernel_core::irq::{Polarity, Route, Trigger};
 use kernel_core::platform::Platform;
 use kernel_core::ports::Ports;
 use kernel_core::regs::GuestRegs;
@@ -112,9 +113,28 @@ fn describe_lines(machine: &Machine, platform: &X86) {
         Some(0x2f8 | 0x2e8) => Some(3),
         _ => None,
     };
+    let pin = console.and_then(|line| {
+        let line = lines.get(platform, u32::try_from(line).ok()?)?;
+        Some((line.pin?, line))
+    });
     // The first is the timer chip's.
     for kept in [Some(0), console].into_iter().flatten() {
         lines.keep(platform, kept);
+    }
+    if let Some((pin, line)) = pin {
+        let (vector, cpu) = (interrupt::CONSOLE, CpuId::BOOT);
+        let (trigger, polarity) = (line.trigger, line.polarity);
+        platform.set_line(pin, Some(Route { vector, cpu, trigger, polarity }));
+        crate::log::listen();
+    }
+}
+
+/// Something was typed on the console: the initial domain may read it.
+pub(super) fn console_input() {
+    if crate::log::arrived()
+        && let Some(system) = SYSTEM.get()
+    {
+        system.send_global_virq(virq::CONSOLE);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The debug serial port: a 16550 behind x86 port I/O.
 
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::registers::IER;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 /// One serial port. Without hardware behind it, everything written is lost and nothing arrives.
@@ -30,6 +31,13 @@ impl Uart {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         if let Some(uart) = &mut self.0 {
             uart.send_bytes_exact(bytes);
+        }
+    }
+
+    /// Makes the port raise its interrupt when something arrives.
+    pub(crate) fn listen(&mut self) {
+        if let Some(uart) = &mut self.0 {
+            uart.enable_interrupts(IER::DATA_READY);
         }
     }
 

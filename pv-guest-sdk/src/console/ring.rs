@@ -55,7 +55,7 @@ impl<'a> Ring<'a> {
         self.put_to(&OUTPUT, bytes)
     }
 
-    /// The back end's: takes what waits, as much as fits, and says how much that is.
+    /// The back end's: takes what the guest has put, as much as fits, and says how much that is.
     #[must_use]
     pub fn take(self, to: &mut [u8]) -> usize {
         self.take_from(&OUTPUT, to)

@@ -3,7 +3,8 @@
 //! A [`Domain`] is one that this guest has made: it is given memory ([`Domain::populate`]),
 //! virtual CPUs ([`MaxVcpus`] by [`Domain::apply`]), contents ([`Domain::map`]), a state
 //! ([`Domain::set_context`]), and let go ([`Plain::Unpause`]). What it does then is in
-//! [`Domain::info`]; the virtual interrupt `virq::DOM_EXC` says when to look.
+//! [`Domain::info`]; the virtual interrupt `virq::DOM_EXC` says when to look. [`survey`] tells of
+//! the machine and of all domains.
 
 use core::fmt;
 
@@ -16,9 +17,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::error::{HypercallError, Site};
 use crate::grant::Refusal;
 use crate::paging::MemoryError;
-pub use crate::raw::control::{Domain, Foreign, phys_info};
+pub use crate::raw::control::{Domain, Foreign};
+pub use crate::raw::survey;
 pub use abi::{
-    CreateDomain, DomainFlags, DomainInfo, GetVcpuInfo, IomemPermission, IoportPermission,
+    CreateDomain, Credit2, DomainFlags, DomainInfo, GetVcpuInfo, IomemPermission, IoportPermission,
     IrqPermission, MaxMem, MaxVcpus, SchedulerOp, SetTimeOffset,
 };
 
@@ -92,13 +94,27 @@ macro_rules! sites {
 }
 
 sites! {
-    SETVCPUAFFINITY CREATEDOMAIN DESTROYDOMAIN PAUSEDOMAIN UNPAUSEDOMAIN GETDOMAININFO MAX_MEM SETVCPUCONTEXT
+    SETVCPUAFFINITY GETVCPUAFFINITY CREATEDOMAIN DESTROYDOMAIN PAUSEDOMAIN UNPAUSEDOMAIN GETDOMAININFO MAX_MEM SETVCPUCONTEXT
     GETVCPUCONTEXT GETVCPUINFO MAX_VCPUS SCHEDULER_OP IRQ_PERMISSION IOMEM_PERMISSION
     IOPORT_PERMISSION SETTIMEOFFSET
 }
 
-pub(crate) static PHYS_INFO: Site =
-    Site::operation(Hypercall::Sysctl, sysctl::OPS, sysctl::PHYSINFO, CAUSES);
+/// The place of a question about the machine.
+pub(crate) fn survey_site(operation: u32) -> &'static Site {
+    static LOG: Site = survey_of(sysctl::READCONSOLE);
+    static MACHINE: Site = survey_of(sysctl::PHYSINFO);
+    static DOMAINS: Site = survey_of(sysctl::GETDOMAININFOLIST);
+    match operation {
+        sysctl::READCONSOLE => &LOG,
+        sysctl::PHYSINFO => &MACHINE,
+        _ => &DOMAINS,
+    }
+}
+
+const fn survey_of(operation: u32) -> Site {
+    Site::operation(Hypercall::Sysctl, sysctl::OPS, operation, CAUSES)
+}
+
 pub(crate) static POPULATE: Site =
     Site::operation(Hypercall::MemoryOp, memory::OPS, memory::POPULATE_PHYSMAP, CAUSES);
 pub(crate) static SET_MAP: Site =

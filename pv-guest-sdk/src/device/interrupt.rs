@@ -46,7 +46,7 @@ impl Interrupt {
         begin();
         let pirq = Pirq { number: physdev::map(&Machine, source)?, source };
         let share = match source {
-            Source::Message { .. } => Share::Alone,
+            Source::Message { .. } | Source::Legacy(_) => Share::Alone,
             Source::Wire(gsi) => {
                 physdev::set_level(&Machine, gsi).or_else(in_use)?;
                 Share::Shared

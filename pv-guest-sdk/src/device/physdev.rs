@@ -61,6 +61,8 @@ impl fmt::Display for Function {
 pub enum Source {
     /// A wired interrupt, by its global number.
     Wire(u32),
+    /// The same, of the old bus: raised as the firmware says, mostly by an edge, and nobody else's.
+    Legacy(u32),
     /// A message of a function with a table of messages (MSI-X).
     Message {
         /// Whose.
@@ -92,7 +94,7 @@ pub fn map(gate: &impl Gate, source: Source) -> Result<u32, DeviceError> {
     let mut argument =
         abi::MapPirq { domid: DomId::SELF, index: -1, pirq: -1, ..Default::default() };
     match source {
-        Source::Wire(gsi) => {
+        Source::Wire(gsi) | Source::Legacy(gsi) => {
             let gsi = i32::try_from(gsi).map_err(|_| DeviceError::Range)?;
             argument = abi::MapPirq { kind: abi::MAP_GSI, index: gsi, pirq: gsi, ..argument };
         }

@@ -13,7 +13,6 @@ use hypercall_abi::grant::{self, SetupTable};
 use hypercall_abi::memory::{self, E820Entry, ForeignMemoryMap, MemoryMap, Reservation};
 use hypercall_abi::mmu::{MmuextOp, mmuext};
 use hypercall_abi::regs::VcpuGuestContext;
-use hypercall_abi::sysctl::{self, PhysInfo, Sysctl};
 use hypercall_abi::types::{DomId, Mfn, Port, VcpuId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -58,21 +57,6 @@ unsafe fn operate<P: FromBytes + IntoBytes + Immutable>(
         *payload = answer;
     }
     Ok(envelope.domain)
-}
-
-/// What the machine is and how much memory is free.
-///
-/// # Errors
-/// EPERM (1) if this is no control domain.
-pub fn phys_info() -> Result<PhysInfo, ControlError> {
-    let mut envelope = Sysctl {
-        cmd: sysctl::PHYSINFO,
-        interface_version: sysctl::INTERFACE_VERSION,
-        ..Sysctl::default()
-    };
-    perform(&Machine, &crate::control::PHYS_INFO, &request::sysctl(&mut envelope))?;
-    let answer = PhysInfo::read_from_prefix(envelope.payload.as_bytes());
-    Ok(answer.map_or_else(|_| PhysInfo::default(), |(info, _)| info))
 }
 
 impl Domain {

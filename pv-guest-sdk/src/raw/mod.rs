@@ -48,6 +48,8 @@ pub mod shared;
 #[cfg(target_os = "none")]
 pub(crate) mod start;
 #[cfg(target_os = "none")]
+pub mod survey;
+#[cfg(target_os = "none")]
 pub(crate) mod trap;
 #[cfg(target_os = "none")]
 pub(crate) mod user;

@@ -114,6 +114,29 @@ impl Config {
         Ok(config)
     }
 
+    /// Changes it by a word `key=value`, where the value may be a string without quotes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], with the word in the file's place.
+    pub fn change(&mut self, word: &str) -> Result<(), ConfigError> {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let at = |key: &str, problem| ConfigError {
+            file: word.to_string(),
+            line: 1,
+            key: key.to_string(),
+            problem,
+        };
+        let bare = alloc::format!("{} = '{}'", key.trim(), value.trim());
+        let table = DeTable::parse(word).or_else(|_| DeTable::parse(&bare));
+        let table = table.map_err(|_| at("", Problem::Syntax("key=value is expected".into())))?;
+        for (key, value) in table.get_ref() {
+            let changed = self.set(key.get_ref(), value);
+            changed.map_err(|problem| at(key.get_ref(), problem))?;
+        }
+        Ok(())
+    }
+
     fn set(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), Problem> {
         let value = value.get_ref();
         match key {

@@ -86,3 +86,20 @@ fn cpus_come_in_several_ways() {
     assert_eq!(cpus("['0', '2-3']"), 13);
     assert_eq!(cpus("'0-63,^5'"), !32);
 }
+
+#[test]
+fn a_word_changes_what_a_file_said() {
+    let mut config = Config::parse("d", &with("memory = 8\ndisk = ['ram:1,xvda']")).unwrap();
+    for word in
+        ["memory=64", "extra=a b=c", "name='e'", "vcpus = 2", "disk=ram:2,xvdb,r", "vif=['']"]
+    {
+        config.change(word).unwrap();
+    }
+    assert_eq!((config.memory, &*config.extra, &*config.name, config.vcpus), (64, "a b=c", "e", 2));
+    assert!(config.disks.len() == 1 && config.disks[0].readonly && config.vifs.len() == 1);
+    let mut problem = |word: &str| config.change(word).unwrap_err().to_string();
+    assert_eq!(problem("memory=x"), "memory=x:1: `memory`: a number from 1 to 1048576 is expected");
+    assert_eq!(problem("memory"), "memory:1: `memory`: a number from 1 to 1048576 is expected");
+    assert_eq!(problem("vfb=1"), "vfb=1:1: `vfb` is no key of a domain here: remove it");
+    assert_eq!(problem("a b=1"), "a b=1:1: key=value is expected");
+}

@@ -1,7 +1,8 @@
 //! `console_io` (hypercall 18): the machine's console, for every domain to write to.
 //!
-//! Unlike a release build of Xen, which lets only the initial domain use it, every domain may: a
-//! guest under development prints from its first instruction on, before it has a console ring.
+//! Unlike a release build of Xen, which lets only the initial domain use it, every domain may write:
+//! a guest under development prints from its first instruction on, before it has a console ring. What
+//! is typed is the initial domain's alone, which hears of it by the virtual interrupt `CONSOLE`.
 
 use hypercall_abi::console;
 use hypercall_abi::errno::Errno;
@@ -25,6 +26,7 @@ const COST: u32 = 16;
 /// - `EPERM`: a read by a domain that is not the privileged one: what is typed is for one reader.
 /// - `EFAULT`: the buffer can't be read or written. What came before is written.
 /// - `E2BIG`: a read of more than `i32::MAX` bytes.
+/// - `EPERM`: another domain than the initial one reads.
 /// - `ENOSYS`: unknown sub-op.
 pub fn console_io<P: Platform>(
     cx: &mut Context<'_, P>,

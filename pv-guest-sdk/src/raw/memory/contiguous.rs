@@ -51,7 +51,9 @@ impl Run {
         let layout = layout()?;
         let returned = take_returned(order);
         let in_row = order == 0 || returned.is_some();
-        let first = returned.map_or_else(|| layout.take_run(1 << order), Ok)?;
+        // A single page may be one that was given back.
+        let fresh = || if order == 0 { layout.take() } else { layout.take_run(1 << order) };
+        let first = returned.map_or_else(fresh, Ok)?;
         let mut run = Self { first, pages: 1 << order, in_row };
         let fits = |machine: Mfn| {
             let end = machine.address() + (1 << order << PAGE_SHIFT) - 1;

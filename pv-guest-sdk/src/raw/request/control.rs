@@ -1,4 +1,4 @@
-//! `domctl` (36), and calls for other domains.
+//! `domctl` (36), `sysctl` (35), and calls for other domains.
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::domctl::Domctl;
@@ -18,12 +18,14 @@ pub(in crate::raw) unsafe fn domctl(operation: &mut Domctl) -> Request<'_> {
     unsafe { Request::new(Hypercall::Domctl, [writable(operation), 0, 0, 0, 0, 0]) }
 }
 
-/// Asks what the machine is and has.
+/// Makes one operation about the machine, which answers in its envelope.
+///
+/// # Safety
+/// As of [`domctl`], for the guest addresses.
 #[must_use]
-pub(in crate::raw) fn sysctl(operation: &mut Sysctl) -> Request<'_> {
-    let args = [writable(operation), 0, 0, 0, 0, 0];
-    // SAFETY: the envelope takes any bytes; `phys_info`, the only caller, puts no address into it.
-    unsafe { Request::new(Hypercall::Sysctl, args) }
+pub(in crate::raw) unsafe fn sysctl(operation: &mut Sysctl) -> Request<'_> {
+    // SAFETY: the envelope takes any bytes; the rest by this function's contract.
+    unsafe { Request::new(Hypercall::Sysctl, [writable(operation), 0, 0, 0, 0, 0]) }
 }
 
 /// An argument of `memory_op` that names a domain.

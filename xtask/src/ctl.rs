@@ -1,0 +1,213 @@
+//! `cargo xtask ctl`: the operator's verbs, said to a machine that runs, by its second serial port.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lexopt::prelude::*;
+use serde_json::{Value, json};
+
+use crate::workspace::Workspace;
+
+/// The name of the port's socket in the folder where QEMU runs.
+pub(crate) const SOCKET: &str = "control";
+/// How long an answer may take: shutting all domains down takes some time.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What leaves a console: ctrl-].
+const LEAVE: u8 = 0x1d;
+
+const HELP: &str = include_str!("help/ctl.txt");
+
+/// Says one verb and shows the answer.
+///
+/// # Errors
+///
+/// When no machine listens, or the words are wrong.
+pub(crate) fn command(mut words: lexopt::Parser) -> Result<ExitCode> {
+    let (mut text, mut machine, mut said) = (true, None, Vec::new());
+    while let Some(word) = words.next()? {
+        match word {
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Long("json") => text = false,
+            Long("machine") => machine = Some(words.value()?),
+            Value(word) => said.push(word.string()?),
+            other => return Err(crate::options::unknown(&other, "ctl --help")),
+        }
+    }
+    let (verb, args) = said.split_first().context("say a verb: `cargo xtask ctl help`")?;
+    let mut channel = find(&Workspace::find()?, machine)?;
+    if verb == "console" {
+        return console(channel, args, text);
+    }
+    match channel.ask(verb, args, text)? {
+        Ok(answer) => {
+            print!("{}", answer.as_str().map_or_else(|| format!("{answer}\n"), str::to_owned));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The machine that runs, or the one of this name of several.
+fn find(workspace: &Workspace, name: Option<OsString>) -> Result<Channel> {
+    let all = workspace.scratch("")?;
+    if let Some(name) = name {
+        return Channel::connect(&all.join(name));
+    }
+    let folders = std::fs::read_dir(&all)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let found: Vec<(PathBuf, Channel)> =
+        folders.filter_map(|path| Some((path.clone(), Channel::connect(&path).ok()?))).collect();
+    let names: Vec<_> = found.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+    ensure!(names.len() < 2, "several machines run: say --machine {}", names.join(" or "));
+    let only = found.into_iter().next();
+    Ok(only.context("no machine runs: start one by `cargo xtask run`")?.1)
+}
+
+/// A connection to the operator's service of a machine.
+pub(crate) struct Channel {
+    stream: BufReader<UnixStream>,
+    /// Answers to others may still be on their way.
+    last: u64,
+}
+
+impl Channel {
+    /// Connects to the machine whose QEMU runs in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When none does.
+    pub(crate) fn connect(folder: &Path) -> Result<Self> {
+        // A socket's path ends at 108 bytes, a folder's need not: go through the open folder.
+        let open = std::fs::File::open(folder)?;
+        let short = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());
+        let stream = UnixStream::connect(short).context("no machine listens there")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let last = u64::from(std::process::id()) << 20;
+        let mut channel = Self { stream: BufReader::new(stream), last };
+        // Ends what somebody else left of a line. A service that starts only now forgets a few bytes.
+        channel.stream.get_mut().write_all(&[b'\n'; 64])?;
+        Ok(channel)
+    }
+
+    /// Says a verb; the answer, or what the machine says is wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the machine does not answer.
+    pub(crate) fn ask(
+        &mut self,
+        verb: &str,
+        args: &[String],
+        text: bool,
+    ) -> Result<Result<Value, String>> {
+        let id = self.say(verb, args, text)?;
+        loop {
+            let answer = self.hear()?;
+            if answer["id"] == id && answer.get("ok").is_some() {
+                return Ok(judge(&answer));
+            }
+        }
+    }
+
+    /// Says a verb, and does not wait. The number of the answer.
+    fn say(&mut self, verb: &str, args: &[String], text: bool) -> Result<u64> {
+        self.last += 1;
+        let request = json!({ "id": self.last, "verb": verb, "args": args, "text": text });
+        writeln!(self.stream.get_mut(), "{request}")?;
+        Ok(self.last)
+    }
+
+    /// The next line, whoever it is for.
+    fn hear(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        let length = self.stream.read_line(&mut line).context("the machine does not answer")?;
+        ensure!(length > 0, "the machine has ended");
+        // A line of which the first half went to somebody else is nobody's.
+        Ok(serde_json::from_str(&line).unwrap_or_default())
+    }
+}
+
+/// What a final answer says.
+fn judge(answer: &Value) -> Result<Value, String> {
+    if answer["ok"] == true {
+        return Ok(answer["result"].clone());
+    }
+    Err(answer["error"].as_str().unwrap_or("an answer that says nothing").to_owned())
+}
+
+/// Shows a domain's console, and types there what is typed here.
+fn console(mut channel: Channel, args: &[String], text: bool) -> Result<ExitCode> {
+    let id = channel.say("console", args, text)?;
+    channel.stream.get_ref().set_read_timeout(None)?;
+    let keys = Channel {
+        stream: BufReader::new(channel.stream.get_ref().try_clone()?),
+        last: channel.last,
+    };
+    let name = args.first().cloned().unwrap_or_default();
+    let raw = std::io::stdin().is_terminal().then(|| Raw::set("-icanon -echo -isig -icrnl"));
+    if raw.is_some() {
+        eprintln!("ctrl-] leaves the console");
+    }
+    std::thread::spawn(move || type_there(keys, &name));
+    loop {
+        let answer = channel.hear()?;
+        if answer["id"] != id {
+            continue;
+        }
+        if let Some(said) = answer["text"].as_str() {
+            let mut out = std::io::stdout().lock();
+            out.write_all(if text { said.to_owned() } else { format!("{answer}\n") }.as_bytes())?;
+            out.flush()?;
+        } else if let Err(error) = judge(&answer) {
+            bail!("{error}");
+        } else {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Types at a console what comes by standard input, until that ends or ctrl-] comes.
+fn type_there(mut channel: Channel, name: &str) {
+    let mut bytes = [0; 256];
+    while let Ok(count @ 1..) = std::io::stdin().read(&mut bytes) {
+        let typed = bytes.get(..count).unwrap_or_default();
+        let end = typed.iter().position(|&byte| byte == LEAVE);
+        let typed = String::from_utf8_lossy(typed.get(..end.unwrap_or(count)).unwrap_or_default());
+        let said = channel.say("input", &[name.to_owned(), typed.into_owned()], false);
+        if said.is_err() {
+            return;
+        }
+        if end.is_some() {
+            // Any other verb ends a console.
+            let _is_gone = channel.say("help", &[], false);
+            return;
+        }
+    }
+}
+
+/// A terminal that hands on each key as it is; when this is dropped it is as before.
+struct Raw;
+
+impl Raw {
+    fn set(words: &str) -> Self {
+        let _no_terminal = Command::new("stty").args(words.split(' ')).status();
+        Self
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _no_terminal = Command::new("stty").arg("sane").status();
+    }
+}
