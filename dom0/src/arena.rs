@@ -3,7 +3,7 @@
 //! was harmed.
 //!
 //! Words on its command line: `seed=N` and `calls=N` for the fuzzer, `only=NAME` for one attack alone,
-//! `strict` if a beat that is missed is a failure, as it may be where time counts instructions.
+//! `times=N` for all of it again, `strict` if a beat that is missed is a failure, as it may be where time counts instructions.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -69,7 +69,8 @@ fn main(boot: &BootInfo<'static>) -> Outcome<()> {
     let only = boot.argument("only");
     let chosen = ATTACKS.iter().filter(|it| only.is_none_or(|only| only == it.name));
     let mut made = 0;
-    for attack in chosen {
+    let times = boot.argument("times").and_then(|it| it.parse().ok()).unwrap_or(1);
+    for attack in (0..times).flat_map(|_| chosen.clone()) {
         arena.attack(attack)?;
         made += 1;
     }
