@@ -88,7 +88,7 @@ pub(crate) struct Served {
 pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMutex, ()>) {
     let Served { domain, number, mac, front, back } = served;
     let network = &world.network;
-    let Some(port) = network.add(domain, number, mac) else {
+    let Some(port) = network.add(mac) else {
         report(&world.store, &back, "another interface has this address");
         return stop.wait().await;
     };
