@@ -18,7 +18,6 @@ use core::error::Error;
 
 use devices::hw::PacketPages;
 use devices::virtio::Net;
-use hypercall_abi::types::DomId;
 use netback::{Counters, Mac, PortId, Rules, Switch};
 use pv_guest_sdk::{BootInfo, println};
 
