@@ -58,6 +58,7 @@ pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod raw;
+pub mod ring;
 pub mod shared;
 pub mod shutdown;
 #[cfg(any(test, target_os = "none"))]
