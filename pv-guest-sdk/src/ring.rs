@@ -172,16 +172,6 @@ impl<P: Page> Ring<P> {
         Ok(Some(bytes))
     }
 
-    /// How many requests were put, in a circle.
-    pub(crate) const fn position(&self) -> u32 {
-        self.put
-    }
-
-    /// How many responses were taken, in a circle.
-    pub(crate) const fn taken(&self) -> u32 {
-        self.taken
-    }
-
     /// How many slots no request is in.
     pub(crate) const fn room(&self) -> u32 {
         self.slots - self.put.wrapping_sub(self.taken)
