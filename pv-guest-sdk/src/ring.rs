@@ -180,11 +180,7 @@ impl<P: Page> Ring<P> {
     fn waiting(&self) -> Result<u32, TooMany> {
         let put = self.word(RESPONSES_PUT).load(Ordering::Acquire);
         let waiting = put.wrapping_sub(self.taken);
-        if waiting > self.shown.wrapping_sub(self.taken) {
-            Err(TooMany)
-        } else {
-            Ok(waiting)
-        }
+        if waiting > self.shown.wrapping_sub(self.taken) { Err(TooMany) } else { Ok(waiting) }
     }
 
     /// Goes on as if so many requests had been answered.

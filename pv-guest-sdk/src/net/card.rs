@@ -106,8 +106,7 @@ impl<'a, S: Sharing> Card<'a, S> {
     ) -> Result<(), NetError> {
         let [send_ring, receive_ring] =
             self.queue.ring_references().map(|reference| decimal(reference.0.into()));
-        let (send, receive) =
-            (decimal(send.0.into()), receive.map(|port| decimal(port.0.into())));
+        let (send, receive) = (decimal(send.0.into()), receive.map(|port| decimal(port.0.into())));
         let split = receive.as_deref().map(|_| &*send);
         let takes = Some(if options.offload { "1" } else { "0" });
         let lacks = Some(if options.offload { "0" } else { "1" });
@@ -153,7 +152,8 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// As of [`Card::send`].
     pub(super) fn pages(&self, length: usize, note: Note) -> Result<usize, NetError> {
         let most = if self.info.scatter { LONGEST } else { PAGE_SIZE };
-        let longest = if note.segment.is_some() { most } else { ETHERNET + usize::from(self.info.mtu) };
+        let longest =
+            if note.segment.is_some() { most } else { ETHERNET + usize::from(self.info.mtu) };
         // A tag of a virtual network may come on top.
         if length < ETHERNET || length > most.min(longest + 4) {
             return Err(NetError::Length(length));
@@ -271,7 +271,9 @@ mod tests {
     #[test]
     fn an_address_is_six_bytes_of_one_card() {
         assert_eq!(parse("00:16:3e:0a:0b:ff"), Some([0, 0x16, 0x3e, 10, 11, 255]));
-        for wrong in ["", "00:16:3e:0a:0b", "01:16:3e:0a:0b:ff", "00:16:3e:0a:0b:100", "0:1:2:3:4:5:6"] {
+        for wrong in
+            ["", "00:16:3e:0a:0b", "01:16:3e:0a:0b:ff", "00:16:3e:0a:0b:100", "0:1:2:3:4:5:6"]
+        {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

@@ -40,9 +40,9 @@ fn find(packet: &[u8]) -> Option<Place> {
 
 /// The sum of 16-bit words, without the last carry.
 fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks(2).map(|word| {
-        u64::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u64::from(low))
-    });
+    let words = bytes
+        .chunks(2)
+        .map(|word| u64::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u64::from(low)));
     words.sum()
 }
 
@@ -83,7 +83,8 @@ mod tests {
     /// A packet of UDP from RFC 768's fields, with an odd length and options in the header of IP.
     fn packet() -> Vec<u8> {
         let mut packet = std::vec![0; 12];
-        packet.extend([8, 0, 0x46, 0, 0, 35, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        packet
+            .extend([8, 0, 0x46, 0, 0, 35, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         packet.extend([1, 1, 1, 0, 0x30, 0x39, 0, 80, 0, 11, 0, 0, b'a', b'b', b'c']);
         packet
     }

@@ -3,9 +3,7 @@
 use core::num::NonZeroUsize;
 
 use hypercall_abi::types::PAGE_SIZE;
-use smoltcp::phy::{
-    self, ChecksumCapabilities, DeviceCapabilities, Medium, PacketMeta,
-};
+use smoltcp::phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
 
 use super::card::{Card, ETHERNET, LONGEST};

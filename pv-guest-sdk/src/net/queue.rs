@@ -194,10 +194,8 @@ impl<P: Page, S: Signal> Queue<P, S> {
 
     /// Waits for a packet.
     pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
-        poll_fn(|context| {
-            self.poll(context, self.receive_signal(), || self.try_receive(into))
-        })
-        .await
+        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into)))
+            .await
     }
 
     /// Takes so many pages, and room in the ring for them and an extra info, if both are there. If

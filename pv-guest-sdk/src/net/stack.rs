@@ -7,7 +7,9 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use heapless::Vec;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
+};
 use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
@@ -367,7 +369,7 @@ impl<S: Sharing> Connection<'_, '_, '_, S> {
     /// Says that this end sends no more, and waits until both ends have ended the connection. The
     /// socket can be used again then.
     pub async fn close(&self) {
-        self.with(tcp::Socket::close);
+        self.with(|socket| socket.close());
         let mut rest = [0; 64];
         self.wait(|socket| {
             // What still comes is of no interest.
@@ -388,7 +390,7 @@ impl<S: Sharing> Connection<'_, '_, '_, S> {
 
     /// Ends the connection at once.
     pub fn abort(&self) {
-        self.with(tcp::Socket::abort);
+        self.with(|socket| socket.abort());
     }
 }
 
