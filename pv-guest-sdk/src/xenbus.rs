@@ -165,7 +165,7 @@ impl<'a> Device<'a> {
     pub async fn text<const N: usize>(&self, key: &str) -> Result<Option<String<N>>, StoreError> {
         let (path, mut buffer) = (join(&self.path, key)?, [0; N]);
         let text = absent(self.store.read_str(&path, &mut buffer).await)?;
-        let owned = text.map(|text| String::try_from(text)).transpose();
+        let owned = text.map(String::try_from).transpose();
         owned.map_err(|_| StoreError::new("read", &path, Cause::TooLong))
     }
 

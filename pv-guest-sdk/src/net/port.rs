@@ -148,7 +148,7 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
         capabilities.max_transmission_unit = ETHERNET + usize::from(info.mtu);
         let here = if info.checksum { phy::Checksum::None } else { phy::Checksum::Tx };
         let mut checksum = ChecksumCapabilities::default();
-        (checksum.tcp, checksum.udp) = (here.clone(), here);
+        (checksum.tcp, checksum.udp) = (here, here);
         capabilities.checksum = checksum;
         let tcpv4 = NonZeroUsize::new(self.longest()).filter(|_| info.segment);
         capabilities.segmentation.tcpv4 = tcpv4;

@@ -77,7 +77,7 @@ pub(crate) fn work(
     let mut machine = if below_linux {
         let mut domain = Domain::new("blk", blk, work.args);
         domain.disks.push(disk.clone());
-        xen_linux::machine(workspace, builder, &[domain], &work.machine, scratch)?
+        xen_linux::machine(workspace, builder, (&[domain], None), &work.machine, scratch)?
     } else {
         let config = format!(
             "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\nextra = '{}'\n",
