@@ -241,7 +241,6 @@ fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Opt
     world.store.make(&nodes::of_vif(id, number, vif, mac));
     let served = vif::Served {
         domain: id,
-        number,
         mac: netback::Mac(mac.0),
         front: nodes::front_end("vif", id, number),
         back: nodes::back_end("vif", id, number),

@@ -112,6 +112,8 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
     }
     world.executor.run();
     if world.is_ruled {
+        // Behind the prompt.
+        println!();
         return Ok(());
     }
     let (well, of) = (world.well.get(), world.started.get());

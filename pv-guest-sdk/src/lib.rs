@@ -24,7 +24,7 @@
 //! event channels, [`time`] for the clock and timers, `task` and [`wait`] for waiting, `vcpu` for
 //! more virtual CPUs, [`lock`] for what they share, [`grant`] for pages that domains share,
 //! [`xenstore`] for what domains and tools tell each other, [`xenbus`] for devices of two halves,
-//! [`block`] for disks, [`device`] for devices of the machine, [`raw`] for what is behind all of it. The guests `tour`, `tour-events`,
+//! [`block`] for disks, [`net`] for network cards, [`device`] for devices of the machine, [`raw`] for what is behind all of it. The guests `tour`, `tour-events`,
 //! `tour-time`, `usermode`, `smp`, `share` and `blk` show most of it at work.
 //!
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
@@ -54,10 +54,12 @@ pub mod line;
 pub mod lock;
 pub mod logger;
 pub mod memory;
+pub mod net;
 pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod raw;
+pub mod ring;
 pub mod shared;
 pub mod shutdown;
 #[cfg(any(test, target_os = "none"))]

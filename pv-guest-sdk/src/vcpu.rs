@@ -7,7 +7,7 @@
 //! println!("{}", sum.join());
 //! ```
 //!
-//! Each has a stack of 64 KiB with unmapped pages below it, a trap table, callbacks, a timer and
+//! The first has a stack of 256 KiB, each other one of 64 KiB, with unmapped pages below it; each has a trap table, callbacks, a timer and
 //! handlers of its own. It has no descriptor table until it loads one (`Gdt::load`).
 
 use core::cell::{Cell, RefCell};

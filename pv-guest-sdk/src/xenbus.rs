@@ -150,6 +150,25 @@ impl<'a> Device<'a> {
         state_at(self.store, &self.backend).await
     }
 
+    /// A number among the front end's nodes, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store can't be read, or the node is no number.
+    pub async fn number(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        absent(self.store.read_number(&join(&self.path, key)?).await)
+    }
+
+    /// A text among the front end's nodes, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store can't be read, or the node is too long or no text.
+    pub async fn text<const N: usize>(&self, key: &str) -> Result<Option<String<N>>, StoreError> {
+        let (path, mut buffer) = (join(&self.path, key)?, [0; N]);
+        let text = absent(self.store.read_str(&path, &mut buffer).await)?;
+        let owned = text.map(String::try_from).transpose();
+        owned.map_err(|_| StoreError::new("read", &path, Cause::TooLong))
+    }
+
     /// A number that the back end has published, if it has.
     ///
     /// # Errors

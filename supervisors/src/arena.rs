@@ -3,7 +3,7 @@
 //! was harmed.
 //!
 //! Words on its command line: `seed=N` and `calls=N` for the fuzzer, `only=NAME` for one attack alone,
-//! `strict` if a beat that is missed is a failure, as it may be where time counts instructions.
+//! `times=N` for all of it again, `strict` if a beat that is missed is a failure, as it may be where time counts instructions.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -39,6 +39,12 @@ pv_guest_sdk::heap!();
 /// How long a guest that never ends by itself may go on.
 const ENDLESS: Duration = Duration::from_millis(500);
 
+/// How long a guest may make no call before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// Lines of a guest that are shown; one may say very much.
+const LINES: u32 = 60;
+
 /// The word of a slate that has the number of calls made.
 const CALLS: usize = 0;
 
@@ -69,7 +75,8 @@ fn main(boot: &BootInfo<'static>) -> Outcome<()> {
     let only = boot.argument("only");
     let chosen = ATTACKS.iter().filter(|it| only.is_none_or(|only| only == it.name));
     let mut made = 0;
-    for attack in chosen {
+    let times = boot.argument("times").and_then(|it| it.parse().ok()).unwrap_or(1);
+    for attack in (0..times).flat_map(|_| chosen.clone()) {
         arena.attack(attack)?;
         made += 1;
     }
@@ -103,7 +110,8 @@ impl Arena<'_> {
             let image = file(&self.files, attack.file)?;
             // Numbers are given in order. Of two, each is told the other's.
             let peer = if place == 1 { self.last + 2 } else { self.last };
-            let guest = Guest::start(image, &self.words(words, peer), place)?;
+            let shown = self.boot.argument("trace").map_or(LINES, |_| u32::MAX);
+            let guest = Guest::start(image, &self.words(words, peer), place, shown)?;
             self.last = guest.id();
             guests.push(guest);
         }
@@ -156,10 +164,12 @@ impl Arena<'_> {
         all
     }
 
-    /// Shows what guests say until all have ended, or until a time.
+    /// Shows what guests say until all have ended, or until a time, or until they make no calls any more.
     fn watch(&mut self, guests: &mut [Guest], until: Option<Instant>) -> Outcome<()> {
         let mut ports: Vec<_> = guests.iter().map(|guest| guest.channel.port()).collect();
         ports.push(self.ended.port());
+        let calls = |guests: &[Guest]| guests.iter().map(|guest| guest.word(CALLS)).sum::<u32>();
+        let mut moved = (Instant::now(), 0);
         loop {
             self.ended.take_pending();
             for guest in guests.iter_mut() {
@@ -169,7 +179,14 @@ impl Arena<'_> {
             if over || guests.iter().all(|guest| guest.end.is_some()) {
                 return Ok(());
             }
-            wait::poll(&Machine, &ports, until)?;
+            let (now, made) = (Instant::now(), calls(guests));
+            moved = if made == moved.1 { moved } else { (now, made) };
+            let stuck = moved.0 + STUCK;
+            if until.is_none() && now >= stuck {
+                println!("no call after {made}");
+                return Ok(());
+            }
+            wait::poll(&Machine, &ports, until.or(Some(stuck)))?;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! makes lies under the target directory.
 #![forbid(unsafe_code)]
 
+mod block;
 mod boot;
 mod check;
 mod conformance;

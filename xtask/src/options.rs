@@ -76,6 +76,8 @@ pub(crate) struct RunOptions {
     pub(crate) disks: Vec<PathBuf>,
     /// Whether the guest has a network card.
     pub(crate) network: bool,
+    /// A script that Linux runs beside the guest.
+    pub(crate) client: Option<PathBuf>,
     /// End with the guest even on a terminal.
     pub(crate) exit: bool,
     /// Show the hypervisor's lines too.
@@ -131,6 +133,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         ramdisk: None,
         disks: Vec::new(),
         network: false,
+        client: None,
         exit: false,
         verbose: false,
     };
@@ -144,6 +147,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             Long("ramdisk") => options.ramdisk = Some(parser.value()?.into()),
             Long("disk") => options.disks.push(parser.value()?.into()),
             Long("vif") => options.network = true,
+            Long("client") => options.client = Some(parser.value()?.into()),
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,
             Value(guest) if !named => {

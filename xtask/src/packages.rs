@@ -34,6 +34,19 @@ pub(crate) const HEADERS: Need = Need {
 pub(crate) const DEBIAN: Need =
     Need { signs: &["apt-get", "apt-cache", "dpkg-deb", "tar"], packages: &["apt", "dpkg", "tar"] };
 
+/// What makes disk images with file systems, and looks into them.
+pub(crate) const FILE_SYSTEMS: Need = Need {
+    signs: &[
+        "/usr/sbin/sfdisk",
+        "/usr/sbin/mkfs.fat",
+        "/usr/sbin/fsck.fat",
+        "/usr/sbin/mke2fs",
+        "mcopy",
+        "sha256sum",
+    ],
+    packages: &["fdisk", "dosfstools", "mtools", "e2fsprogs", "coreutils"],
+};
+
 impl Need {
     fn is_met(&self) -> bool {
         // An absolute path stays what it is behind the folders of the PATH.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::block;
 use crate::boot::{self, End, Watch};
 use crate::cpio::Archive;
 use crate::machine::{Log, Machine, System};
@@ -39,14 +40,17 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
     }
     let mut builder = Builder::new(&workspace, options.machine.route);
+    if options.guest == "blk" && disks.is_empty() {
+        return Ok(exit_code(&block::run(&workspace, &mut builder, options)?));
+    }
     if options.on == System::XenLinux {
         let end = xen_linux::run(&workspace, &mut builder, &guest, disks, options)?;
         return Ok(exit_code(&end));
     }
-    ensure!(disks.is_empty(), "--disk is for `--on xen-linux`");
     let mut machine = builder.machine(options.on, &guest, &options.machine)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     machine.guest_args.clone_from(&options.args);
+    machine.disks = disks;
     if options.verbose {
         machine.log = Log::All;
     }

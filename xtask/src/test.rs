@@ -78,6 +78,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             "attack",
             "heartbeat",
             "echo",
+            "httpd",
         ];
         for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
@@ -204,7 +205,8 @@ fn below_linux(
     let mut machine_options = options.machine.clone();
     (machine_options.smp, machine_options.limit) =
         (cpus, options.machine.limit.max(xen_linux::LIMIT));
-    let machine = xen_linux::machine(workspace, builder, &family, &machine_options, &scratch)?;
+    let machine =
+        xen_linux::machine(workspace, builder, (&family, None), &machine_options, &scratch)?;
     let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
     for name in FAMILY {
         let end = xen_linux::end(&record, name);

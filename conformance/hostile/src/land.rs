@@ -52,7 +52,7 @@ pub fn is_lived_in(frame: u64) -> bool {
 #[derive(Debug)]
 pub struct Land {
     /// Frames for anything.
-    pub frames: [u64; TOYS as usize],
+    pub frames: [u64; TOYS],
     /// Tables of level 4 with which this guest can run.
     pub roots: [u64; 2],
     /// Where the page is mapped that is shared with the hypervisor, and its frame.
@@ -98,7 +98,7 @@ impl Land {
         (0..boot.pages()).for_each(|page| mark(frame_of(boot, page), true));
         let top = page_at(boot.start_info().pt_base);
         let mut land = Self {
-            frames: [0; TOYS as usize],
+            frames: [0; TOYS],
             roots: [frame_of(boot, top); 2],
             shared: (shared, boot.start_info().shared_info >> 12),
             grant_frame: 0,
@@ -160,8 +160,8 @@ impl Land {
     /// address.
     #[must_use]
     pub fn context(&self, vcpu: u64, change: impl FnOnce(&mut VcpuGuestContext)) -> u64 {
-        let mut context = VcpuGuestContext::default();
-        context.flags = (GuestContextFlags::IN_KERNEL | GuestContextFlags::I387_VALID).bits();
+        let flags = GuestContextFlags::IN_KERNEL | GuestContextFlags::I387_VALID;
+        let mut context = VcpuGuestContext { flags: flags.bits(), ..VcpuGuestContext::default() };
         put_control_words(&mut context.fpu_ctxt);
         for (vector, row) in (0_u8..32).zip(&mut context.trap_ctxt) {
             *row = hypercall_abi::trap::TrapInfo {
@@ -181,7 +181,7 @@ impl Land {
         registers.r12 = registers.rsp;
         [context.event_callback_eip, context.failsafe_callback_eip] = [trap::park(); 2];
         context.syscall_callback_eip = trap::park();
-        context.ctrlreg[3] = self.roots[0] << 12 | self.roots[0] >> 52;
+        context.ctrlreg[3] = self.roots[0].rotate_left(12);
         change(&mut context);
         put_bytes(spare(Self::CONTEXT), context.as_bytes());
         spare(Self::CONTEXT)

@@ -18,7 +18,6 @@ use core::error::Error;
 
 use devices::hw::PacketPages;
 use devices::virtio::Net;
-use hypercall_abi::types::DomId;
 use netback::{Counters, Mac, PortId, Rules, Switch};
 use pv_guest_sdk::{BootInfo, println};
 
@@ -34,23 +33,10 @@ pub(crate) type Shared = Rc<RefCell<Switch<PacketPages>>>;
 /// The word on the command line that says what this domain's address is.
 pub(crate) const WORD: &str = "ip=";
 
-/// An interface that is at the switch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interface {
-    /// Whose it is.
-    pub(crate) domain: DomId,
-    /// Its number there.
-    pub(crate) number: u32,
-    /// Its address.
-    pub(crate) mac: Mac,
-    port: PortId,
-}
-
 /// The network.
 pub(crate) struct Network {
     switch: Shared,
     pages: PacketPages,
-    interfaces: RefCell<Vec<Interface>>,
 }
 
 impl Default for Network {
@@ -58,7 +44,7 @@ impl Default for Network {
     fn default() -> Self {
         let pages = PacketPages::new(PAGES);
         let switch = Rc::new(RefCell::new(Switch::new(pages.clone())));
-        Self { switch, pages, interfaces: RefCell::default() }
+        Self { switch, pages }
     }
 }
 
@@ -68,23 +54,14 @@ impl Network {
         self.pages.clone()
     }
 
-    /// All interfaces of domains, and what went through each.
-    pub(crate) fn interfaces(&self) -> Vec<(Interface, Counters)> {
-        let (interfaces, switch) = (self.interfaces.borrow(), self.switch.borrow());
-        interfaces.iter().map(|it| (*it, switch.counters(it.port))).collect()
-    }
-
     /// Adds an interface. `None` if another one has its address.
-    fn add(&self, domain: DomId, number: u32, mac: Mac) -> Option<PortId> {
+    fn add(&self, mac: Mac) -> Option<PortId> {
         let rules = Rules { address: Some(mac), is_strict: true, ..Rules::default() };
-        let port = self.switch.borrow_mut().add(rules)?;
-        self.interfaces.borrow_mut().push(Interface { domain, number, mac, port });
-        Some(port)
+        self.switch.borrow_mut().add(rules)
     }
 
     /// Removes an interface, and says what went through it.
     fn remove(&self, port: PortId) -> Counters {
-        self.interfaces.borrow_mut().retain(|it| it.port != port);
         let mut switch = self.switch.borrow_mut();
         let counters = switch.counters(port);
         switch.remove(port);

@@ -73,8 +73,6 @@ impl Guest for Front {
 pub(crate) struct Served {
     /// Whose it is.
     pub(crate) domain: DomId,
-    /// Its number there.
-    pub(crate) number: u32,
     /// Its address.
     pub(crate) mac: Mac,
     /// The places of its halves in the store.
@@ -86,9 +84,9 @@ pub(crate) struct Served {
 /// Serves an interface until its front end and the toolstack have closed it, or `stop` says that its
 /// domain is gone.
 pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMutex, ()>) {
-    let Served { domain, number, mac, front, back } = served;
+    let Served { domain, mac, front, back } = served;
     let network = &world.network;
-    let Some(port) = network.add(domain, number, mac) else {
+    let Some(port) = network.add(mac) else {
         report(&world.store, &back, "another interface has this address");
         return stop.wait().await;
     };

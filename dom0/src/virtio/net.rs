@@ -40,7 +40,7 @@ const MOST_PARTS: usize = 18;
 /// The longest packet. Unit: bytes.
 const LONGEST: usize = 65535 + 18;
 /// The longest packet on the wire. Unit: bytes.
-const ON_WIRE: usize = 1518;
+const ON_WIRE: u16 = 1518;
 /// The shortest: Ethernet's header.
 const SHORTEST: usize = 14;
 /// What a header has in the page of headers, and at the end of a page that gets it apart.
@@ -222,7 +222,7 @@ impl Net {
             checksum_v6: checksums,
             gso_v4: has(features, HOST_TSO4),
             gso_v6: has(features, HOST_TSO6),
-            longest: ON_WIRE,
+            longest: ON_WIRE.into(),
         };
         tx.want_interrupts(false);
         let slots = tx.size();
@@ -410,7 +410,7 @@ impl Net {
         } else {
             // Old cards want the header apart.
             let length = u32::try_from(self.header).unwrap_or(0);
-            let parts = [Part::written_at(apart, length), Part::written_at(start, ON_WIRE as u32)];
+            let parts = [Part::written_at(apart, length), Part::written_at(start, ON_WIRE.into())];
             state.rx.push(&parts, page)
         };
         match pushed {

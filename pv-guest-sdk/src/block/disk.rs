@@ -2,72 +2,16 @@
 
 use heapless::{Deque, String, Vec};
 use hypercall_abi::blkif::{self as abi, DIRECT_SEGMENTS, SECTOR_SIZE};
-use hypercall_abi::types::{DomId, PAGE_SIZE, Port};
+use hypercall_abi::types::{PAGE_SIZE, Port};
 
 use super::error::DiskError;
 use super::queue::{PAGES, Queue, Ticket};
-use super::ring::{Page, RING_PAGES, Ring};
-use crate::event::Signal;
+use crate::ring::{RING_PAGES, Ring, Sharing};
 use crate::xenbus::{Device, State};
 use crate::xenstore::{Watch, decimal};
 
 /// How many requests one transfer has under way.
 const WINDOW: usize = 16;
-
-/// Where the pages and the port of a disk come from: on the machine, this guest's grants.
-pub trait Sharing {
-    /// A page.
-    type Page: Page;
-    /// A port.
-    type Signal: Signal;
-
-    /// A zeroed page that a domain may read and write.
-    ///
-    /// # Errors
-    /// [`DiskError::Grant`] without memory, or without a free entry in the grant table.
-    fn page(&self, to: DomId) -> Result<Self::Page, DiskError>;
-
-    /// A port that a domain may bind to.
-    ///
-    /// # Errors
-    /// [`DiskError::Hypercall`] if no port is free.
-    fn signal(&self, to: DomId) -> Result<(Port, Self::Signal), DiskError>;
-}
-
-#[cfg(target_os = "none")]
-mod machine {
-    use super::{DiskError, DomId, Page, Port, Sharing};
-    use crate::console::ring::Words;
-    use crate::event::Channel;
-    use crate::grant::{Grant, GrantError, Grants};
-    use crate::paging::{Access, Frame};
-    use hypercall_abi::types::GrantRef;
-
-    impl Page for Grant {
-        fn reference(&self) -> GrantRef {
-            self.reference()
-        }
-
-        fn words(&self) -> &Words {
-            self.words()
-        }
-    }
-
-    impl Sharing for Grants {
-        type Page = Grant;
-        type Signal = Channel;
-
-        fn page(&self, to: DomId) -> Result<Grant, DiskError> {
-            let frame = Frame::new().map_err(GrantError::from)?;
-            Ok(self.share(frame, to, Access::WRITE)?)
-        }
-
-        fn signal(&self, to: DomId) -> Result<(Port, Channel), DiskError> {
-            let channel = Channel::unbound(to)?;
-            Ok((channel.port(), channel))
-        }
-    }
-}
 
 /// How a disk is opened.
 #[derive(Clone, Copy, Debug)]
@@ -134,11 +78,12 @@ impl<'a, S: Sharing> Disk<'a, S> {
         let order = order.min(options.ring_order.min(abi::MAX_RING_ORDER).into());
         let peer = device.backend_domain();
         let ring = (0..1 << order).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let slots = abi::RING_SLOTS[ring.len().checked_ilog2().unwrap_or(0) as usize];
         let pages = options.pages.clamp(DIRECT_SEGMENTS as usize + 1, PAGES);
         let pages = (0..pages).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
         let room = pages.len();
         let (port, signal) = sharing.signal(peer)?;
-        let queue = Queue::new(Ring::new(ring), pages, signal);
+        let queue = Queue::new(Ring::new(ring, slots, abi::SLOT_SIZE), pages, signal);
         let mut disk = Self { device, watch, queue, info: Info::default(), is_closed: false };
         disk.publish(port).await?;
         let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];

@@ -5,7 +5,8 @@
 //! device down so that it can be brought up again. Blocking is `block_on(disk.read(..))`.
 //!
 //! ```
-//! # use pv_guest_sdk::block::{Disk, DiskError, Options, Sharing};
+//! # use pv_guest_sdk::block::{Disk, DiskError, Options};
+//! # use pv_guest_sdk::ring::Sharing;
 //! # use pv_guest_sdk::{xenbus::Device, xenstore::Store};
 //! # async fn example<S: Sharing>(store: Store<'static>, grants: S) -> Result<(), DiskError> {
 //! let device = Device::find(store, "vbd", 51712).await?;
@@ -25,10 +26,8 @@
 mod disk;
 mod error;
 mod queue;
-mod ring;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, Info, Options, Sharing};
+pub use disk::{Disk, Info, Options};
 pub use error::{Breach, DiskError};
-pub use ring::Page;

@@ -13,9 +13,15 @@ use hypercall_abi::types::{GrantRef, PAGE_SIZE};
 use zerocopy::IntoBytes;
 
 use super::error::{Breach, DiskError};
-use super::ring::{Page, Ring};
 use crate::event::Signal;
 use crate::lock::Held;
+use crate::ring::{Page, RING_PAGES, Ring, TooMany};
+
+impl From<TooMany> for Breach {
+    fn from(_: TooMany) -> Self {
+        Self::Indices
+    }
+}
 
 /// The most pages for data.
 pub(super) const PAGES: usize = 64;
@@ -81,7 +87,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     /// The pages of the ring.
-    pub(super) fn ring_references(&self) -> Vec<GrantRef, { super::ring::RING_PAGES }> {
+    pub(super) fn ring_references(&self) -> Vec<GrantRef, { RING_PAGES }> {
         self.state.lock().ring.pages().iter().map(Page::reference).collect()
     }
 
@@ -169,7 +175,9 @@ impl<P: Page> State<P> {
     /// request that is under way, so they come to an end.
     fn take_answers(&mut self) -> Result<bool, Breach> {
         let mut crowd = false;
-        while let Some(Response { id, operation, status, .. }) = self.ring.take()? {
+        const SIZE: usize = size_of::<Response>();
+        while let Some(response) = self.ring.take::<SIZE>(0)? {
+            let Response { id, operation, status, .. } = zerocopy::transmute!(response);
             let under_way = |slot: &Slot| {
                 slot.id == id && matches!(slot.phase, Phase::Asked | Phase::Abandoned)
             };

@@ -20,9 +20,12 @@ use hypercall_abi::blkif::{
 use hypercall_abi::types::{DomId, GrantRef, Port};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Breach, Disk, DiskError, Options, Page, Sharing};
+use super::{Breach, Disk, DiskError, Options};
 use crate::console::ring::Words;
+use crate::error::HypercallError;
 use crate::event::Signal;
+use crate::grant::GrantError;
+use crate::ring::{Page, Sharing};
 use crate::xenbus::{Device, State};
 use crate::xenstore::tests::{Line, Server, drive, join, leak};
 
@@ -59,7 +62,7 @@ impl Sharing for &'static Shared {
     type Page = Granted;
     type Signal = &'static Line;
 
-    fn page(&self, to: DomId) -> Result<Granted, DiskError> {
+    fn page(&self, to: DomId) -> Result<Granted, GrantError> {
         assert_eq!(to, DomId(3));
         let mut pages = self.pages.lock().unwrap();
         let reference = 8 + self.count.fetch_add(1, Ordering::SeqCst);
@@ -68,7 +71,7 @@ impl Sharing for &'static Shared {
         Ok(Granted(GrantRef(reference), words, self))
     }
 
-    fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), DiskError> {
+    fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), HypercallError> {
         Ok((Port(5), &self.line))
     }
 }

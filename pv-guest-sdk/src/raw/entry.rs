@@ -12,7 +12,7 @@ use crate::boot::BootInfo;
 use crate::shutdown::{Reason, shutdown};
 
 /// Size of the stack a guest starts on. Unit: bytes.
-const STACK_SIZE: usize = 64 * 1024;
+const STACK_SIZE: usize = 256 * 1024;
 
 // Registers are saved first, in the order of `EntryRegisters`. The stack lies in `.pages`: page-aligned and not part of the file. A frame pointer of 0 ends
 // backtraces; the `call` leaves the stack as a function expects it at entry (16n + 8).

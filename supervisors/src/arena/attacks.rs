@@ -67,7 +67,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     one("die-sysenter", &["die-sysenter"], Expected::Crash),
     one("die-iret", &["die-iret"], Expected::Crash),
     one("die-timers", &["die-timers"], Expected::Crash),
-    one("grants of the dying", &["grant", "map"], Expected::Any),
-    fuzz("fuzz of two", &["calls=50000 seed=11", "calls=50000 seed=12"]),
+    one("grants-of-the-dying", &["grant", "map"], Expected::Any),
+    fuzz("fuzz-of-two", &["calls=50000 seed=11", "calls=50000 seed=12"]),
     fuzz("fuzz", &[""]),
 ];

@@ -18,8 +18,6 @@ const WINDOW: u64 = 0xffff_a000_0000_0000;
 /// Each domain's memory: 16 MiB. Unit: pages.
 const PAGES: u64 = 4096;
 const VCPUS: u32 = 4;
-/// Lines of a guest that are shown; one may say very much.
-const SHOWN: u32 = 60;
 
 /// See the module.
 pub(crate) struct Guest {
@@ -28,6 +26,7 @@ pub(crate) struct Guest {
     console: Option<Foreign>,
     pub(crate) channel: Channel,
     lines: Lines,
+    /// Lines that are still to be shown.
     shown: u32,
     /// The page by which it tells numbers, until it has ended.
     slate: Option<Foreign>,
@@ -41,8 +40,14 @@ pub(crate) fn window(number: u64) -> Outcome<Page> {
 }
 
 impl Guest {
-    /// Builds a domain, paused, whose console is mapped in a window of its own.
-    pub(crate) fn start(file: File<'_>, command_line: &str, place: u64) -> Outcome<Self> {
+    /// Builds a domain, paused, whose console is mapped in a window of its own, and of which
+    /// so many lines are shown.
+    pub(crate) fn start(
+        file: File<'_>,
+        command_line: &str,
+        place: u64,
+        shown: u32,
+    ) -> Outcome<Self> {
         let settings =
             Settings { image: file.bytes, ramdisk: &[], command_line, pages: PAGES, vcpus: VCPUS };
         let built = build::domain(&settings, window(0)?)?;
@@ -55,7 +60,7 @@ impl Guest {
             console,
             channel,
             lines: Lines::default(),
-            shown: 0,
+            shown,
             slate,
             end: None,
         })
@@ -92,8 +97,8 @@ impl Guest {
             let text = text.get(..taken).unwrap_or_default();
             let shown = &mut self.shown;
             self.lines.feed(text, |line| {
-                *shown += 1;
-                if *shown <= SHOWN {
+                if *shown != 0 {
+                    *shown -= 1;
                     println!("    {line}");
                 }
             });

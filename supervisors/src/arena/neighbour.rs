@@ -63,7 +63,7 @@ fn moment(ended: &Channel) -> Outcome<()> {
 impl Neighbour {
     /// Starts it, and waits until its heart beats.
     pub(crate) fn start(file: File<'_>, ended: &Channel) -> Outcome<Self> {
-        let mut guest = Guest::start(file, "", 8)?;
+        let mut guest = Guest::start(file, "", 8, u32::MAX)?;
         guest.domain.control(Plain::Unpause)?;
         while guest.word(word::BEATS) < 3 {
             guest.look()?;

@@ -25,7 +25,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 8] = [
             "blkback/src",
             "netback/src",
         ],
-        Some(10_000),
+        Some(14_000),
     ),
     ("supervisors", &["supervisors/src"], None),
     ("xtask", &["xtask/src"], Some(5_000)),

@@ -72,8 +72,13 @@ pub(super) fn all(
             };
             let domains: Vec<_> = [TESTER, PUPPET].into_iter().zip(&words).map(domain).collect();
             machine_options.limit = machine_options.limit.max(xen_linux::LIMIT);
-            let machine =
-                xen_linux::machine(workspace, builder, &domains, &machine_options, scratch)?;
+            let machine = xen_linux::machine(
+                workspace,
+                builder,
+                (&domains, None),
+                &machine_options,
+                scratch,
+            )?;
             pairs.push(Pair { system, machine, tester: Some(TESTER) });
             continue;
         }

@@ -10,6 +10,9 @@ export PATH=/bin:/usr/bin:/usr/lib/xen-4.17/bin
 LOGS=/var/log/xen/console
 mkdir -p /run/lock /run/xen /run/xenstored /var/lib/xenstored /var/lib/xen /etc/xen $LOGS
 touch /etc/xen/xl.conf
+printf '%s\n' 'interface xenbr0' 'start 10.0.0.100' 'end 10.0.0.199' 'option subnet 255.255.255.0' \
+    'option router 10.0.0.1' 'lease_file /tmp/leases' 'pidfile /run/udhcpd.pid' > /etc/udhcpd.conf
+touch /tmp/leases
 ln -s /run /var/run
 ln -s /run/lock /var/lock
 mount -t proc proc /proc
@@ -30,7 +33,9 @@ xenconsoled --log=guest --log-dir=$LOGS --timestamp=none --pid-file=/run/xencons
 cd /job || halt -f
 if [ -e /job/bridge ]; then
     ip link add xenbr0 type bridge
+    ip addr add 10.0.0.1/24 dev xenbr0
     ip link set xenbr0 up
+    udhcpd -S /etc/udhcpd.conf
 fi
 # How a domain ended: a number of `sched_op`'s reasons, or nothing yet.
 ended() { sed -n 's/.*has shut down, reason code \([0-9]*\) .*/\1/p;T;q' "/var/log/xen/xl-$1.log"; }
@@ -53,6 +58,10 @@ while read -r name; do
     fi
 done < list
 for name in $running; do xl unpause "$name"; done
+# What talks to the domains from here; it says itself when they are to end.
+if [ -e client ]; then
+    sh client 2>&1 | sed -u 's/^/client| /' &
+fi
 while [ -n "$running" ]; do
     usleep 100000
     still=
@@ -81,4 +90,5 @@ while [ -n "$running" ]; do
     done
     running=$still
 done
+wait
 halt -f

@@ -89,7 +89,7 @@ impl Domain {
     }
 }
 
-/// The machine for some domains; their files and what to do with them lie in `scratch`.
+/// The machine for some domains, and a script that the initial domain runs beside them; their files and what to do with them lie in `scratch`.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ impl Domain {
 pub(crate) fn machine(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
-    domains: &[Domain],
+    (domains, client): (&[Domain], Option<&str>),
     options: &MachineOptions,
     scratch: &Path,
 ) -> Result<Machine> {
@@ -105,7 +105,7 @@ pub(crate) fn machine(
     let kernel = builder.kernel(System::Xen)?;
     let image = image::provide(&workspace.scratch("xen-linux")?)?;
     let mut root = image.root;
-    root.extend(job(domains)?);
+    root.extend(job(domains, client)?);
     let ramdisk = scratch.join("linux-root.cpio");
     std::fs::write(&ramdisk, root)?;
     Ok(Machine {
@@ -124,7 +124,7 @@ pub(crate) fn machine(
 }
 
 /// The archive that says which domains to create, with their files.
-fn job(domains: &[Domain]) -> Result<Vec<u8>> {
+fn job(domains: &[Domain], client: Option<&str>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     archive.folder("job");
     let mut disks = 0;
@@ -141,6 +141,9 @@ fn job(domains: &[Domain]) -> Result<Vec<u8>> {
     ensure!(disks <= 26, "{disks} disks; 26 are the most");
     if domains.iter().any(|domain| domain.network) {
         archive.file("job/bridge", &[]);
+    }
+    if let Some(client) = client {
+        archive.file("job/client", client.as_bytes());
     }
     let names = domains.iter().map(|domain| format!("{}\n", domain.name));
     archive.file("job/list", names.collect::<String>().as_bytes());
@@ -180,7 +183,9 @@ pub(crate) fn run(
     (domain.memory, domain.disks, domain.network) =
         (options.machine.memory, disks, options.network);
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    let mut machine = machine(workspace, builder, &[domain], &options.machine, &scratch)?;
+    let client = options.client.as_ref().map(std::fs::read_to_string).transpose()?;
+    let job = (&[domain][..], client.as_deref());
+    let mut machine = machine(workspace, builder, job, &options.machine, &scratch)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     if options.verbose {
         machine.log = Log::All;

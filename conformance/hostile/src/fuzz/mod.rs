@@ -24,7 +24,7 @@ use crate::raw::{self, Store, TRAPPED, trap};
 /// Ports, handles and grants that are remembered.
 const SLOTS: usize = 64;
 /// Calls of a multicall at most.
-const CALLS: u64 = 12;
+const CALLS: usize = 12;
 
 /// A call that is to be made, and what its answer is good for.
 #[derive(Clone, Copy, Debug)]
@@ -213,11 +213,11 @@ impl Fuzz {
 
     /// Several calls as one, among them some that are too many.
     fn multicall(&mut self) -> u64 {
-        let count = 1 + self.random.below(CALLS);
+        let count = 1 + self.random.below(CALLS as u64);
         // From here on structures do not lie at the arena's end, where each would be over the last.
         let list = arena() + 0xa000;
         self.place = list + 64 * count;
-        let mut after = [After::Nothing; CALLS as usize];
+        let mut after = [After::Nothing; CALLS];
         for (number, after) in (0..count).zip(&mut after) {
             let call = self.choose();
             self.note(call.number, call.args);

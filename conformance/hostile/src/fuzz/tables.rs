@@ -54,7 +54,7 @@ impl Fuzz {
 
     fn operation(&mut self) -> [u64; 3] {
         let command = match self.random.below(16) {
-            0..6 => self.random.below(4).into(),
+            0..6 => self.random.below(4),
             6..9 => mmuext::UNPIN_TABLE.into(),
             9 => self.random.of([mmuext::NEW_BASEPTR, mmuext::NEW_USER_BASEPTR]).into(),
             10 => self.random.of([mmuext::CLEAR_PAGE, mmuext::COPY_PAGE]).into(),

@@ -50,7 +50,7 @@ impl Fuzz {
     /// A structure of words that nothing else is written over: another one would be the guest's end.
     pub(super) fn exact(&mut self, words: &[u64]) -> u64 {
         let at = self.place;
-        self.place += 8 * words.len() as u64 + 8 & !15;
+        self.place += (8 * words.len() as u64 + 8) & !15;
         put(at, words);
         at
     }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 /// Pages for the arguments of calls; the page behind the last is unmapped before they are used.
 pub const ARENA: u64 = 16;
 /// Pages whose frames become whatever a guest may make of a frame.
-pub const TOYS: u64 = 256;
+pub const TOYS: usize = 256;
 /// Pages for this or that: the grant table, a vCPU's context (two), code, a stack.
 pub const SPARE: u64 = 8;
 
@@ -45,7 +45,7 @@ pub fn spare(number: u64) -> u64 {
 
 /// The address of a toy.
 pub fn toy(number: u64) -> u64 {
-    (&raw const __h_toys).expose_provenance() as u64 + number % TOYS * 4096
+    (&raw const __h_toys).expose_provenance() as u64 + number % TOYS as u64 * 4096
 }
 
 /// Reads a word that is mapped.

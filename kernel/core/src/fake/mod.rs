@@ -56,6 +56,7 @@ pub struct Machine {
     current: AtomicUsize,
     tlbs: Mutex<Vec<Tlb>>,
     flushes: AtomicU64,
+    objects: AtomicU64,
     tsc: AtomicU64,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
@@ -90,6 +91,7 @@ impl Machine {
             current: AtomicUsize::new(0),
             tlbs: Mutex::new((0..cpus).map(|_| Tlb::default()).collect()),
             flushes: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
@@ -148,6 +150,12 @@ impl Machine {
         self.flushes.load(Ordering::Relaxed)
     }
 
+    /// How many shared objects were made so far.
+    #[must_use]
+    pub fn objects(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
     /// What was written to the console.
     #[must_use]
     pub fn console(&self) -> Vec<u8> {
@@ -197,6 +205,7 @@ impl Platform for Machine {
         &self,
         make: impl FnOnce() -> T,
     ) -> Result<Arc<T>, NoMemory> {
+        self.objects.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(make()))
     }
 

@@ -88,7 +88,8 @@ impl<P: Platform> GrantTable<P> {
             // Made for entries that exist alone.
             None => {
                 self.check_open()?;
-                self.word(platform, reference).and(self.uses.bucket(platform, reference))?
+                let _entry = self.word(platform, reference)?;
+                self.uses.bucket(platform, reference)?
             }
         };
         let mut bucket = bucket.lock(platform);

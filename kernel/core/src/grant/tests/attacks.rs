@@ -232,3 +232,18 @@ fn copies_reach_granted_bytes_alone() {
     assert_eq!(world.shared(0, 3).load(Ordering::Relaxed) & 0xffff, 5);
     world.check();
 }
+
+/// What counts the uses of entries is the granting domain's, and stays as long as it does.
+#[test]
+fn naming_entries_that_are_not_there_costs_their_domain_nothing() {
+    let world = World::new(64, 2);
+    // The caller's first handle costs the caller something.
+    assert_eq!(world.map(1, (1, 512), (HOST, 5 << 12)).err(), Some(Status::BAD_REFERENCE));
+    let before = world.machine().objects();
+    for reference in [1023, 8 * 512, 64 * 512 - 1, 64 * 512, u32::MAX] {
+        let mapped = world.map(1, (1, reference), (HOST, 5 << 12));
+        assert_eq!(mapped.err(), Some(Status::BAD_REFERENCE));
+    }
+    assert_eq!(world.machine().objects(), before);
+    world.check();
+}

@@ -1,0 +1,280 @@
+//! A network card: how it is brought up and taken down, and its operations.
+
+use core::task::Waker;
+
+use heapless::{String, Vec};
+use hypercall_abi::netif as abi;
+use hypercall_abi::types::{PAGE_SIZE, Port};
+
+use super::error::NetError;
+use super::packet::{Checksum, Note};
+use super::queue::{Counts, Queue, RECEIVE_PAGES, SEND_PAGES};
+use crate::ring::Sharing;
+use crate::xenbus::{Device, State};
+use crate::xenstore::{Watch, decimal};
+
+/// Before the packet's own bytes: two addresses and what it is. Unit: bytes.
+pub(super) const ETHERNET: usize = 14;
+/// The longest packet. Unit: bytes.
+pub(super) const LONGEST: usize = abi::MAX_TX_SIZE as usize;
+
+/// How a card is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many pages packets to send go through, 18 to 64.
+    pub send_pages: usize,
+    /// How many pages wait for packets, 32 to 255.
+    pub receive_pages: usize,
+    /// Whether to leave checksums and the cutting of long packets to the other end, both ways.
+    pub offload: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { send_pages: 64, receive_pages: 128, offload: true }
+    }
+}
+
+/// What is known of a card.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Info {
+    /// Its address.
+    pub address: [u8; 6],
+    /// The longest packet that goes over the network, without the 14 bytes before it. Unit: bytes.
+    pub mtu: u16,
+    /// Whether packets may lie in several pages.
+    pub scatter: bool,
+    /// Whether the back end fills checksums in: takes [`Checksum::Blank`].
+    pub checksum: bool,
+    /// Whether the back end cuts packets of TCP over IPv4: takes [`Note::segment`].
+    pub segment: bool,
+    /// Whether each direction has a port of its own.
+    pub split: bool,
+}
+
+/// A network card that is in use. Dropping it takes the device down without waiting for the back
+/// end, whose pages go to quarantine; [`Card::close`] waits.
+pub struct Card<'a, S: Sharing> {
+    device: Device<'a>,
+    watch: Watch<'a>,
+    pub(super) queue: Queue<S::Page, S::Signal>,
+    info: Info,
+    is_closed: bool,
+}
+
+impl<'a, S: Sharing> Card<'a, S> {
+    /// Brings a device up, from whatever state an earlier driver left it in.
+    ///
+    /// # Errors
+    /// [`NetError::Refused`] if the back end is not there, or closes it; [`NetError::Form`] if what is
+    /// published is no card that works so; [`NetError::Store`], [`NetError::Grant`] or
+    /// [`NetError::Hypercall`] if that is what fails.
+    pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, NetError> {
+        let watch = device.watch_backend().await?;
+        let state = device.begin(&watch).await?;
+        if state != State::InitWait {
+            return Err(NetError::Refused(state));
+        }
+        let info = describe(&device, options).await?;
+        let peer = device.backend_domain();
+        let ring = || sharing.page(peer);
+        let rings = [ring()?, ring()?];
+        let count = options.send_pages.clamp(18, SEND_PAGES);
+        let send = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let count = options.receive_pages.clamp(32, RECEIVE_PAGES);
+        let receive = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let (send_port, send_signal) = sharing.signal(peer)?;
+        let own = if info.split { Some(sharing.signal(peer)?) } else { None };
+        let (receive_port, receive_signal) = own.unzip();
+        let queue = Queue::new(rings, send, receive, (send_signal, receive_signal));
+        let card = Self { device, watch, queue, info, is_closed: false };
+        card.publish(send_port, receive_port, options).await?;
+        let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];
+        let state = card.device.wait_for(&card.watch, &outcomes).await?;
+        if state != State::Connected {
+            return Err(NetError::Refused(state));
+        }
+        Ok(card)
+    }
+
+    /// Tells the back end where the rings and the ports are, and what this end takes.
+    async fn publish(
+        &self,
+        send: Port,
+        receive: Option<Port>,
+        options: Options,
+    ) -> Result<(), NetError> {
+        let [send_ring, receive_ring] =
+            self.queue.ring_references().map(|reference| decimal(reference.0.into()));
+        let (send, receive) = (decimal(send.0.into()), receive.map(|port| decimal(port.0.into())));
+        let split = receive.as_deref().map(|_| &*send);
+        let takes = Some(if options.offload { "1" } else { "0" });
+        let lacks = Some(if options.offload { "0" } else { "1" });
+        // What an earlier program has left of another form would be believed.
+        let nodes: [(&str, Option<&str>); 12] = [
+            ("tx-ring-ref", Some(&send_ring)),
+            ("rx-ring-ref", Some(&receive_ring)),
+            ("event-channel", if split.is_none() { Some(&*send) } else { None }),
+            ("event-channel-tx", split),
+            ("event-channel-rx", receive.as_deref()),
+            ("request-rx-copy", Some("1")),
+            ("feature-rx-notify", Some("1")),
+            ("feature-sg", Some("1")),
+            ("feature-gso-tcpv4", takes),
+            ("feature-no-csum-offload", lacks),
+            ("feature-gso-tcpv6", None),
+            ("multi-queue-num-queues", None),
+        ];
+        Ok(self.device.publish(&nodes, State::Connected).await?)
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub const fn info(&self) -> Info {
+        self.info
+    }
+
+    /// Its device.
+    #[must_use]
+    pub const fn device(&self) -> &Device<'a> {
+        &self.device
+    }
+
+    /// What went over it since it was opened.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.queue.counts()
+    }
+
+    /// How many pages a packet needs.
+    ///
+    /// # Errors
+    /// As of [`Card::send`].
+    pub(super) fn pages(&self, length: usize, note: Note) -> Result<usize, NetError> {
+        let most = if self.info.scatter { LONGEST } else { PAGE_SIZE };
+        let longest =
+            if note.segment.is_some() { most } else { ETHERNET + usize::from(self.info.mtu) };
+        // A tag of a virtual network may come on top.
+        if length < ETHERNET || length > most.min(longest + 4) {
+            return Err(NetError::Length(length));
+        }
+        // Who cuts a packet fills in the checksums of its parts.
+        let blank = note.checksum == Checksum::Blank;
+        if (note.segment.is_some() && !(blank && self.info.segment))
+            || (blank && !self.info.checksum)
+        {
+            return Err(NetError::Unsupported);
+        }
+        Ok(length.div_ceil(PAGE_SIZE))
+    }
+
+    /// Sends a packet, which begins with Ethernet's addresses, after waiting for room. That it was
+    /// given to the back end is all that is known then.
+    ///
+    /// # Errors
+    /// [`NetError::Length`] if it is too short or too long, [`NetError::Unsupported`] for a note that
+    /// the back end does not take, [`NetError::Broken`] or [`NetError::Gone`] if there is none any
+    /// more.
+    pub async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
+        let pages = self.pages(packet.len(), note)?;
+        self.queue.reserve(pages).await?.send(packet, note)
+    }
+
+    /// Waits for a packet, and returns its length and what is said of it. One that is longer than
+    /// `into` is dropped; with [`Options::offload`] they have up to 65,535 bytes, else `mtu` and 14.
+    ///
+    /// # Errors
+    /// [`NetError::Broken`] or [`NetError::Gone`] if there is no back end any more.
+    pub async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
+        self.queue.receive(into).await
+    }
+
+    /// Wakes a task when something changes next: a packet has come, or one was sent.
+    pub fn listen(&self, waker: &Waker) {
+        self.queue.listen(waker);
+    }
+
+    /// Why it is of no use any more, if so.
+    #[must_use]
+    pub fn broken(&self) -> Option<NetError> {
+        self.queue.broken()
+    }
+
+    /// Completes when the back end closes the card, and says in which state it is. All that waits
+    /// fails then. If it is [`State::Closing`], it waits for [`Card::close`].
+    ///
+    /// # Errors
+    /// [`NetError::Store`] if the store can't be read.
+    pub async fn closing(&self) -> Result<State, NetError> {
+        let states = [State::Closing, State::Closed, State::Unknown];
+        let state = self.device.wait_for(&self.watch, &states).await?;
+        self.queue.end(NetError::Gone);
+        Ok(state)
+    }
+
+    /// Waits until the back end has sent what it was given, takes the device down, and returns it so
+    /// that it can be opened again.
+    ///
+    /// # Errors
+    /// [`NetError::Store`] if the store can't be read or written.
+    pub async fn close(mut self) -> Result<Device<'a>, NetError> {
+        // A back end that is broken or gone answers no more.
+        let _sent = self.queue.settle().await;
+        self.device.close(&self.watch).await?;
+        self.is_closed = true;
+        Ok(self.device.clone())
+    }
+}
+
+impl<S: Sharing> Drop for Card<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.device.leave();
+        }
+    }
+}
+
+/// Reads what is published of a card.
+async fn describe(device: &Device<'_>, options: Options) -> Result<Info, NetError> {
+    let has = async |key| Ok::<_, NetError>(device.backend_number(key).await? == Some(1));
+    if !has("feature-rx-copy").await? {
+        return Err(NetError::Form("feature-rx-copy"));
+    }
+    let address: String<32> = device.text("mac").await?.ok_or(NetError::Form("mac"))?;
+    let mtu = device.number("mtu").await?.unwrap_or(1500);
+    let mtu = u16::try_from(mtu).ok().filter(|mtu| (68..=65_000).contains(mtu));
+    let scatter = has("feature-sg").await?;
+    let checksum = options.offload && !has("feature-no-csum-offload").await?;
+    Ok(Info {
+        address: parse(&address).ok_or(NetError::Form("mac"))?,
+        mtu: mtu.ok_or(NetError::Form("mtu"))?,
+        scatter,
+        checksum,
+        segment: checksum && scatter && has("feature-gso-tcpv4").await?,
+        split: has("feature-split-event-channels").await?,
+    })
+}
+
+/// Six bytes in hexadecimal, with colons, that are one card's address.
+fn parse(text: &str) -> Option<[u8; 6]> {
+    let (mut bytes, mut parts) = ([0; 6], text.split(':'));
+    for byte in &mut bytes {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    (parts.next().is_none() && bytes[0] & 1 == 0).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn an_address_is_six_bytes_of_one_card() {
+        assert_eq!(parse("00:16:3e:0a:0b:ff"), Some([0, 0x16, 0x3e, 10, 11, 255]));
+        for wrong in
+            ["", "00:16:3e:0a:0b", "01:16:3e:0a:0b:ff", "00:16:3e:0a:0b:100", "0:1:2:3:4:5:6"]
+        {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A card as the crate `smoltcp` wants it.
+
+use core::num::NonZeroUsize;
+
+use hypercall_abi::types::PAGE_SIZE;
+use smoltcp::phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium, PacketMeta};
+use smoltcp::time::Instant;
+
+use super::card::{Card, ETHERNET, LONGEST};
+use super::packet::{Checksum, Note};
+use super::queue::Ticket;
+use super::{Info, checksum};
+use crate::ring::Sharing;
+
+/// A card as a device of `smoltcp`, which reads packets from one buffer and writes them to another.
+///
+/// Checksums of TCP and UDP that are left to the other end are not looked at by `smoltcp`: this sees
+/// to them, both ways. Long pieces of TCP are cut by the back end, if it does that.
+pub struct Port<'a, 'b, S: Sharing> {
+    card: Card<'a, S>,
+    receive: &'b mut [u8],
+    send: &'b mut [u8],
+    starved: bool,
+    wrong: u64,
+}
+
+impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
+    /// A card, and two buffers, for packets that are received and sent. They should have room for
+    /// 65,535 bytes, and must have it for the card's `mtu` and 14.
+    #[must_use]
+    pub const fn new(card: Card<'a, S>, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
+        Self { card, receive, send, starved: false, wrong: 0 }
+    }
+
+    /// The card.
+    #[must_use]
+    pub const fn card(&self) -> &Card<'a, S> {
+        &self.card
+    }
+
+    /// The card, to be closed.
+    #[must_use]
+    pub fn into_card(self) -> Card<'a, S> {
+        self.card
+    }
+
+    /// Whether the last attempt to send found no room. Who listens is woken when there is some.
+    #[must_use]
+    pub const fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// How many packets came with a wrong checksum, and were dropped.
+    #[must_use]
+    pub const fn wrong(&self) -> u64 {
+        self.wrong
+    }
+
+    /// The longest packet that is sent. Unit: bytes.
+    fn longest(&self) -> usize {
+        let Info { mtu, segment, .. } = self.card.info();
+        let longest = if segment { LONGEST } else { ETHERNET + usize::from(mtu) };
+        longest.min(self.send.len())
+    }
+
+    /// Room for a packet, of which it is not known yet whether it is a long one.
+    fn room(&mut self) -> Option<(Room<'_, S>, &[u8])> {
+        let pages = self.longest().div_ceil(PAGE_SIZE);
+        let ticket = self.card.queue.try_reserve(pages).ok().flatten();
+        self.starved = ticket.is_none();
+        let (info, note) = (self.card.info(), Note::default());
+        Some((Room { ticket: ticket?, buffer: self.send, info, note }, self.receive))
+    }
+
+    /// Takes a packet to the buffer, if one is there that is right, and returns its length.
+    fn take(&mut self) -> Option<usize> {
+        let (length, note) = self.card.queue.try_receive(self.receive).ok()??;
+        if note.checksum == Checksum::Complete && !checksum::is_right(&self.receive[..length]) {
+            self.wrong += 1;
+            // There may be others behind it.
+            self.card.queue.wake();
+            return None;
+        }
+        Some(length)
+    }
+}
+
+/// A packet that has come.
+pub struct Received<'p>(&'p [u8]);
+
+impl phy::RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(self.0)
+    }
+}
+
+/// Room for a packet to be sent.
+pub struct Room<'p, S: Sharing> {
+    ticket: Ticket<'p, S::Page, S::Signal>,
+    buffer: &'p mut [u8],
+    info: Info,
+    note: Note,
+}
+
+impl<S: Sharing> phy::TxToken for Room<'_, S> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, fill: F) -> R {
+        let packet = &mut self.buffer[..length];
+        let result = fill(packet);
+        if self.info.checksum && checksum::leave_blank(packet) {
+            self.note.checksum = Checksum::Blank;
+        }
+        // A card that is of no use any more takes no packets; its user is told by `broken`.
+        let _sent = self.ticket.send(packet, self.note);
+        result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.note.segment = meta.segmentation_offload_size;
+    }
+}
+
+impl<S: Sharing> phy::Device for Port<'_, '_, S> {
+    type RxToken<'p>
+        = Received<'p>
+    where
+        Self: 'p;
+    type TxToken<'p>
+        = Room<'p, S>
+    where
+        Self: 'p;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
+        // Without room for an answer the packet stays where it is.
+        self.room()?;
+        let length = self.take()?;
+        let (room, buffer) = self.room()?;
+        Some((Received(&buffer[..length]), room))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {
+        self.room().map(|(room, _)| room)
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let info = self.card.info();
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = ETHERNET + usize::from(info.mtu);
+        let here = if info.checksum { phy::Checksum::None } else { phy::Checksum::Tx };
+        let mut checksum = ChecksumCapabilities::default();
+        (checksum.tcp, checksum.udp) = (here, here);
+        capabilities.checksum = checksum;
+        let tcpv4 = NonZeroUsize::new(self.longest()).filter(|_| info.segment);
+        capabilities.segmentation.tcpv4 = tcpv4;
+        capabilities
+    }
+}

@@ -1,0 +1,373 @@
+//! Packets that are under way, and the pages they go through.
+
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
+
+use heapless::Vec;
+use hypercall_abi::netif::{self as abi, ExtraInfo, RxRequest, TxRequest, TxResponse};
+use hypercall_abi::types::{GrantRef, PAGE_SIZE};
+use zerocopy::IntoBytes;
+
+use super::bytes;
+use super::error::{Breach, NetError};
+use super::packet::{Assembly, Checksum, Note};
+use crate::event::Signal;
+use crate::lock::Held;
+use crate::ring::{Page, Ring};
+
+/// The most pages for packets that are sent.
+pub(super) const SEND_PAGES: usize = 64;
+/// The most pages for packets that are received.
+pub(super) const RECEIVE_PAGES: usize = 255;
+
+/// What went over a card.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Packets that were given to the back end.
+    pub sent: u64,
+    /// Unit: bytes.
+    pub sent_bytes: u64,
+    /// Pieces of packets that the back end dropped or refused.
+    pub refused: u64,
+    /// Packets that came in.
+    pub received: u64,
+    /// Unit: bytes.
+    pub received_bytes: u64,
+    /// Packets of which a piece was missing, or that were longer than the room for them.
+    pub faulty: u64,
+}
+
+struct State<P> {
+    send: Ring<P>,
+    /// Pages that are free, and that the back end has; a bit for each.
+    free: u64,
+    asked: u64,
+    /// Extra infos that are not answered.
+    extras: u32,
+    /// Somebody waits for pages or for room in the ring.
+    crowded: bool,
+    receive: Ring<P>,
+    assembly: Assembly,
+    /// Answers that were taken, and whose pages were not put again.
+    pending: usize,
+    /// Of which page the next request is, and the next answer.
+    put_page: usize,
+    taken_page: usize,
+    broken: Option<NetError>,
+    counts: Counts,
+}
+
+/// The rings of a card, and what is under way on them.
+pub(super) struct Queue<P, S> {
+    state: Held<State<P>>,
+    send_pages: Vec<P, SEND_PAGES>,
+    /// Requests are for one after the other, in a circle: answers come in the order of requests, and
+    /// a page is put again when its packet was taken.
+    receive_pages: Vec<P, RECEIVE_PAGES>,
+    send_signal: S,
+    /// If packets that come in have their own.
+    receive_signal: Option<S>,
+}
+
+impl<P: Page, S: Signal> Queue<P, S> {
+    /// Rings in zeroed pages: to send, and to receive.
+    pub(super) fn new(
+        [send, receive]: [P; 2],
+        send_pages: Vec<P, SEND_PAGES>,
+        receive_pages: Vec<P, RECEIVE_PAGES>,
+        (send_signal, receive_signal): (S, Option<S>),
+    ) -> Self {
+        let ring = |page, size| Ring::new(Vec::from_iter([page]), abi::RING_SLOTS, size);
+        let state = State {
+            send: ring(send, abi::TX_SLOT),
+            free: (0..send_pages.len()).fold(0, |free, page| free | 1 << page),
+            asked: 0,
+            extras: 0,
+            crowded: false,
+            receive: ring(receive, abi::RX_SLOT),
+            assembly: Assembly::default(),
+            pending: 0,
+            put_page: 0,
+            taken_page: 0,
+            broken: None,
+            counts: Counts::default(),
+        };
+        let state = Held::new(state);
+        let queue = Self { state, send_pages, receive_pages, send_signal, receive_signal };
+        let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages.len());
+        queue
+    }
+
+    /// The pages of the rings: to send, and to receive.
+    pub(super) fn ring_references(&self) -> [GrantRef; 2] {
+        let state = self.state.lock();
+        [&state.send, &state.receive]
+            .map(|ring| ring.pages().first().map_or_else(GrantRef::default, Page::reference))
+    }
+
+    fn receive_signal(&self) -> &S {
+        self.receive_signal.as_ref().unwrap_or(&self.send_signal)
+    }
+
+    /// Wakes a task when something changes next.
+    pub(super) fn listen(&self, waker: &Waker) {
+        self.send_signal.listen(waker);
+        if let Some(signal) = &self.receive_signal {
+            signal.listen(waker);
+        }
+    }
+
+    /// Wakes all that listen.
+    pub(super) fn wake(&self) {
+        self.send_signal.wake();
+        self.receive_signal().wake();
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.state.lock().counts
+    }
+
+    /// Why the card is of no use any more.
+    pub(super) fn broken(&self) -> Option<NetError> {
+        self.state.lock().broken.clone()
+    }
+
+    /// Ends the use of the rings. All that waits is told.
+    pub(super) fn end(&self, why: NetError) {
+        self.state.lock().broken.get_or_insert(why);
+        self.wake();
+    }
+
+    fn check<T>(&self, state: &mut State<P>, result: Result<T, Breach>) -> Result<T, NetError> {
+        if let (None, Err(breach)) = (&state.broken, &result) {
+            state.broken = Some(NetError::Broken(*breach));
+            self.wake();
+        }
+        match (&state.broken, result) {
+            (None, Ok(value)) => Ok(value),
+            (broken, _) => Err(broken.clone().unwrap_or(NetError::Gone)),
+        }
+    }
+
+    /// Puts so many requests for packets, and says whether the back end wants to be told.
+    fn offer(&self, state: &mut State<P>, count: usize) -> bool {
+        for _ in 0..count {
+            let number = state.put_page;
+            state.put_page = (number + 1) % self.receive_pages.len();
+            let gref = self.receive_pages[number].reference();
+            let id = u16::try_from(number).unwrap_or(0);
+            state.receive.put(RxRequest { id, pad: 0, gref }.as_bytes());
+        }
+        state.receive.show()
+    }
+
+    /// Takes a packet, if one is there: its length, what is said of it. One that is faulty is
+    /// dropped, and who listens is woken to look for another.
+    pub(super) fn try_receive(&self, into: &mut [u8]) -> Result<Option<(usize, Note)>, NetError> {
+        let mut state = self.state.lock();
+        let result = state.assemble(self.receive_pages.len());
+        if !self.check(&mut state, result)? {
+            return Ok(None);
+        }
+        let packet = core::mem::take(&mut state.assembly);
+        let length = packet.length();
+        let fits = !packet.is_faulty() && length <= into.len();
+        if fits {
+            let mut rest = &mut *into;
+            for piece in packet.pieces() {
+                let (part, behind) = rest.split_at_mut(piece.length);
+                bytes::load(self.receive_pages[piece.page].words(), piece.offset, part);
+                rest = behind;
+            }
+            state.counts.received += 1;
+            state.counts.received_bytes += length as u64;
+        } else {
+            state.counts.faulty += 1;
+            self.receive_signal().wake();
+        }
+        let again = core::mem::take(&mut state.pending);
+        if self.offer(&mut state, again) {
+            self.receive_signal().notify();
+        }
+        Ok(fits.then(|| (length, packet.note())))
+    }
+
+    /// Waits for a packet.
+    pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
+        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into)))
+            .await
+    }
+
+    /// Takes so many pages, and room in the ring for them and an extra info, if both are there. If
+    /// not, who listens is woken when some are.
+    pub(super) fn try_reserve(&self, pages: usize) -> Result<Option<Ticket<'_, P, S>>, NetError> {
+        let mut state = self.state.lock();
+        for crowded in [false, true] {
+            state.crowded |= crowded;
+            let result = state.take_answers();
+            if self.check(&mut state, result)? {
+                self.send_signal.wake();
+            }
+            // Pages that others have taken get their places in the ring first.
+            let others = self.send_pages.len() - (state.free | state.asked).count_ones() as usize;
+            let room = state.send.room() as usize;
+            if state.free.count_ones() as usize >= pages && room > 2 * others + pages {
+                let mut mine = 0;
+                for _ in 0..pages {
+                    mine |= 1 << state.free.trailing_zeros();
+                    state.free &= state.free - 1;
+                }
+                return Ok(Some(Ticket { queue: self, pages: mine }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll<T>(
+        &self,
+        context: &Context<'_>,
+        signal: &S,
+        look: impl FnOnce() -> Result<Option<T>, NetError>,
+    ) -> Poll<Result<T, NetError>> {
+        signal.listen(context.waker());
+        look().map_or_else(
+            |error| Poll::Ready(Err(error)),
+            |it| it.map_or(Poll::Pending, |value| Poll::Ready(Ok(value))),
+        )
+    }
+
+    /// Waits for what a packet with so many pages needs.
+    pub(super) async fn reserve(&self, pages: usize) -> Result<Ticket<'_, P, S>, NetError> {
+        poll_fn(|context| self.poll(context, &self.send_signal, || self.try_reserve(pages))).await
+    }
+
+    /// Waits until the back end has no packet of ours.
+    pub(super) async fn settle(&self) -> Result<(), NetError> {
+        let idle = || {
+            let mut state = self.state.lock();
+            state.crowded = true;
+            let result = state.take_answers();
+            self.check(&mut state, result)?;
+            Ok((state.asked == 0).then_some(()))
+        };
+        poll_fn(|context| self.poll(context, &self.send_signal, idle)).await
+    }
+}
+
+impl<P: Page> State<P> {
+    /// Takes answers until a packet is there, and says whether one is.
+    fn assemble(&mut self, pages: usize) -> Result<bool, Breach> {
+        while !self.assembly.is_complete() {
+            let Some(answer) = self.receive.take::<{ abi::RX_SLOT as usize }>(0)? else {
+                return Ok(false);
+            };
+            let page = self.taken_page;
+            self.taken_page = (page + 1) % pages;
+            self.pending += 1;
+            self.assembly.take(answer, page)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes all answers to packets that were sent, and says whether somebody waits for what is
+    /// free now. Each is one of a request that is under way, so they come to an end.
+    fn take_answers(&mut self) -> Result<bool, Breach> {
+        const SIZE: usize = size_of::<TxResponse>();
+        let before = self.free;
+        loop {
+            let under_way = if self.crowded { 0 } else { self.asked.count_ones() / 2 };
+            let Some(answer) = self.send.take::<SIZE>(under_way)? else { break };
+            let TxResponse { id, status } = zerocopy::transmute!(answer);
+            if status == abi::STATUS_NULL {
+                self.extras = self.extras.checked_sub(1).ok_or(Breach::Status(status))?;
+                continue;
+            }
+            let bit = 1_u64.checked_shl(id.into()).filter(|bit| self.asked & bit != 0);
+            let bit = bit.ok_or(Breach::Answer(id))?;
+            if !abi::STATUSES.iter().any(|&(_, known)| known == status) {
+                return Err(Breach::Status(status));
+            }
+            self.counts.refused += u64::from(status != abi::STATUS_OKAY);
+            self.asked &= !bit;
+            self.free |= bit;
+        }
+        Ok(self.free != before && core::mem::take(&mut self.crowded))
+    }
+}
+
+/// What one packet needs: pages, and room in the ring. Dropped without being sent, they are given
+/// back.
+pub(super) struct Ticket<'q, P: Page, S: Signal> {
+    queue: &'q Queue<P, S>,
+    /// A bit for each.
+    pages: u64,
+}
+
+impl<P: Page, S: Signal> Ticket<'_, P, S> {
+    /// Sends a packet, which has room in the pages.
+    pub(super) fn send(mut self, packet: &[u8], note: Note) -> Result<(), NetError> {
+        let (queue, mut requests) = (self.queue, Vec::<_, SEND_PAGES>::new());
+        let mut mine = core::mem::take(&mut self.pages);
+        let extra = note.segment.is_some();
+        let mut flags = match note.checksum {
+            Checksum::Complete => 0,
+            Checksum::Validated => abi::TX_DATA_VALIDATED,
+            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
+        } | if extra { abi::TX_EXTRA_INFO } else { 0 };
+        let pieces = packet.chunks(PAGE_SIZE);
+        let last = pieces.len().saturating_sub(1);
+        let mut used = 0;
+        for (index, piece) in pieces.enumerate() {
+            let number = mine.trailing_zeros();
+            used |= 1 << number;
+            mine &= mine - 1;
+            let page = &queue.send_pages[number as usize];
+            bytes::store(page.words(), piece);
+            let size = if index == 0 { packet.len() } else { piece.len() };
+            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
+            let _it_fits = requests.push(TxRequest {
+                gref: page.reference(),
+                offset: 0,
+                flags: core::mem::take(&mut flags) | more,
+                id: u16::try_from(number).unwrap_or(0),
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+            });
+        }
+        let mut state = queue.state.lock();
+        state.free |= mine;
+        if let Some(error) = &state.broken {
+            return Err(error.clone());
+        }
+        state.asked |= used;
+        for (index, request) in requests.iter().enumerate() {
+            state.send.put(request.as_bytes());
+            if let (0, Some(size)) = (index, note.segment) {
+                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
+                let gso_size = size.get();
+                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
+                let mut slot = [0; abi::TX_SLOT as usize];
+                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
+                state.send.put(&slot);
+                state.extras += 1;
+            }
+        }
+        state.counts.sent += 1;
+        state.counts.sent_bytes += packet.len() as u64;
+        if state.send.show() {
+            queue.send_signal.notify();
+        }
+        Ok(())
+    }
+}
+
+impl<P: Page, S: Signal> Drop for Ticket<'_, P, S> {
+    fn drop(&mut self) {
+        if self.pages != 0 {
+            let mut state = self.queue.state.lock();
+            state.free |= self.pages;
+            if core::mem::take(&mut state.crowded) {
+                self.queue.send_signal.wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The front end's end of a device's ring, and what a front end shares with its back end.
+
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use heapless::Vec;
+use hypercall_abi::blkif::{MAX_RING_ORDER, RING_HEADER, SharedRing};
+use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE, Port};
+
+use crate::console::ring::Words;
+use crate::error::HypercallError;
+use crate::event::Signal;
+use crate::grant::GrantError;
+
+const REQUESTS_PUT: usize = core::mem::offset_of!(SharedRing, req_prod) / 4;
+const REQUEST_EVENT: usize = core::mem::offset_of!(SharedRing, req_event) / 4;
+const RESPONSES_PUT: usize = core::mem::offset_of!(SharedRing, rsp_prod) / 4;
+const RESPONSE_EVENT: usize = core::mem::offset_of!(SharedRing, rsp_event) / 4;
+/// Words before the first slot.
+const HEADER: usize = RING_HEADER as usize / 4;
+
+/// The most pages a ring has.
+pub(crate) const RING_PAGES: usize = 1 << MAX_RING_ORDER;
+
+/// A page of this guest that the back end may read and write.
+pub trait Page {
+    /// What the back end is told.
+    fn reference(&self) -> GrantRef;
+
+    /// What is in it. The back end may write at any time.
+    fn words(&self) -> &Words;
+}
+
+/// Where the pages and the ports of a device come from: on the machine, this guest's grants.
+pub trait Sharing {
+    /// A page.
+    type Page: Page;
+    /// A port.
+    type Signal: Signal;
+
+    /// A zeroed page that a domain may read and write.
+    ///
+    /// # Errors
+    /// [`GrantError`] without memory, or without a free entry in the grant table.
+    fn page(&self, to: DomId) -> Result<Self::Page, GrantError>;
+
+    /// A port that a domain may bind to.
+    ///
+    /// # Errors
+    /// [`HypercallError`] if no port is free.
+    fn signal(&self, to: DomId) -> Result<(Port, Self::Signal), HypercallError>;
+}
+
+#[cfg(target_os = "none")]
+mod machine {
+    use super::{DomId, GrantError, HypercallError, Page, Port, Sharing};
+    use crate::console::ring::Words;
+    use crate::event::Channel;
+    use crate::grant::{Grant, Grants};
+    use crate::paging::{Access, Frame};
+    use hypercall_abi::types::GrantRef;
+
+    impl Page for Grant {
+        fn reference(&self) -> GrantRef {
+            self.reference()
+        }
+
+        fn words(&self) -> &Words {
+            self.words()
+        }
+    }
+
+    impl Sharing for Grants {
+        type Page = Grant;
+        type Signal = Channel;
+
+        fn page(&self, to: DomId) -> Result<Grant, GrantError> {
+            self.share(Frame::new()?, to, Access::WRITE)
+        }
+
+        fn signal(&self, to: DomId) -> Result<(Port, Channel), HypercallError> {
+            let channel = Channel::unbound(to)?;
+            Ok((channel.port(), channel))
+        }
+    }
+}
+
+/// The back end has answered more than it was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TooMany;
+
+/// The pages, and where this end is. The front end's own indices are kept here: what is in the pages
+/// is for the back end, and is never read back.
+#[derive(Debug)]
+pub(crate) struct Ring<P> {
+    pages: Vec<P, RING_PAGES>,
+    slots: u32,
+    /// Unit: words.
+    slot_size: usize,
+    /// Requests written, and of these, shown to the back end.
+    put: u32,
+    shown: u32,
+    /// Responses taken.
+    taken: u32,
+}
+
+impl<P: Page> Ring<P> {
+    /// An empty ring in zeroed pages, with so many slots, a power of two, of so many bytes.
+    pub(crate) fn new(pages: Vec<P, RING_PAGES>, slots: u32, slot_size: u32) -> Self {
+        let slot_size = slot_size as usize / 4;
+        let ring = Self { slots, slot_size, pages, put: 0, shown: 0, taken: 0 };
+        for event in [REQUEST_EVENT, RESPONSE_EVENT] {
+            ring.word(event).store(1, Ordering::Release);
+        }
+        ring
+    }
+
+    pub(crate) fn pages(&self) -> &[P] {
+        &self.pages
+    }
+
+    fn word(&self, index: usize) -> &AtomicU32 {
+        const WORDS: usize = PAGE_SIZE / 4;
+        &self.pages[index / WORDS].words()[index % WORDS]
+    }
+
+    fn slot(&self, index: u32) -> usize {
+        HEADER + self.slot_size * (index % self.slots) as usize
+    }
+
+    pub(crate) const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Writes a request, for which there must be room. The back end does not see it yet.
+    pub(crate) fn put(&mut self, request: &[u8]) {
+        let start = self.slot(self.put);
+        for (index, word) in request.chunks_exact(4).enumerate() {
+            let word = word.try_into().map_or(0, u32::from_le_bytes);
+            self.word(start + index).store(word, Ordering::Relaxed);
+        }
+        self.put = self.put.wrapping_add(1);
+    }
+
+    /// Shows the back end what was put, and says whether it wants to be told.
+    pub(crate) fn show(&mut self) -> bool {
+        let new = self.put.wrapping_sub(self.shown);
+        self.shown = self.put;
+        self.word(REQUESTS_PUT).store(self.put, Ordering::Release);
+        // It sees the requests, or this sees that it waits for them.
+        fence(Ordering::SeqCst);
+        self.put.wrapping_sub(self.word(REQUEST_EVENT).load(Ordering::Acquire)) < new
+    }
+
+    /// Takes a response of so many bytes, if there is one. At most as many come as requests were
+    /// shown. If there is none, the back end is to tell of the next one, or of one so many behind it.
+    pub(crate) fn take<const N: usize>(&mut self, behind: u32) -> Result<Option<[u8; N]>, TooMany> {
+        if self.waiting()? == 0 {
+            let event = self.taken.wrapping_add(1).wrapping_add(behind);
+            // One that came before the back end knew is seen here.
+            self.word(RESPONSE_EVENT).store(event, Ordering::Release);
+            fence(Ordering::SeqCst);
+            if self.waiting()? == 0 {
+                return Ok(None);
+            }
+        }
+        let start = self.slot(self.taken);
+        let mut bytes = [0; N];
+        for (index, bytes) in bytes.chunks_exact_mut(4).enumerate() {
+            bytes.copy_from_slice(&self.word(start + index).load(Ordering::Relaxed).to_le_bytes());
+        }
+        self.taken = self.taken.wrapping_add(1);
+        Ok(Some(bytes))
+    }
+
+    /// How many slots no request is in.
+    pub(crate) const fn room(&self) -> u32 {
+        self.slots - self.put.wrapping_sub(self.taken)
+    }
+
+    fn waiting(&self) -> Result<u32, TooMany> {
+        let put = self.word(RESPONSES_PUT).load(Ordering::Acquire);
+        let waiting = put.wrapping_sub(self.taken);
+        if waiting > self.shown.wrapping_sub(self.taken) { Err(TooMany) } else { Ok(waiting) }
+    }
+
+    /// Goes on as if so many requests had been answered.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, index: u32) {
+        (self.put, self.shown, self.taken) = (index, index, index);
+        for word in [REQUESTS_PUT, RESPONSES_PUT] {
+            self.word(word).store(index, Ordering::Release);
+        }
+        for event in [REQUEST_EVENT, RESPONSE_EVENT] {
+            self.word(event).store(index.wrapping_add(1), Ordering::Release);
+        }
+    }
+}

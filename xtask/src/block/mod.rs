@@ -1,0 +1,139 @@
+//! `cargo xtask run blk`: our control domain with a disk of the machine's, and a domain that uses it;
+//! and the tests of that path.
+
+mod image;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::boot::{self, End, Record, Watch};
+use crate::cpio::Archive;
+use crate::machine::{Machine, System};
+use crate::options::{MachineOptions, RunOptions};
+use crate::process::say;
+use crate::run::{Builder, GuestChoice};
+use crate::workspace::Workspace;
+use crate::xen_linux::{self, Domain};
+
+/// What is in a boot bundle: names and bytes.
+type Bundle = [(String, Vec<u8>)];
+
+/// A machine with our control domain and its bundle.
+///
+/// # Errors
+///
+/// When a part of it cannot be provided.
+fn machine(
+    builder: &mut Builder<'_>,
+    system: System,
+    bundle: &Bundle,
+    options: &MachineOptions,
+    scratch: &Path,
+) -> Result<Machine> {
+    let guest = GuestChoice::Built { package: "dom0".into(), name: "dom0".into() };
+    let mut machine = builder.machine(system, &guest, options)?;
+    let mut archive = Archive::default();
+    for (name, bytes) in bundle {
+        archive.file(name, bytes);
+    }
+    let path = scratch.join("bundle.cpio");
+    std::fs::write(&path, archive.finish())?;
+    machine.ramdisk = Some(path);
+    Ok(machine)
+}
+
+/// The guest `blk` at its work, on one of the systems.
+pub(crate) struct Work<'a> {
+    /// The system.
+    pub(crate) system: System,
+    /// The machine.
+    pub(crate) machine: MachineOptions,
+    /// The guest's command line.
+    pub(crate) args: &'a str,
+    /// More words for the hypervisor.
+    pub(crate) kernel_args: &'a str,
+    /// Who watches.
+    pub(crate) watch: Watch,
+}
+
+/// Has the guest `blk` work on a fresh copy of a disk, and checks then what it has left there.
+///
+/// # Errors
+///
+/// When the machine cannot be made, or the disk is not as it should be after a boot that ended well.
+pub(crate) fn work(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    work: &Work<'_>,
+    scratch: &Path,
+) -> Result<Record> {
+    let images = image::provide(&workspace.scratch("disk-images")?)?;
+    let below_linux = work.system == System::XenLinux;
+    let disk = scratch.join("disk.img");
+    // Linux would give the domain the whole disk.
+    std::fs::copy(if below_linux { &images.fat } else { &images.disk }, &disk)?;
+    let blk = builder.example("blk")?;
+    let mut machine = if below_linux {
+        let mut domain = Domain::new("blk", blk, work.args);
+        domain.disks.push(disk.clone());
+        xen_linux::machine(workspace, builder, (&[domain], None), &work.machine, scratch)?
+    } else {
+        let config = format!(
+            "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\nextra = '{}'\n",
+            work.args
+        );
+        let bundle = [("blk.cfg".into(), config.into_bytes()), ("blk".into(), std::fs::read(blk)?)];
+        let mut machine = machine(builder, work.system, &bundle, &work.machine, scratch)?;
+        machine.disks.push(disk.clone());
+        machine
+    };
+    work.kernel_args.clone_into(&mut machine.kernel_args);
+    if work.watch != Watch::Nobody {
+        eprintln!("{}", machine.by_hand(scratch)?);
+    }
+    let mut record = boot::boot(&machine, work.watch, scratch)?;
+    if below_linux {
+        record.end = xen_linux::end(&record, "blk");
+    }
+    if record.end == End::Success {
+        match below_linux {
+            true => images.check_fat(&disk, scratch)?,
+            false => images.check_disk(&disk, scratch)?,
+        }
+    }
+    Ok(record)
+}
+
+/// Does what `run blk` does.
+///
+/// # Errors
+///
+/// As [`work`].
+pub(crate) fn run(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &RunOptions,
+) -> Result<End> {
+    let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
+    let mut machine = options.machine.clone();
+    if options.on == System::XenLinux {
+        machine.limit = machine.limit.max(xen_linux::LIMIT);
+    }
+    let blk = Work {
+        system: options.on,
+        machine,
+        args: &options.args,
+        kernel_args: &options.kernel_args,
+        watch: Watch::Output,
+    };
+    let record = work(workspace, builder, &blk, &scratch)?;
+    if record.end.is_success() {
+        say("REPORT.TXT is right, DATA.BIN as it was, the file system clean");
+        std::fs::remove_dir_all(&scratch)?;
+    } else {
+        eprint!("{}", record.report);
+    }
+    say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
+    Ok(record.end)
+}
