@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::block;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
@@ -103,6 +104,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         ruled(&workspace, &mut builder, options, &mut steps);
+        block::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

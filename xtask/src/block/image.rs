@@ -25,8 +25,6 @@ pub(super) struct Images {
     pub(super) disk: PathBuf,
     /// The FAT file system alone.
     pub(super) fat: PathBuf,
-    /// The ext2 file system alone.
-    pub(super) ext2: PathBuf,
     /// The sum of `DATA.BIN`, as `sha256sum` has it.
     sum: String,
     /// How many of its bytes are 0.
@@ -65,7 +63,7 @@ pub(super) fn provide(folder: &Path) -> Result<Images> {
         std::fs::write(complete, recipe)?;
     }
     let zeros = data.iter().filter(|&&byte| byte == 0).count();
-    Ok(Images { disk, fat, ext2, sum: sum(&file)?, zeros })
+    Ok(Images { disk, fat, sum: sum(&file)?, zeros })
 }
 
 /// Random bytes, the same each time.

@@ -5,14 +5,15 @@ mod image;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::boot::{self, End, Record, Watch};
 use crate::cpio::Archive;
 use crate::machine::{Machine, System};
-use crate::options::{MachineOptions, RunOptions};
+use crate::options::{MachineOptions, RunOptions, TestOptions};
 use crate::process::say;
 use crate::run::{Builder, GuestChoice};
+use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::xen_linux::{self, Domain};
 
@@ -136,4 +137,30 @@ pub(crate) fn run(
     }
     say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
     Ok(record.end)
+}
+
+/// Has the guest `blk` work on all systems, each with a disk of its own.
+pub(crate) fn test(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for (system, cpus) in
+        [(System::Paravane, 1), (System::Paravane, 2), (System::Xen, 1), (System::XenLinux, 1)]
+    {
+        let name = system.name();
+        steps.run(&format!("a disk for a domain, with {cpus} CPUs on {name}"), || {
+            let scratch = workspace.scratch(&format!("disk-{name}"))?;
+            let mut machine = options.machine.clone();
+            machine.smp = cpus;
+            if system == System::XenLinux {
+                machine.limit = machine.limit.max(xen_linux::LIMIT);
+            }
+            let blk = Work { system, machine, args: "", kernel_args: "", watch: Watch::Nobody };
+            let record = work(workspace, builder, &blk, &scratch)?;
+            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+            Ok(())
+        });
+    }
 }
