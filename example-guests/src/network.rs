@@ -16,20 +16,20 @@ use pv_guest_sdk::xenstore::Store;
 use pv_guest_sdk::{BootInfo, vary, xenstore};
 
 /// What `main` returns.
-pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// TCP/IP of this guest.
-pub type Stack = net::Stack<'static, 'static, Grants>;
+pub(crate) type Stack = net::Stack<'static, 'static, Grants>;
 /// A connection of this guest.
-pub type Connection<'s> = net::Connection<'s, 'static, 'static, Grants>;
+pub(crate) type Connection<'s> = net::Connection<'s, 'static, 'static, Grants>;
 
 /// What a guest has when it has begun.
-pub struct Start {
+pub(crate) struct Start {
     /// The virtual CPU.
-    pub vcpu: &'static Vcpu,
+    pub(crate) vcpu: &'static Vcpu,
     /// Its grants.
-    pub grants: Grants,
+    pub(crate) grants: Grants,
     /// The store.
-    pub store: Store<'static>,
+    pub(crate) store: Store<'static>,
 }
 
 impl Start {
@@ -37,7 +37,7 @@ impl Start {
     ///
     /// # Errors
     /// When one of them cannot be had.
-    pub fn new(boot: &BootInfo<'static>) -> Outcome<Self> {
+    pub(crate) fn new(boot: &BootInfo<'static>) -> Outcome<Self> {
         let vcpu = Vcpu::start(boot)?;
         Memory::start(boot)?;
         vcpu.start_events()?;
@@ -49,7 +49,8 @@ impl Start {
     ///
     /// # Errors
     /// If there is none.
-    pub fn first(&self, class: &str, what: &str) -> Outcome<Device<'static>> {
+    #[inline(never)]
+    pub(crate) fn first(&self, class: &str, what: &str) -> Outcome<Device<'static>> {
         let mut names = [0; 4096];
         let number = block_on(Device::numbers(self.store, class, &mut names))?.min();
         let number = number.ok_or_else(|| alloc::format!("this domain has no {what}"))?;
@@ -61,11 +62,12 @@ impl Start {
     ///
     /// # Errors
     /// If there is no card, or the words are no addresses.
-    pub fn network(&self, boot: &BootInfo<'static>, sockets: usize) -> Outcome<Stack> {
+    #[inline(never)]
+    pub(crate) fn network(&self, boot: &BootInfo<'static>, sockets: usize) -> Outcome<Box<Stack>> {
         let address = Address::parse(boot.argument("ip"), boot.argument("gw"));
         let address = address.ok_or("give addresses as ip=A.B.C.D/N and gw=A.B.C.D")?;
         let device = self.first("vif", "network card")?;
-        let card = block_on(Card::open(device, self.grants, Options::default()))?;
+        let card = block_on(Box::pin(Card::open(device, self.grants, Options::default())))?;
         let info = card.info();
         let [a, b, c, d, e, f] = info.address;
         let name = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
@@ -73,12 +75,12 @@ impl Start {
         let buffer = || vec![0; 65_535].leak();
         let storage = (0..=sockets).map(|_| SocketStorage::EMPTY);
         let sockets = SocketSet::new(storage.collect::<alloc::vec::Vec<_>>().leak());
-        Ok(Stack::new(Port::new(card, buffer(), buffer()), sockets, address))
+        Ok(Box::new(Stack::new(Port::new(card, buffer(), buffer()), sockets, address)))
     }
 }
 
 /// A socket with buffers of so many bytes.
-pub fn socket(receive: usize, send: usize) -> Socket<'static> {
+pub(crate) fn socket(receive: usize, send: usize) -> Socket<'static> {
     let buffer = |size| SocketBuffer::new(vec![0; size].leak());
     let mut socket = Socket::new(buffer(receive), buffer(send));
     socket.set_nagle_enabled(false);
@@ -89,7 +91,7 @@ pub fn socket(receive: usize, send: usize) -> Socket<'static> {
 ///
 /// # Errors
 /// If the store can't be read.
-pub async fn told_to_end(store: Store<'static>) -> Outcome {
+pub(crate) async fn told_to_end(store: Store<'static>) -> Outcome {
     const NODE: &str = "control/shutdown";
     let watch = store.watch(NODE).await?;
     loop {
