@@ -10,10 +10,10 @@ use core::task::{Context, Poll};
 
 use blkback::{
     Admission, Attachment, Command, Device, Direction, Discard, DiskError, Effect, Geometry,
-    Limits, Nodes, PageCopy, Parameters, Tasks, Ticket, Words,
+    Limits, Nodes, PageCopy, Parameters, Ticket, Words,
 };
-use devices::disk::{self, Operation};
-use devices::hw::grant::{Copied, Mapped, copy};
+use devices::disk::{self, Full, Operation, Session};
+use devices::hw::grant::{BATCH, Copied, Mapped, copy};
 use devices::hw::{Buffer, Piece};
 use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
@@ -73,16 +73,17 @@ impl blkback::Guest for Front {
     type Piece = Piece;
 
     fn copy(&mut self, copies: &mut [PageCopy<Piece>]) {
-        let mut made = Vec::with_capacity(copies.len());
-        let described = copies.iter().map(|it| Copied {
-            reference: it.gref,
-            offset: it.offset,
-            own: &it.own,
-            length: it.length,
-            is_to_peer: it.direction == Direction::ToGuest,
-        });
-        copy(self.domain, described, |_, done| made.push(done));
-        copies.iter_mut().zip(made).for_each(|(copy, done)| copy.done = done);
+        for batch in copies.chunks_mut(BATCH) {
+            let described = batch.iter().map(|it| Copied {
+                reference: it.gref,
+                offset: it.offset,
+                own: &it.own,
+                length: it.length,
+                is_to_peer: it.direction == Direction::ToGuest,
+            });
+            let made = copy(self.domain, described);
+            batch.iter_mut().zip(0..).for_each(|(it, bit)| it.done = made >> bit & 1 == 1);
+        }
     }
 
     fn buffer(&mut self) -> Option<Buffer> {
@@ -128,13 +129,14 @@ impl blkback::Guest for Front {
 
 /// A disk, as the back end drives it.
 pub(crate) struct Driven {
-    disk: disk::Disk,
-    tasks: Tasks,
+    session: Session,
+    /// How many commands are under way.
+    count: usize,
 }
 
 impl blkback::Disk<Piece> for Driven {
     fn geometry(&self) -> Geometry {
-        let limits = self.disk.limits();
+        let limits = self.session.disk().limits();
         let discard = limits.discard.map(|granularity| Discard { granularity, alignment: 0 });
         Geometry {
             sectors: limits.sectors,
@@ -146,35 +148,38 @@ impl blkback::Disk<Piece> for Driven {
         }
     }
 
-    fn submit(&mut self, ticket: Ticket, command: Command<'_, Piece>) -> Admission {
-        if self.tasks.count() >= DEPTH {
+    fn resident(&self, sector: u64, most: u16) -> Option<(Piece, u16)> {
+        let piece = self.session.disk().resident(sector, most.into())?;
+        let sectors = u16::try_from(piece.length() / 512).ok()?;
+        Some((piece, sectors))
+    }
+
+    fn submit(&mut self, Ticket(number): Ticket, command: Command<'_, Piece>) -> Admission {
+        if self.count >= DEPTH {
             return Admission::Full;
         }
-        let disk = self.disk.clone();
-        let transfer = |operation, sector, pieces: &[Piece]| {
-            let (disk, pieces) = (disk.clone(), pieces.to_vec());
-            async move { disk.transfer(operation, sector, &pieces).await.map_err(failure) }
-        };
-        match command {
+        let command = match command {
             Command::Read { sector, pieces } => {
-                self.tasks.add(ticket, transfer(Operation::Read, sector, pieces));
+                disk::Command::Transfer(Operation::Read, sector, pieces)
             }
             Command::Write { sector, pieces } => {
-                self.tasks.add(ticket, transfer(Operation::Write, sector, pieces));
+                disk::Command::Transfer(Operation::Write, sector, pieces)
             }
-            Command::Flush => {
-                self.tasks.add(ticket, async move { disk.flush().await.map_err(failure) });
-            }
-            Command::Discard { sector, count } => {
-                self.tasks
-                    .add(ticket, async move { disk.discard(sector, count).await.map_err(failure) });
-            }
+            Command::Flush => disk::Command::Flush,
+            Command::Discard { sector, count } => disk::Command::Discard(sector, count),
+        };
+        if self.session.submit(number, command) == Err(Full) {
+            return Admission::Full;
         }
+        self.count += 1;
         Admission::Accepted
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), DiskError>)> {
-        self.tasks.poll(cx)
+        self.session.poll(cx).map(|(number, answer)| {
+            self.count -= 1;
+            (Ticket(number), answer.map_err(failure))
+        })
     }
 }
 
@@ -234,7 +239,7 @@ pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<Noop
     let Served { domain, front, back, disk, grants, windows } = served;
     let nodes = Halves { store: &store, front: &front, back: &back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let driven = Driven { disk, tasks: Tasks::new() };
+    let driven = Driven { session: Session::new(disk), count: 0 };
     let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
     device.changed(&nodes);
     loop {

@@ -49,6 +49,7 @@ impl Start {
     ///
     /// # Errors
     /// If there is none.
+    #[inline(never)]
     pub(crate) fn first(&self, class: &str, what: &str) -> Outcome<Device<'static>> {
         let mut names = [0; 4096];
         let number = block_on(Device::numbers(self.store, class, &mut names))?.min();
@@ -61,11 +62,12 @@ impl Start {
     ///
     /// # Errors
     /// If there is no card, or the words are no addresses.
-    pub(crate) fn network(&self, boot: &BootInfo<'static>, sockets: usize) -> Outcome<Stack> {
+    #[inline(never)]
+    pub(crate) fn network(&self, boot: &BootInfo<'static>, sockets: usize) -> Outcome<Box<Stack>> {
         let address = Address::parse(boot.argument("ip"), boot.argument("gw"));
         let address = address.ok_or("give addresses as ip=A.B.C.D/N and gw=A.B.C.D")?;
         let device = self.first("vif", "network card")?;
-        let card = block_on(Card::open(device, self.grants, Options::default()))?;
+        let card = block_on(Box::pin(Card::open(device, self.grants, Options::default())))?;
         let info = card.info();
         let [a, b, c, d, e, f] = info.address;
         let name = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
@@ -73,7 +75,7 @@ impl Start {
         let buffer = || vec![0; 65_535].leak();
         let storage = (0..=sockets).map(|_| SocketStorage::EMPTY);
         let sockets = SocketSet::new(storage.collect::<alloc::vec::Vec<_>>().leak());
-        Ok(Stack::new(Port::new(card, buffer(), buffer()), sockets, address))
+        Ok(Box::new(Stack::new(Port::new(card, buffer(), buffer()), sockets, address)))
     }
 }
 

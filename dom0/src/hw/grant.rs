@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 
 use super::{PacketPage, Piece};
 
-/// Copies that are made in one hypercall.
-const BATCH: usize = 64;
+/// The most copies that are made in one hypercall.
+pub const BATCH: usize = 64;
 
 /// A copy between a page that a domain has granted and memory of this one.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +32,14 @@ pub struct Copied<'a> {
     pub is_to_peer: bool,
 }
 
-/// Makes copies with pages of `domain`, and tells `done` by number which was made.
-pub fn copy<'a>(
-    domain: DomId,
-    copies: impl ExactSizeIterator<Item = Copied<'a>>,
-    done: impl FnMut(usize, bool),
-) {
-    perform(copies.map(|copy| describe(domain, copy)), done);
+/// Makes copies with pages of `domain`, at most [`BATCH`] of them. A bit of the answer, by number,
+/// says which were made.
+pub fn copy<'a>(domain: DomId, copies: impl ExactSizeIterator<Item = Copied<'a>>) -> u64 {
+    let mut made = 0;
+    perform(copies.map(|copy| describe(domain, copy)), |number, done| {
+        made |= u64::from(done) << number;
+    });
+    made
 }
 
 /// Makes copies between pages of `domain` and packets, and notes in each whether it was made.

@@ -3,6 +3,10 @@
 //! It reads a file, checks its SHA-256 against the words of another, and writes a third with what it
 //! found: `in=DATA.BIN sum=DATA.SHA out=REPORT.TXT` on the command line are the names. Then it takes
 //! the disk down, brings it up again and reads what it has written.
+//!
+//! With the word `measure` it does none of that, but reads again and again, and tells what a read
+//! costs in units of the processor's counter: instructions of the whole machine, where those are
+//! counted. With `load` it writes and reads until it is ended.
 #![no_std]
 #![no_main]
 
@@ -12,7 +16,9 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use core::cell::Cell;
 use core::error::Error;
+use core::future::Future;
 
 use embedded_sdmmc::{
     Block, BlockCount, BlockDevice, BlockIdx, Mode, TimeSource, Timestamp, VolumeIdx, VolumeManager,
@@ -20,12 +26,14 @@ use embedded_sdmmc::{
 use pv_guest_sdk::block::{Disk, DiskError, Options};
 use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::paging::Memory;
-use pv_guest_sdk::task::block_on;
+use pv_guest_sdk::raw::registers::counter;
+use pv_guest_sdk::task::{Executor, block_on};
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::xenbus::Device;
 use pv_guest_sdk::{BootInfo, entry, println, vary, xenstore};
 use sha2::{Digest, Sha256};
 
+// Functions that need much of the stack are not inlined: not all need it at the same time.
 pv_guest_sdk::heap!();
 entry!(main);
 
@@ -46,6 +54,13 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     let number = first.ok_or("this domain has no disk")?;
     let device = block_on(Device::find(store, "vbd", number))?;
     println!("disk {}", vary!("number", number));
+    let is = |wanted| boot.arguments().any(|word| word == wanted);
+    if is("measure") {
+        return measure(device, grants);
+    }
+    if is("load") {
+        return load(device, grants);
+    }
     let disk = Volume::open(device, grants)?;
     let report = check(&disk, read, sum)?;
     write_file(&disk, write, &report)?;
@@ -63,11 +78,67 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     Ok(())
 }
 
+/// Reads of each kind that are measured, after as many that are not.
+const READS: u32 = 256;
+
+/// Tells what reads cost: 4 KiB one after the other, 32 of them at once, and 128 KiB.
+#[inline(never)]
+fn measure(device: Device<'static>, grants: Grants) -> Outcome {
+    let disk = block_on(Disk::open(device, grants, Options::default()))?;
+    for (length, depth) in [(4096, 1), (4096, 32), (128 << 10, 1)] {
+        let mut cost = 0;
+        for _ in 0..2 {
+            let before = counter();
+            readers(&disk, length, depth)?;
+            cost = (counter() - before) / u64::from(READS);
+        }
+        println!("{length} bytes at depth {depth}: {}", vary!("cost", cost));
+    }
+    Ok(())
+}
+
+/// Reads [`READS`] times, `depth` at once.
+#[inline(never)]
+fn readers(disk: &Disk<'static, Grants>, length: usize, depth: u32) -> Outcome {
+    let failed = Cell::new(None);
+    let executor = Executor::<Box<dyn Future<Output = ()> + '_>>::default();
+    for reader in 0..depth {
+        let failed = &failed;
+        let task: Box<dyn Future<Output = ()> + '_> = Box::new(async move {
+            let mut buffer = vec![0; length];
+            for number in 0..READS / depth {
+                let sector = u64::from(number % 8 * depth + reader) * (length as u64 / 512);
+                if let Err(error) = disk.read(sector, &mut buffer).await {
+                    failed.set(Some(error));
+                }
+            }
+        });
+        if executor.spawn(Box::into_pin(task)).is_err() {
+            return Err("too many tasks".into());
+        }
+    }
+    executor.run();
+    failed.take().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Keeps the disk at work for ever.
+#[inline(never)]
+fn load(device: Device<'static>, grants: Grants) -> Outcome {
+    let disk = block_on(Disk::open(device, grants, Options::default()))?;
+    println!("at work");
+    let pattern = vec![0x5a; 64 << 10];
+    loop {
+        block_on(disk.write(0, &pattern))?;
+        readers(&disk, 4096, 16)?;
+    }
+}
+
 fn or<'a>(name: &'a str, default: &'a str) -> &'a str {
     if name.is_empty() { default } else { name }
 }
 
 /// Checks a file against its sum, and says what there is to report of it.
+#[inline(never)]
 fn check(disk: &Volume, name: &str, sum: &str) -> Outcome<String> {
     let found = digest(disk, name)?;
     let mut wanted = String::new();
@@ -95,6 +166,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Reads a file of the root folder piece by piece, and returns its length.
+#[inline(never)]
 fn read_file(disk: &Volume, name: &str, mut piece: impl FnMut(&[u8])) -> Outcome<usize> {
     let manager = VolumeManager::new(disk, NoClock);
     let volume = manager.open_volume(VolumeIdx(0)).map_err(wrong)?;
@@ -109,6 +181,7 @@ fn read_file(disk: &Volume, name: &str, mut piece: impl FnMut(&[u8])) -> Outcome
     Ok(length)
 }
 
+#[inline(never)]
 fn write_file(disk: &Volume, name: &str, text: &str) -> Outcome {
     let manager = VolumeManager::new(disk, NoClock);
     let volume = manager.open_volume(VolumeIdx(0)).map_err(wrong)?;
@@ -131,6 +204,7 @@ struct Volume {
 }
 
 impl Volume {
+    #[inline(never)]
     fn open(device: Device<'static>, grants: Grants) -> Outcome<Self> {
         let disk = block_on(Disk::open(device, grants, Options::default()))?;
         let info = disk.info();
@@ -145,6 +219,7 @@ impl Volume {
 }
 
 /// Reads the beginning of a disk at once, in several requests, and by sectors.
+#[inline(never)]
 fn large(disk: &Disk<'_, Grants>) -> Outcome {
     let mut all = vec![0; 600 << 10];
     block_on(disk.read(0, &mut all))?;

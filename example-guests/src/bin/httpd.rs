@@ -54,7 +54,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         requests: Cell::new(0),
     };
     let server = &server;
-    let executor = Executor::<Box<dyn Future<Output = ()> + '_>>::default();
+    let executor = Box::new(Executor::<Box<dyn Future<Output = ()> + '_>>::default());
     let mut tasks: Vec<Box<dyn Future<Output = ()> + '_>> = Vec::new();
     tasks.push(Box::new(async {
         println!("{}", server.stack.run().await);

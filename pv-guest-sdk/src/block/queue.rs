@@ -230,8 +230,12 @@ impl<P: Page, S: Signal> Ticket<'_, P, S> {
     /// Copies data from the first pages.
     pub(super) fn drain(&self, data: &mut [u8]) {
         for (page, data) in self.pages().zip(data.chunks_mut(PAGE_SIZE)) {
-            for (word, bytes) in page.words().iter().zip(data.chunks_exact_mut(4)) {
-                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+            // A sector's 128 words are whole groups of eight.
+            let (groups, _) = page.words().as_chunks::<8>();
+            for (words, bytes) in groups.iter().zip(data.as_chunks_mut::<32>().0) {
+                for (word, bytes) in words.iter().zip(bytes.as_chunks_mut::<4>().0) {
+                    *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+                }
             }
         }
     }

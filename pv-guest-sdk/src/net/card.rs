@@ -23,7 +23,7 @@ pub(super) const LONGEST: usize = abi::MAX_TX_SIZE as usize;
 pub struct Options {
     /// How many pages packets to send go through, 18 to 64.
     pub send_pages: usize,
-    /// How many pages wait for packets, 32 to 255.
+    /// How many pages wait for packets, 32 to 128.
     pub receive_pages: usize,
     /// Whether to leave checksums and the cutting of long packets to the other end, both ways.
     pub offload: bool,

@@ -18,7 +18,7 @@ use crate::ring::{Page, Ring};
 /// The most pages for packets that are sent.
 pub(super) const SEND_PAGES: usize = 64;
 /// The most pages for packets that are received.
-pub(super) const RECEIVE_PAGES: usize = 255;
+pub(super) const RECEIVE_PAGES: usize = 128;
 
 /// What went over a card.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

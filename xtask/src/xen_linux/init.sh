@@ -10,7 +10,7 @@ export PATH=/bin:/usr/bin:/usr/lib/xen-4.17/bin
 LOGS=/var/log/xen/console
 mkdir -p /run/lock /run/xen /run/xenstored /var/lib/xenstored /var/lib/xen /etc/xen $LOGS
 touch /etc/xen/xl.conf
-printf '%s\n' 'interface xenbr0' 'start 10.0.0.100' 'end 10.0.0.199' 'option subnet 255.255.255.0' \
+printf '%s\n' 'interface xenbr0' 'start 10.0.0.100' 'end 10.0.0.103' 'option subnet 255.255.255.0' \
     'option router 10.0.0.1' 'lease_file /tmp/leases' 'pidfile /run/udhcpd.pid' > /etc/udhcpd.conf
 touch /tmp/leases
 ln -s /run /var/run
@@ -60,7 +60,7 @@ done < list
 for name in $running; do xl unpause "$name"; done
 # What talks to the domains from here; it says itself when they are to end.
 if [ -e client ]; then
-    sh client 2>&1 | sed -u 's/^/client| /' &
+    sh client 2>&1 | while read -r line; do echo "client| $line"; done &
 fi
 while [ -n "$running" ]; do
     usleep 100000
