@@ -28,6 +28,21 @@ const WELL: &str = "first=1 \"two words\" a,b";
 const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
+/// Guests that do not run alone: they have steps of their own.
+const ALONE: [&str; 11] = [
+    "conformance",
+    "nursery",
+    "crowd",
+    "pairs",
+    "blk",
+    "arena",
+    "fuzz",
+    "attack",
+    "heartbeat",
+    "echo",
+    "httpd",
+];
+
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
 /// alone: their name, command line, the CPUs, and whether instructions are counted.
 const HARD: [(&str, &str, u32, bool); 5] = [
@@ -68,20 +83,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             let name = "host tests: 1,000,000 random sequences of memory calls";
             steps.run(name, || random("random_calls", Some("1000000")));
         }
-        let alone = [
-            "conformance",
-            "nursery",
-            "crowd",
-            "pairs",
-            "blk",
-            "arena",
-            "fuzz",
-            "attack",
-            "heartbeat",
-            "echo",
-            "httpd",
-        ];
-        for guest in workspace.guests.iter().filter(|guest| !alone.contains(&&*guest.name)) {
+        for guest in workspace.guests.iter().filter(|guest| !ALONE.contains(&&*guest.name)) {
             let well = (guest, WELL, &End::Success);
             on_both(&workspace, &mut builder, options, well, &mut steps);
             for (_, args) in FAILURES.iter().filter(|(name, _)| *name == guest.name) {

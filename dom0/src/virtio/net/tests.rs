@@ -16,6 +16,9 @@ use super::{Counted, Net, PAGES, QueueError};
 use crate::hw::PacketPages;
 use crate::hw::model::{peek, poke};
 
+/// A part of a buffer: its machine address, its length, and whether the card may write it.
+type Given = (u64, u32, bool);
+
 /// What the card says of a buffer that it has filled.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lie {
@@ -36,7 +39,7 @@ struct Ring {
 
 impl Ring {
     /// The next chain: its first descriptor, and its parts.
-    fn next(&self) -> Option<(u16, Vec<(u64, u32, bool)>)> {
+    fn next(&self) -> Option<(u16, Vec<Given>)> {
         let (places, number) = (self.places.get()?, self.done.get());
         if u16::from_le_bytes(peek(places.driver + 2)) == number {
             return None;
