@@ -48,7 +48,6 @@ mod nodes;
 mod queue;
 mod request;
 mod ring;
-mod tasks;
 
 pub use device::{Attachment, Device, Effect};
 pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Ticket};
@@ -57,4 +56,3 @@ pub use nodes::{Nodes, Parameters};
 pub use queue::Limits;
 pub use ring::{Block, Ring};
 pub use shared_ring::{RingError, Words};
-pub use tasks::Tasks;

@@ -72,7 +72,7 @@ sub_ops! { vcpu "VCPUOP_" "Sub-ops of `vcpu_op`." {
 sub_ops! { event "EVTCHNOP_" "Sub-ops of `event_channel_op`." {
     0 BIND_INTERDOMAIN "bind_interdomain" Any Done "Connects a new port to another domain's unbound one.";
     1 BIND_VIRQ "bind_virq" Any Done "Binds a new port to a virtual interrupt.";
-    2 BIND_PIRQ "bind_pirq" Any Refused(EPERM) "Binds a new port to a physical interrupt.";
+    2 BIND_PIRQ "bind_pirq" Any Done "Binds a new port to a physical interrupt.";
     3 CLOSE "close" Any Done "Frees a port.";
     4 SEND "send" Any Done "Signals the other end.";
     5 STATUS "status" Any Done "What a port is connected to.";
