@@ -242,10 +242,10 @@ impl<P: Platform> System<P> {
         }
     }
 
-    /// Who else runs is told of first. A successor would begin here: the boot modules are as the loader
-    /// left them, and what each domain has of a store and a console is recorded; devices would have to
-    /// be stopped before.
+    /// Devices are stopped, and who else runs is told of. A successor would begin here: the boot modules
+    /// are as the loader left them, and what each domain has of a store and a console is recorded.
     fn initial_domain_ended(&self, why: ShutdownReason) -> ! {
+        self.stop_devices();
         let mut next = DomId(1);
         while let Some(domain) = self.domains.from(&self.platform, next) {
             next = DomId(domain.id.0.saturating_add(1));

@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use super::device::stop_all;
 use crate::domain::Domain;
 use crate::emulate::width::Width;
 use crate::platform::Platform;
@@ -52,6 +53,13 @@ fn access(port: u16, width: Width) -> Option<Access> {
 }
 
 impl<P: Platform> System<P> {
+    /// Stops all devices: their driver is gone, and what it lent them may soon be somebody else's.
+    pub(crate) fn stop_devices(&self) {
+        // Nobody else changes configuration space meanwhile.
+        let _devices = self.platform.interrupts().setup.lock(&self.platform);
+        stop_all(&self.platform);
+    }
+
     /// A domain reads a port: `None` if it is none of configuration space. Who is not the initial
     /// domain reads ones.
     pub(crate) fn config_in(&self, domain: &Domain<P>, port: u16, width: Width) -> Option<u32> {

@@ -23,8 +23,15 @@ const COMMAND: u8 = 4;
 const STATUS: u8 = 6;
 const BASE_ADDRESSES: u8 = 0x10;
 const CAPABILITIES: u8 = 0x34;
+const HEADER: u8 = 0x0e;
 /// Command: the device's memory is switched on.
 const HAS_MEMORY: u32 = 1 << 1;
+/// Command: the device may access memory, and so send messages.
+const IS_MASTER: u32 = 1 << 2;
+/// Command: the device's line is off.
+const NO_LINE: u32 = 1 << 10;
+/// Header type: the device has more functions than the first.
+const HAS_FUNCTIONS: u32 = 1 << 7;
 /// Status: there is a list of capabilities.
 const HAS_LIST: u32 = 1 << 4;
 const MSI: u32 = 5;
@@ -419,6 +426,25 @@ impl MessageSource {
     }
 }
 
+/// Stops every device that is no bridge, whether it was reported or not: none accesses memory or
+/// interrupts from here on. Its other settings stay.
+pub(super) fn stop_all(platform: &impl Platform) {
+    for slot in 0..=u16::MAX >> 3 {
+        let first = slot << 3;
+        let functions = match read(platform, first, HEADER, Width::B1) {
+            header if header & HAS_FUNCTIONS != 0 => 8,
+            _ => 1,
+        };
+        for bdf in (0..functions).map(|function| first | function) {
+            let is_there = read(platform, bdf, 0, Width::B2) != 0xffff;
+            if is_there && read(platform, bdf, HEADER, Width::B1) & !HAS_FUNCTIONS == 0 {
+                let was = read(platform, bdf, COMMAND, Width::B2);
+                write(platform, bdf, COMMAND, Width::B2, was & !IS_MASTER | NO_LINE);
+            }
+        }
+    }
+}
+
 /// Clears bits of a capability's control word.
 fn clear(platform: &impl Platform, bdf: u16, capability: u8, bits: u32) {
     let control = capability.saturating_add(2);
@@ -460,7 +486,7 @@ fn capability(platform: &impl Platform, bdf: u16, wanted: u32) -> Option<u8> {
 fn memory_bar(platform: &impl Platform, bdf: u16, number: u32) -> u64 {
     const IS_PORT: u32 = 1;
     const IS_WIDE: u32 = 4;
-    let bars = match read(platform, bdf, 0x0e, Width::B1) & 0x7f {
+    let bars = match read(platform, bdf, HEADER, Width::B1) & 0x7f {
         0 => 6,
         1 => 2,
         _ => 0,

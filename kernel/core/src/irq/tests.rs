@@ -240,3 +240,22 @@ fn a_table_in_memory_is_no_table() {
     assert_eq!(map(1 << 50), Err(Errno::ENXIO));
     assert_eq!(system.reserve_pirq(domain, Kind::Message), Ok(PIRQS - 1), "no number is lost");
 }
+
+#[test]
+fn devices_stop_with_their_driver() {
+    let world = world();
+    let bus = &world.system.platform.bus;
+    // A device of two functions behind a bridge, and one that nobody reported.
+    for (bdf, header) in
+        [(0x0008, 1 << 16), (0x0108, 1 << 23), (0x010b, 0), (0xffff, 0), (0xfff8, 1 << 23)]
+    {
+        bus.configure(bdf, 0, 0x1000_1af4);
+        bus.configure(bdf, 0x0c, header);
+        bus.configure(bdf, 4, 0x0007);
+    }
+    world.system.stop_devices();
+    let command = |bdf| bus.configuration(bdf, 4);
+    assert_eq!(command(0x0008), 0x0007, "a bridge");
+    assert_eq!([0x0108, 0x010b, 0xfff8, 0xffff].map(command), [0x0403; 4]);
+    assert_eq!(bus.configuration(0x0100, 4), u32::MAX, "no device");
+}
