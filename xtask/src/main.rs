@@ -20,6 +20,7 @@ mod packages;
 mod process;
 mod rule;
 mod run;
+mod servers;
 mod steps;
 mod symbols;
 mod test;

@@ -60,8 +60,8 @@ impl Default for MachineOptions {
 /// Options of `run`.
 #[derive(Clone, Debug)]
 pub(crate) struct RunOptions {
-    /// A guest of the workspace, or the path of an ELF file.
-    pub(crate) guest: OsString,
+    /// A guest of the workspace, or the path of an ELF file; without one, the machine with servers.
+    pub(crate) guest: Option<OsString>,
     /// What to boot it on.
     pub(crate) on: System,
     /// The machine.
@@ -125,7 +125,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
 
 fn run(mut parser: lexopt::Parser) -> Result<Request> {
     let mut options = RunOptions {
-        guest: "nursery".into(),
+        guest: None,
         on: System::Paravane,
         machine: MachineOptions::default(),
         args: String::new(),
@@ -137,7 +137,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         exit: false,
         verbose: false,
     };
-    let (mut named, mut sized) = (false, false);
+    let mut sized = false;
     while let Some(word) = parser.next()? {
         match word {
             Short('h') | Long("help") => return Ok(Request::Help(RUN_HELP)),
@@ -150,10 +150,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             Long("client") => options.client = Some(parser.value()?.into()),
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,
-            Value(guest) if !named => {
-                options.guest = guest;
-                named = true;
-            }
+            Value(guest) if options.guest.is_none() => options.guest = Some(guest),
             Long(name) => {
                 let name = name.to_owned();
                 sized |= name == "smp";
@@ -164,8 +161,8 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             other => return Err(unknown(&other, "run --help")),
         }
     }
-    if !named && !sized {
-        // Its guests run side by side.
+    if !sized && options.guest.as_ref().is_none_or(|guest| guest == "nursery") {
+        // Their domains run side by side.
         options.machine.smp = 2;
     }
     Ok(Request::Run(options))
@@ -249,9 +246,13 @@ mod tests {
         let Ok(Request::Run(options)) = parsed(&words) else {
             panic!("not a run");
         };
-        assert_eq!((options.guest.as_os_str(), options.on), ("dom0".as_ref(), System::Xen));
+        assert_eq!((options.guest, options.on), (Some("dom0".into()), System::Xen));
         assert_eq!((options.machine.smp, options.args.as_str()), (2, "a b"));
         assert!(options.exit && !options.verbose);
+        let Ok(Request::Run(options)) = parsed(&["run"]) else {
+            panic!("not a run");
+        };
+        assert_eq!((options.guest, options.machine.smp), (None, 2));
     }
 
     #[test]

@@ -78,14 +78,7 @@ pub(crate) fn drive(machine: &Machine, scratch: &Path) -> Result<()> {
 fn rule(machine: &Machine, scratch: &Path) -> Result<()> {
     // Before the boot is given up.
     let deadline = Instant::now() + machine.options.limit / 2;
-    let mut channel = loop {
-        match Channel::connect(scratch) {
-            Ok(channel) => break channel,
-            Err(error) if Instant::now() > deadline => return Err(error),
-            // QEMU makes the socket when it starts.
-            Err(_) => std::thread::yield_now(),
-        }
-    };
+    let mut channel = Channel::wait(scratch, deadline)?;
     // What a hypervisor keeps of the first domains, such as larger tables, is no loss.
     exchange(&mut channel, &script(1), deadline)?;
     let before = left(&mut channel)?;

@@ -16,6 +16,7 @@ use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
 use crate::process::say;
 use crate::rule;
+use crate::servers;
 use crate::toolchain::{Route, Toolchain};
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux;
@@ -31,7 +32,14 @@ pub(crate) const FAMILY: [&str; 4] = ["hello", "tour", "usermode", "smp"];
 pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     // What the user got wrong is said before anything is installed or built.
-    let guest = GuestChoice::find(&workspace, &options.guest)?;
+    let word = options.guest.clone().unwrap_or_default();
+    let guest = if options.guest.is_none() {
+        ensure!(options.on != System::XenLinux, "below Linux there is one guest: name it");
+        ensure!(options.ramdisk.is_none(), "--ramdisk is a guest's: name it");
+        GuestChoice::Built { package: "dom0".into(), name: "dom0".into() }
+    } else {
+        GuestChoice::find(&workspace, &word)?
+    };
     if let Some(ramdisk) = &options.ramdisk {
         readable(ramdisk).with_context(|| format!("--ramdisk {}", ramdisk.display()))?;
     }
@@ -40,7 +48,11 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
     }
     let mut builder = Builder::new(&workspace, options.machine.route);
-    if options.guest == "blk" && disks.is_empty() {
+    let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if options.guest.is_none() {
+        return servers::run(&workspace, &mut builder, options, disks, keyboard && !options.exit);
+    }
+    if word == "blk" && disks.is_empty() {
         return Ok(exit_code(&block::run(&workspace, &mut builder, options)?));
     }
     if options.on == System::XenLinux {
@@ -57,10 +69,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if let Some(ramdisk) = &options.ramdisk {
         machine.ramdisk = Some(std::path::absolute(ramdisk)?);
     }
-    let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    let name = options.guest.to_str().unwrap_or_default();
+    let name = word.to_str().unwrap_or_default();
     if options.ramdisk.is_none() {
         machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
@@ -79,7 +90,8 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     Ok(exit_code(&record.end))
 }
 
-fn exit_code(end: &End) -> ExitCode {
+/// What a boot's end is for who started it.
+pub(crate) fn exit_code(end: &End) -> ExitCode {
     ExitCode::from(match end {
         End::Success | End::Reboot => 0,
         End::GuestFailed => 1,
@@ -190,6 +202,7 @@ impl<'a> Builder<'a> {
             guest_args: String::new(),
             ramdisk: None,
             disks: Vec::new(),
+            network: None,
             others: 0,
             options: options.clone(),
         })

@@ -15,6 +15,7 @@ use crate::options::TestOptions;
 use crate::process;
 use crate::rule;
 use crate::run::{Builder, FAMILY, GuestChoice};
+use crate::servers;
 use crate::steps::Steps;
 use crate::toolchain::Route;
 use crate::transcript;
@@ -106,6 +107,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
             });
         }
         ruled(&workspace, &mut builder, options, &mut steps);
+        servers::test(&workspace, &mut builder, options, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);

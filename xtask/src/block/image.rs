@@ -59,7 +59,9 @@ pub(super) fn provide(folder: &Path) -> Result<Images> {
                 .args(["-q", "-F", "-t", "ext2", "-d"])
                 .args([&tree, &ext2]),
         )?;
-        make_disk(&disk, [&fat, &ext2])?;
+        let [one, two] = FIRST;
+        let parts = [(one, SECTORS[0], Some(&*fat)), (two, SECTORS[1], Some(&*ext2))];
+        make_disk(&disk, ALL, &parts)?;
         std::fs::write(complete, recipe)?;
     }
     let zeros = data.iter().filter(|&&byte| byte == 0).count();
@@ -67,7 +69,7 @@ pub(super) fn provide(folder: &Path) -> Result<Images> {
 }
 
 /// Random bytes, the same each time.
-fn data() -> Vec<u8> {
+pub(crate) fn data() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let bytes = std::iter::repeat_with(move || {
         state ^= state << 13;
@@ -79,22 +81,25 @@ fn data() -> Vec<u8> {
 }
 
 /// A file of zeros. Unit: sectors.
-fn empty(path: &Path, sectors: u64) -> Result<()> {
+pub(crate) fn empty(path: &Path, sectors: u64) -> Result<()> {
     File::create(path)?.set_len(512 * sectors)?;
     Ok(())
 }
 
 /// A FAT file system with files.
-fn make_fat(path: &Path, sectors: u64, files: &[PathBuf]) -> Result<()> {
+pub(crate) fn make_fat(path: &Path, sectors: u64, files: &[PathBuf]) -> Result<()> {
     empty(path, sectors)?;
     process::output(Command::new("/usr/sbin/mkfs.fat").args(["-F", "16"]).arg(path))?;
     process::output(Command::new("mcopy").arg("-i").arg(path).args(files).arg("::"))?;
     Ok(())
 }
 
-/// A disk with two partitions.
-fn make_disk(path: &Path, partitions: [&Path; 2]) -> Result<()> {
-    empty(path, ALL)?;
+/// A partition: its first sector, its length, and what is in it, or nothing but zeros.
+pub(crate) type Partition<'a> = (u64, u64, Option<&'a Path>);
+
+/// A disk of so many sectors with partitions.
+pub(crate) fn make_disk(path: &Path, all: u64, partitions: &[Partition<'_>]) -> Result<()> {
+    empty(path, all)?;
     let mut table = Command::new("/usr/sbin/sfdisk")
         .args(["-q", "--no-reread", "--no-tell-kernel"])
         .arg(path)
@@ -102,21 +107,22 @@ fn make_disk(path: &Path, partitions: [&Path; 2]) -> Result<()> {
         .spawn()
         .context("cannot start sfdisk")?;
     let mut lines = "label: gpt\n".to_owned();
-    for (first, sectors) in FIRST.iter().zip(SECTORS) {
+    for (first, sectors, _) in partitions {
         lines += &format!("start={first}, size={sectors}\n");
     }
     table.stdin.take().context("sfdisk reads nothing")?.write_all(lines.as_bytes())?;
     ensure!(table.wait()?.success(), "sfdisk failed");
-    for (first, partition) in FIRST.iter().zip(partitions) {
+    for (first, _, content) in partitions {
+        let Some(content) = content else { continue };
         let mut disk = File::options().write(true).open(path)?;
         disk.seek(SeekFrom::Start(512 * first))?;
-        disk.write_all(&std::fs::read(partition)?)?;
+        disk.write_all(&std::fs::read(content)?)?;
     }
     Ok(())
 }
 
 /// The SHA-256 of a file.
-fn sum(path: &Path) -> Result<String> {
+pub(crate) fn sum(path: &Path) -> Result<String> {
     let line = process::output(Command::new("sha256sum").arg(path))?;
     let line = String::from_utf8_lossy(&line).into_owned();
     Ok(line.split_whitespace().next().context("sha256sum says nothing")?.to_owned())

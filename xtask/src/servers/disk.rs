@@ -1,0 +1,93 @@
+//! The disk of the machine: a partition of files, and one for the key-value server.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::block::image::{data, make_disk, make_fat, sum};
+use crate::packages;
+use crate::process::{self, say};
+
+/// Where the partitions begin, how long each is, and the disk. Unit: sectors of 512 bytes.
+const FILES: (u64, u64) = (2048, 65536);
+const KEYS: (u64, u64) = (67584, 32768);
+const ALL: u64 = 102_400;
+
+const README: &str = include_str!("readme.txt");
+
+/// The disk that machines of the user's work on, from `folder`; it is made if it is not there, and
+/// then stays as they leave it.
+///
+/// # Errors
+///
+/// When a tool is missing or fails.
+pub(super) fn provide(folder: &Path) -> Result<PathBuf> {
+    let (disk, fresh) = (folder.join("disk.img"), fresh(folder)?);
+    if !process::is_file(&disk) {
+        say("making the machine's disk, once");
+        std::fs::copy(fresh, &disk)?;
+    }
+    Ok(disk)
+}
+
+/// A disk on which nobody has worked, not to be written.
+///
+/// # Errors
+///
+/// As [`provide`].
+pub(super) fn fresh(folder: &Path) -> Result<PathBuf> {
+    packages::provide(&[packages::FILE_SYSTEMS])?;
+    let (fresh, contents, fat) =
+        (folder.join("fresh.img"), folder.join("contents"), folder.join("fat.img"));
+    std::fs::create_dir_all(&contents)?;
+    std::fs::write(contents.join("DATA.BIN"), data())?;
+    let sum = sum(&contents.join("DATA.BIN"))?;
+    std::fs::write(contents.join("DATA.SHA"), format!("{sum}  DATA.BIN\n"))?;
+    std::fs::write(contents.join("README.TXT"), README)?;
+    let files = ["README.TXT", "DATA.BIN", "DATA.SHA"].map(|name| contents.join(name));
+    make_fat(&fat, FILES.1, &files)?;
+    make_disk(&fresh, ALL, &[(FILES.0, FILES.1, Some(&fat)), (KEYS.0, KEYS.1, None)])?;
+    Ok(fresh)
+}
+
+/// Takes away what [`check`] looks for, which an earlier machine may have left.
+pub(super) fn forget(disk: &Path) {
+    let files = format!("{}@@{}", disk.display(), 512 * FILES.0);
+    let _may_be_absent = process::output(Command::new("mdel").args(["-i", &files, "::REPORT.TXT"]));
+}
+
+/// Copies the partition of files to a file of its own, in `scratch`.
+fn files(disk: &Path, scratch: &Path) -> Result<PathBuf> {
+    let fat = scratch.join("files.img");
+    let mut whole = File::open(disk)?;
+    whole.seek(SeekFrom::Start(512 * FILES.0))?;
+    std::io::copy(&mut whole.take(512 * FILES.1), &mut File::create(&fat)?)?;
+    Ok(fat)
+}
+
+/// Checks the partition of files from outside: it is clean, the data are as they were made, and the
+/// guest `blk` has reported on them.
+///
+/// # Errors
+///
+/// What is wrong.
+pub(super) fn check(disk: &Path, scratch: &Path) -> Result<String> {
+    let fat = files(disk, scratch)?;
+    process::output(Command::new("/usr/sbin/fsck.fat").arg("-n").arg(&fat))
+        .context("the file system is not clean")?;
+    let read = |name: &str| {
+        let from = format!("::{name}");
+        process::output(Command::new("mcopy").args(["-n", "-i"]).arg(&fat).args([&*from, "-"]))
+    };
+    let data = data();
+    ensure!(read("DATA.BIN")? == data, "DATA.BIN is not as it was");
+    let zeros = data.iter().filter(|&&byte| byte == 0).count();
+    let sum = super::drive::sum(&data);
+    let wanted = format!("{sum}  DATA.BIN\n{} bytes, {zeros} of them 0\n", data.len());
+    let report = String::from_utf8_lossy(&read("REPORT.TXT")?).into_owned();
+    ensure!(report == wanted, "REPORT.TXT says:\n{report}and should say:\n{wanted}");
+    Ok(format!("the file system is clean, DATA.BIN as it was ({sum}), REPORT.TXT right"))
+}

@@ -1,0 +1,167 @@
+//! What the host does with the machine when nobody sits at it: visits the servers, rules the domains,
+//! ends the machine, looks at the disk.
+
+use std::cell::RefCell;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{House, SERVERS, disk};
+use crate::boot::{self, End, Watch};
+use crate::ctl::Channel;
+
+/// How long a server may take for a part of an answer: long, for a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One server that is visited.
+pub(super) struct Visit<'a> {
+    name: &'a str,
+    port: u16,
+}
+
+impl Visit<'_> {
+    /// Connects to the server.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub(super) fn connect(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port));
+        let stream = stream.with_context(|| format!("{} does not answer", self.name))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// Tells the user what was seen.
+    pub(super) fn say(&self, what: impl AsRef<str>) {
+        println!("{}: {}", self.name, what.as_ref());
+    }
+}
+
+/// The SHA-256 of bytes, in hexadecimal digits.
+pub(super) fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Boots the machine, does everything, and tells of it.
+///
+/// # Errors
+///
+/// What was not as it should be.
+pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
+    let machine = &house.machine;
+    disk::forget(disk);
+    std::thread::scope(|scope| {
+        let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
+        let done = rule(house, scratch);
+        if done.is_err() {
+            let ended = Channel::connect(scratch).and_then(|mut it| it.ask("poweroff", &[], true));
+            let _the_machine_may_be_beyond_that = ended;
+        }
+        let record = boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
+        let said = || record.console.transcript();
+        done.with_context(|| format!("{}the console said:\n{}", record.report, said()))?;
+        ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+        println!("machine: {}", record.end);
+        Ok(())
+    })?;
+    println!("disk: {}", disk::check(disk, scratch)?);
+    Ok(())
+}
+
+/// The operator at the host.
+struct Operator {
+    channel: RefCell<Channel>,
+    deadline: Instant,
+}
+
+impl Operator {
+    /// What is answered to a verb.
+    fn ask(&self, line: &str) -> Result<Result<Value, String>> {
+        let mut words = line.split(' ').map(str::to_owned);
+        let verb = words.next().unwrap_or_default();
+        self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), false)
+    }
+
+    /// Does what a line says, and shows the answer as a person reads it.
+    fn show(&self, line: &str) -> Result<String> {
+        let mut words = line.split(' ').map(str::to_owned);
+        let verb = words.next().unwrap_or_default();
+        let answer = self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), true)?;
+        let answer = answer.map_err(anyhow::Error::msg).with_context(|| line.to_owned())?;
+        let text = answer.as_str().unwrap_or_default().to_owned();
+        println!("operator: {line}");
+        text.lines().for_each(|line| println!("    {line}"));
+        Ok(text)
+    }
+
+    /// Asks until an answer is as it should be; each takes a moment of the machine's.
+    fn until(&self, line: &str, is: impl Fn(&Result<Value, String>) -> bool) -> Result<()> {
+        loop {
+            let answer = self.ask(line)?;
+            if is(&answer) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < self.deadline, "`{line}` goes on to answer {answer:?}");
+        }
+    }
+
+    /// Waits until a domain says that it serves.
+    fn serves(&self, name: &str) -> Result<()> {
+        self.until(&format!("log {name}"), |answer| {
+            let said = answer.as_ref().ok().and_then(|it| it["text"].as_str());
+            said.is_some_and(|said| said.contains("serving at"))
+        })
+    }
+
+    /// A domain's number.
+    fn number(&self, name: &str) -> Result<Value> {
+        let answer = self.ask(&format!("list {name}"))?.map_err(anyhow::Error::msg)?;
+        Ok(answer[0]["id"].clone())
+    }
+
+    /// Has a domain begin anew, and waits until it serves.
+    fn reboot(&self, name: &str) -> Result<()> {
+        let old = self.number(name)?;
+        let answer = self.show(&format!("reboot {name}"))?;
+        ensure!(!answer.contains("not"), "{name} has not heard of it");
+        self.until(&format!("list {name}"), |answer| {
+            answer.as_ref().is_ok_and(|list| list[0]["id"] != old)
+        })?;
+        self.serves(name)
+    }
+}
+
+/// All that is done while the machine runs.
+fn rule(house: &House, scratch: &Path) -> Result<()> {
+    // Before the boot is given up.
+    let deadline = Instant::now() + house.machine.options.limit / 2;
+    let channel = RefCell::new(Channel::wait(scratch, deadline)?);
+    let operator = Operator { channel, deadline };
+    let visits: Vec<_> = SERVERS
+        .iter()
+        .zip(&house.ports)
+        .map(|(server, &port)| (server, Visit { name: server.name, port }))
+        .collect();
+    for (server, visit) in &visits {
+        operator.serves(server.name)?;
+        (server.visit)(visit).context(server.name)?;
+    }
+    operator.show("list")?;
+    operator.show("info")?;
+    for (server, visit) in &visits {
+        operator.reboot(server.name)?;
+        (server.again)(visit).with_context(|| format!("{} after its reboot", server.name))?;
+    }
+    operator.show("create blk")?;
+    operator.until("list blk", Result::is_err)?;
+    operator.show("list")?;
+    let answer = operator.show("poweroff")?;
+    ensure!(answer == "all domains have ended\n", "some had to be destroyed");
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! `cargo xtask run` without a guest: a machine with a disk and a network card, our control domain, and
+//! servers as domains of it, reached from the host. With a terminal an operator rules it; without
+//! one it is driven from here ([`drive`]), and looked at from outside afterwards.
+
+mod disk;
+mod drive;
+mod http;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::block;
+use crate::boot::{self, Watch};
+use crate::machine::{Log, Machine, System};
+use crate::options::{MachineOptions, RunOptions, TestOptions};
+use crate::process::say;
+use crate::run::{Builder, exit_code};
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+
+use drive::Visit;
+
+/// A guest of this workspace that serves something over the network, as a domain of the same name.
+struct Server {
+    /// The guest.
+    name: &'static str,
+    /// The last number of its address, in 10.0.2.0/24 and in its MAC.
+    number: u8,
+    /// Where it listens.
+    port: u16,
+    /// The port of the host that leads there, if that is free.
+    wanted: u16,
+    /// More lines of its configuration.
+    lines: &'static str,
+    /// How a user reaches it; `PORT` is the host's port.
+    how: &'static str,
+    /// Visits it when it is fresh.
+    visit: fn(&Visit<'_>) -> Result<()>,
+    /// Visits it when it has been rebooted.
+    again: fn(&Visit<'_>) -> Result<()>,
+}
+
+/// All servers.
+const SERVERS: [Server; 1] = [Server {
+    name: "httpd",
+    number: 80,
+    port: 80,
+    wanted: 8080,
+    lines: "",
+    how: "curl http://localhost:PORT/",
+    visit: http::visit,
+    again: http::again,
+}];
+
+impl Server {
+    /// Its configuration, for our toolstack and xl alike.
+    fn config(&self) -> String {
+        let Self { name, number, lines, .. } = self;
+        format!(
+            "name = '{name}'\nkernel = '{name}'\nmemory = 16\n\
+             vif = ['mac=00:16:3e:00:00:{number:02x}']\n\
+             extra = 'ip=10.0.2.{number}/24 gw=10.0.2.2'\n{lines}"
+        )
+    }
+}
+
+/// A machine with all servers, and the host's ports that lead to them.
+struct House {
+    machine: Machine,
+    ports: Vec<u16>,
+}
+
+/// A domain that is not begun with: it checks and reports what is on the partition of files.
+const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
+
+/// What the machine has for other domains than the servers. Unit: MiB.
+const SPARE: u32 = 256;
+
+/// The machine with the disk `disk`.
+fn house(
+    builder: &mut Builder<'_>,
+    system: System,
+    options: &MachineOptions,
+    disk: &Path,
+    scratch: &Path,
+) -> Result<House> {
+    let mut bundle = Vec::new();
+    for server in &SERVERS {
+        bundle.push((format!("{}.cfg", server.name), server.config().into_bytes()));
+        bundle.push((server.name.to_owned(), std::fs::read(builder.example(server.name)?)?));
+    }
+    bundle.push(("blk.cfg".into(), BLK.into()));
+    bundle.push(("blk".into(), std::fs::read(builder.example("blk")?)?));
+    let mut machine = block::machine(builder, system, &bundle, options, scratch)?;
+    let names = SERVERS.each_ref().map(|server| server.name).join(" ");
+    machine.guest_args = format!("operator {names}");
+    machine.disks = vec![disk.to_owned()];
+    machine.others = SPARE;
+    let (mut forwards, mut ports) = (String::new(), Vec::new());
+    // All are taken until the last is chosen, so that they differ.
+    let mut taken = Vec::new();
+    for server in &SERVERS {
+        let free = TcpListener::bind(("127.0.0.1", server.wanted))
+            .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .context("the host has no free port")?;
+        let port = free.local_addr()?.port();
+        let (number, there) = (server.number, server.port);
+        forwards += &format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.{number}:{there}");
+        ports.push(port);
+        taken.push(free);
+    }
+    machine.network = Some(forwards);
+    Ok(House { machine, ports })
+}
+
+impl House {
+    /// How each server is reached, a line each.
+    fn reach(&self) -> impl Iterator<Item = String> {
+        SERVERS.iter().zip(&self.ports).map(|(server, port)| {
+            format!("{}: {}", server.name, server.how.replace("PORT", &port.to_string()))
+        })
+    }
+}
+
+/// Does what `run` does without a guest: with a `keyboard` for a user, and else by itself.
+///
+/// # Errors
+///
+/// When the machine cannot be made, or does not do what it should.
+pub(crate) fn run(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &RunOptions,
+    disks: Vec<PathBuf>,
+    keyboard: bool,
+) -> Result<ExitCode> {
+    let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
+    let disk = disk::provide(&workspace.scratch("machine")?)?;
+    let mut house = house(builder, options.on, &options.machine, &disk, &scratch)?;
+    let machine = &mut house.machine;
+    machine.kernel_args.clone_from(&options.kernel_args);
+    machine.guest_args = format!("{} {}", machine.guest_args, options.args).trim_end().to_owned();
+    machine.disks.extend(disks);
+    if options.verbose {
+        machine.log = Log::All;
+    }
+    eprintln!("{}", house.machine.by_hand(&scratch)?);
+    say(format!("its disk: {}", disk.display()));
+    house.reach().for_each(say);
+    if keyboard {
+        say("`help` at the prompt lists what the operator can say, `poweroff` ends the machine");
+        say("from another terminal: cargo xtask ctl list");
+        say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
+        let record = boot::boot(&house.machine, Watch::Terminal, &scratch)?;
+        if record.end.is_success() {
+            std::fs::remove_dir_all(&scratch)?;
+        } else {
+            eprint!("{}", record.report);
+        }
+        say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
+        return Ok(exit_code(&record.end));
+    }
+    match drive::drive(&house, &disk, &scratch) {
+        Ok(()) => {
+            std::fs::remove_dir_all(&scratch)?;
+            println!("all is right");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            println!("not all is right: {error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Drives the machine on our kernel and on Xen, each with a fresh disk.
+pub(crate) fn test(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
+    for system in [System::Paravane, System::Xen] {
+        let name = system.name();
+        steps.run(&format!("servers driven from the host on {name}"), || {
+            let scratch = workspace.scratch(&format!("servers-{name}"))?;
+            let disk = scratch.join("disk.img");
+            std::fs::copy(disk::fresh(&workspace.scratch("machine")?)?, &disk)?;
+            let mut machine = options.machine.clone();
+            machine.smp = if system == System::Paravane { 2 } else { 1 };
+            let house = house(builder, system, &machine, &disk, &scratch)?;
+            drive::drive(&house, &disk, &scratch)
+        });
+    }
+}
