@@ -18,7 +18,7 @@
 //! returns `()` or `Ok(())` the domain ends with a power-off, which is success; an error or a panic
 //! is printed and ends it as crashed.
 //!
-//! Where to read next: [`boot`] for what a guest is told at its start, [`console`] for output,
+//! Where to read next: `start` for all that a guest with devices begins with, [`boot`] for what a guest is told at its start, [`console`] for output,
 //! [`error`] for what a refused hypercall says, [`paging`] for memory and page tables, [`trap`] for
 //! exceptions, `user` for user mode, [`descriptor`] for segments, `heap` for `alloc`, [`event`] for
 //! event channels, [`time`] for the clock and timers, `task` and [`wait`] for waiting, `vcpu` for
@@ -62,6 +62,8 @@ pub mod raw;
 pub mod ring;
 pub mod shared;
 pub mod shutdown;
+#[cfg(target_os = "none")]
+pub mod start;
 #[cfg(any(test, target_os = "none"))]
 pub mod task;
 pub mod time;

@@ -114,6 +114,17 @@ impl Channel {
         }
     }
 
+    /// Whether a domain has said something of late.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Channel::ask`].
+    pub(crate) fn says(&mut self, domain: &str, what: &str) -> Result<bool> {
+        let answer = self.ask("log", &[domain.to_owned()], false)?;
+        let said = answer.as_ref().ok().and_then(|it| it["text"].as_str());
+        Ok(said.is_some_and(|said| said.contains(what)))
+    }
+
     /// Says a verb; the answer, or what the machine says is wrong.
     ///
     /// # Errors

@@ -13,8 +13,10 @@ mod console;
 mod cpio;
 mod ctl;
 mod debian;
+mod folder;
 mod machine;
 mod monitor;
+mod new_guest;
 mod options;
 mod packages;
 mod process;
@@ -51,6 +53,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
         }
         Request::Run(options) => run::command(&options),
         Request::Ctl(words) => ctl::command(words),
+        Request::NewGuest(words) => new_guest::command(words),
         Request::Conformance(words) => conformance::command(words),
         Request::Check(options) => test::command(&options, false),
         Request::Test(options) => test::command(&options, true),

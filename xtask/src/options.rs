@@ -1,12 +1,14 @@
 //! The command line of `cargo xtask`.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
+use crate::boot::Watch;
 use crate::machine::System;
 use crate::toolchain::Route;
 
@@ -23,6 +25,8 @@ pub(crate) enum Request {
     Test(TestOptions),
     /// `ctl`, with words that are its own to read.
     Ctl(lexopt::Parser),
+    /// `new-guest`, with words that are its own to read.
+    NewGuest(lexopt::Parser),
     /// `conformance`, with words that are its own to read.
     Conformance(lexopt::Parser),
 }
@@ -84,6 +88,14 @@ pub(crate) struct RunOptions {
     pub(crate) verbose: bool,
 }
 
+impl RunOptions {
+    /// Who watches the boot.
+    pub(crate) fn watch(&self) -> Watch {
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        if terminal && !self.exit { Watch::Terminal } else { Watch::Output }
+    }
+}
+
 /// Options of `check` and `test`.
 #[derive(Clone, Debug)]
 pub(crate) struct TestOptions {
@@ -116,6 +128,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
             "check" => test(parser, Request::Check),
             "test" => test(parser, Request::Test),
             "ctl" => Ok(Request::Ctl(parser)),
+            "new-guest" => Ok(Request::NewGuest(parser)),
             "conformance" => Ok(Request::Conformance(parser)),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
         },

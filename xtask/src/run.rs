@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::block;
 use crate::boot::{self, End, Watch};
 use crate::cpio::Archive;
+use crate::folder;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::packages;
@@ -33,6 +34,10 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     // What the user got wrong is said before anything is installed or built.
     let word = options.guest.clone().unwrap_or_default();
+    if Path::new(&word).is_dir() {
+        let mut builder = Builder::new(&workspace, options.machine.route);
+        return folder::run(&workspace, &mut builder, Path::new(&word), options);
+    }
     let guest = if options.guest.is_none() {
         ensure!(options.on != System::XenLinux, "below Linux there is one guest: name it");
         ensure!(options.ramdisk.is_none(), "--ramdisk is a guest's: name it");
@@ -48,9 +53,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         readable(disk).with_context(|| format!("--disk {}", disk.display()))?;
     }
     let mut builder = Builder::new(&workspace, options.machine.route);
-    let keyboard = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if options.guest.is_none() {
-        return servers::run(&workspace, &mut builder, options, disks, keyboard && !options.exit);
+        let keyboard = options.watch() == Watch::Terminal;
+        return servers::run(&workspace, &mut builder, options, disks, keyboard);
     }
     if word == "blk" && disks.is_empty() {
         return Ok(exit_code(&block::run(&workspace, &mut builder, options)?));
@@ -69,22 +74,30 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if let Some(ramdisk) = &options.ramdisk {
         machine.ramdisk = Some(std::path::absolute(ramdisk)?);
     }
-    let watch = if keyboard && !options.exit { Watch::Terminal } else { Watch::Output };
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
     let name = word.to_str().unwrap_or_default();
     if options.ramdisk.is_none() {
         machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
-    let by_hand = machine.by_hand(&scratch)?;
-    eprintln!("{by_hand}");
+    eprintln!("{}", machine.by_hand(&scratch)?);
+    boot_and_tell(&machine, options.watch(), &scratch)
+}
+
+/// Boots a machine, and tells a user how it ended. Its folder goes if that was well, unless the command
+/// line that was shown needs it.
+///
+/// # Errors
+///
+/// When it does not start.
+pub(crate) fn boot_and_tell(machine: &Machine, watch: Watch, scratch: &Path) -> Result<ExitCode> {
     if watch == Watch::Terminal {
         say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
     }
-    let record = boot::boot(&machine, watch, &scratch)?;
+    let record = boot::boot(machine, watch, scratch)?;
     if !record.end.is_success() {
         eprint!("{}", record.report);
-    } else if !by_hand.starts_with("cd ") {
-        let _kept = std::fs::remove_dir_all(&scratch);
+    } else if !machine.by_hand(scratch)?.starts_with("cd ") {
+        let _kept = std::fs::remove_dir_all(scratch);
     }
     say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
     Ok(exit_code(&record.end))

@@ -11,6 +11,7 @@ use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::machine::System;
+use crate::new_guest;
 use crate::options::TestOptions;
 use crate::process;
 use crate::rule;
@@ -108,6 +109,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         ruled(&workspace, &mut builder, options, &mut steps);
         servers::test(&workspace, &mut builder, options, &mut steps);
+        new_guest::test(&workspace, &mut builder, &options.machine, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);

@@ -120,6 +120,23 @@ impl Toolchain {
         command
     }
 
+    /// Builds the binary `name` of the crate in a folder of its own, below which everything made lies.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Toolchain::build`].
+    pub(crate) fn build_folder(&self, folder: &Path, name: &str) -> Result<PathBuf> {
+        let mut target = folder.join("target");
+        if self.route == Route::Debian {
+            target.push(DEBIAN_FOLDER);
+        }
+        let there = Self { root: folder.to_owned(), target, ..*self };
+        let mut command = there.cargo("build");
+        command.args(["--release", "--bin", name]);
+        process::succeed(&mut command).with_context(|| format!("cannot build `{name}`"))?;
+        Ok(there.target.join(TARGET).join("release").join(name))
+    }
+
     /// Builds the binary `name` of `package` and returns its path.
     ///
     /// # Errors

@@ -13,11 +13,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::block;
-use crate::boot::{self, Watch};
+use crate::boot::Watch;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions, TestOptions};
 use crate::process::say;
-use crate::run::{Builder, exit_code};
+use crate::run::{Builder, boot_and_tell};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 
@@ -153,15 +153,7 @@ pub(crate) fn run(
     if keyboard {
         say("`help` at the prompt lists what the operator can say, `poweroff` ends the machine");
         say("from another terminal: cargo xtask ctl list");
-        say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
-        let record = boot::boot(&house.machine, Watch::Terminal, &scratch)?;
-        if record.end.is_success() {
-            std::fs::remove_dir_all(&scratch)?;
-        } else {
-            eprint!("{}", record.report);
-        }
-        say(format!("{} ({:.1} s)", record.end, record.duration.as_secs_f32()));
-        return Ok(exit_code(&record.end));
+        return boot_and_tell(&house.machine, Watch::Terminal, &scratch);
     }
     match drive::drive(&house, &disk, &scratch) {
         Ok(()) => {
