@@ -19,7 +19,7 @@ use x86::memory::{self, Memory};
 use x86::multiboot::{self, Handover};
 use x86::{
     acpi, apic, clock, cpu, entry, gdt, guest, idt, ioapic, layout, paging, peephole, percpu, pic,
-    smap, smp,
+    smap, smp, trace,
 };
 
 /// The machine's way from the boot stack to the main stack. It stays here: on a stack, every function
@@ -90,6 +90,11 @@ extern "C" fn run() -> ! {
     };
     info!("clock: TSC {} kHz, APIC timer {} kHz", rates.tsc_khz, rates.timer_khz);
     exit::set_power(&mut machine.memory, machine.acpi.power);
+    if let Some(size) = machine.options.trace {
+        let start = trace::start(&mut machine.memory, size);
+        let start = start.unwrap_or_else(|| too_little_memory());
+        warn!("trace: {size} bytes at {start:#x}");
+    }
     start_other_cpus(machine);
     for (number, module) in machine.modules.iter().enumerate() {
         info!(

@@ -203,9 +203,12 @@ pub(crate) fn run(
     if options.verbose {
         machine.log = Log::All;
     }
+    if options.trace.is_some() {
+        machine.keep_trace(&scratch);
+    }
     eprintln!("{}", machine.by_hand(&scratch)?);
     for (here, there) in ports {
         say(format!("its port {there} is localhost:{here}"));
     }
-    boot_and_tell(&machine, options.watch(), &scratch)
+    boot_and_tell(&machine, options, &scratch)
 }

@@ -83,6 +83,8 @@ pub(crate) struct Machine {
     /// Its network card on QEMU's user network, if it has one: what of the host is led to domains, such
     /// as `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
     pub(crate) network: Option<String>,
+    /// A file that is its memory, to be read when it is gone.
+    pub(crate) memory_file: Option<PathBuf>,
     /// What it has for other domains. Unit: MiB.
     pub(crate) others: u32,
     /// Size, CPU and time.
@@ -109,6 +111,12 @@ impl Machine {
         qemu.args(["-cpu", &self.options.cpu]);
         qemu.args(["-smp", &self.options.smp.to_string()]);
         qemu.args(["-m", &memory.to_string()]);
+        if let Some(file) = &self.memory_file {
+            let file = file.display().to_string().replace(',', ",,");
+            let backend = format!("id=memory,size={memory}M,mem-path={file},share=on");
+            qemu.args(["-object", &format!("memory-backend-file,{backend}")]);
+            qemu.args(["-machine", "memory-backend=memory"]);
+        }
         // A reset ends QEMU; no card means no boot ROM to wait for.
         qemu.args(["-display", "none", "-no-reboot", "-nic", "none"]);
         // A device that raises interrupts when told to, by its line or by messages.
@@ -214,6 +222,7 @@ mod tests {
             ramdisk: Some("/disk".into()),
             disks: Vec::new(),
             network: None,
+            memory_file: None,
             others: 0,
             options: MachineOptions::default(),
         }

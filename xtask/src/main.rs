@@ -27,6 +27,7 @@ mod steps;
 mod symbols;
 mod test;
 mod toolchain;
+mod trace;
 mod transcript;
 mod workspace;
 mod xen_linux;

@@ -82,6 +82,8 @@ pub(crate) struct RunOptions {
     pub(crate) network: bool,
     /// A script that Linux runs beside the guest.
     pub(crate) client: Option<PathBuf>,
+    /// Where to write what guests did.
+    pub(crate) trace: Option<PathBuf>,
     /// End with the guest even on a terminal.
     pub(crate) exit: bool,
     /// Show the hypervisor's lines too.
@@ -147,6 +149,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         disks: Vec::new(),
         network: false,
         client: None,
+        trace: None,
         exit: false,
         verbose: false,
     };
@@ -161,6 +164,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             Long("disk") => options.disks.push(parser.value()?.into()),
             Long("vif") => options.network = true,
             Long("client") => options.client = Some(parser.value()?.into()),
+            Long("trace") => options.trace = Some(parser.value()?.into()),
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,
             Value(guest) if options.guest.is_none() => options.guest = Some(guest),

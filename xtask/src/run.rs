@@ -19,6 +19,7 @@ use crate::process::say;
 use crate::rule;
 use crate::servers;
 use crate::toolchain::{Route, Toolchain};
+use crate::trace;
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux;
 
@@ -34,6 +35,9 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     // What the user got wrong is said before anything is installed or built.
     let word = options.guest.clone().unwrap_or_default();
+    if options.trace.is_some() {
+        ensure!(options.on == System::Paravane, "--trace: not available on Xen");
+    }
     if Path::new(&word).is_dir() {
         let mut builder = Builder::new(&workspace, options.machine.route);
         return folder::run(&workspace, &mut builder, Path::new(&word), options);
@@ -79,8 +83,11 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if options.ramdisk.is_none() {
         machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
+    if options.trace.is_some() {
+        machine.keep_trace(&scratch);
+    }
     eprintln!("{}", machine.by_hand(&scratch)?);
-    boot_and_tell(&machine, options.watch(), &scratch)
+    boot_and_tell(&machine, options, &scratch)
 }
 
 /// Boots a machine, and tells a user how it ended. Its folder goes if that was well, unless the command
@@ -89,11 +96,19 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
 /// # Errors
 ///
 /// When it does not start.
-pub(crate) fn boot_and_tell(machine: &Machine, watch: Watch, scratch: &Path) -> Result<ExitCode> {
+pub(crate) fn boot_and_tell(
+    machine: &Machine,
+    options: &RunOptions,
+    scratch: &Path,
+) -> Result<ExitCode> {
+    let watch = options.watch();
     if watch == Watch::Terminal {
         say("ctrl-a x or ctrl-c ends QEMU, ctrl-a c is its monitor");
     }
     let record = boot::boot(machine, watch, scratch)?;
+    if let Some(path) = &options.trace {
+        trace::write(machine, &record.console, path)?;
+    }
     if !record.end.is_success() {
         eprint!("{}", record.report);
     } else if !machine.by_hand(scratch)?.starts_with("cd ") {
@@ -216,6 +231,7 @@ impl<'a> Builder<'a> {
             ramdisk: None,
             disks: Vec::new(),
             network: None,
+            memory_file: None,
             others: 0,
             options: options.clone(),
         })

@@ -19,6 +19,7 @@ use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::servers;
 use crate::steps::Steps;
 use crate::toolchain::Route;
+use crate::trace;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux::{self, Domain};
@@ -109,6 +110,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         ruled(&workspace, &mut builder, options, &mut steps);
         servers::test(&workspace, &mut builder, options, &mut steps);
+        trace::test(&workspace, &mut builder, &options.machine, &mut steps);
         new_guest::test(&workspace, &mut builder, &options.machine, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);

@@ -29,7 +29,8 @@ impl<P: Platform> Context<'_, P> {
     /// Handles the hypercall that the registers describe and writes its result.
     #[inline]
     pub(crate) fn hypercall(&mut self) {
-        let answer = self.call(self.regs.rax, self.regs.hypercall_args());
+        let (number, args) = (self.regs.rax, self.regs.hypercall_args());
+        let answer = self.call_traced(number, args, false);
         match answer {
             Ok(Reply::Value(value)) => self.regs.rax = value,
             Ok(Reply::Again(args)) => {
@@ -41,8 +42,20 @@ impl<P: Platform> Context<'_, P> {
         }
     }
 
+    /// Handles a call, and records it if anybody wants to know.
+    pub(crate) fn call_traced(&mut self, number: u64, args: [u64; 6], is_inner: bool) -> Answer {
+        if !self.system.platform.is_tracing() {
+            return self.call(number, args);
+        }
+        let begin = self.system.now();
+        let answer = self.call(number, args);
+        self.trace_call(begin, number, args, answer, is_inner);
+        answer
+    }
+
     /// One line per call that is implemented; all others are unknown, as on a hypervisor built
     /// without them.
+    #[inline]
     pub(crate) fn call(&mut self, number: u64, args: [u64; 6]) -> Answer {
         let Some(call) = Hypercall::from_number(number) else {
             return Err(Errno::ENOSYS);

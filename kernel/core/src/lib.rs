@@ -64,6 +64,7 @@ pub mod standstill;
 pub mod system;
 pub mod table_fault;
 pub mod timer;
+pub mod trace;
 pub mod trap;
 pub mod vcpu;
 pub mod vcpu_create;

@@ -88,6 +88,8 @@ pub struct Options<'a> {
     pub max_cpus: Option<u32>,
     /// `mem=<size>`: use no memory at or above this address, in bytes.
     pub memory_limit: Option<u64>,
+    /// `trace=<size>`: keep records of what guests do in so much memory, in bytes.
+    pub trace: Option<u64>,
     /// `meltdown=unsafe`: start on a CPU on which guests can read ring 0's memory.
     pub meltdown_unsafe: bool,
     /// Words that mean something to Xen and nothing here.
@@ -109,6 +111,7 @@ impl Default for Options<'_> {
             no_reboot: false,
             max_cpus: None,
             memory_limit: None,
+            trace: None,
             meltdown_unsafe: false,
             ignored: Vec::new(),
             domain_arguments: "",
@@ -218,6 +221,7 @@ fn apply<'a>(options: &mut Options<'a>, word: &'a str) -> Result<(), Refused<'a>
             }
         }
         "mem" => options.memory_limit = Some(parse_size(given).ok_or(must_be("a size like 512M"))?),
+        "trace" => options.trace = Some(parse_size(given).ok_or(must_be("a size like 32M"))?),
         "meltdown" => {
             if given != "unsafe" {
                 return Err(must_be("`unsafe`, or the option must go"));

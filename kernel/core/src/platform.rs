@@ -19,6 +19,7 @@ use crate::frames::FrameTable;
 use crate::guest_memory::{GuestFault, GuestRange};
 use crate::irq::{Interrupts, Message, Route};
 use crate::saved::{FpuState, Selectors};
+use crate::trace::Record;
 
 /// One page-table frame. Entries are atomic: the guest's CPUs read them, set their accessed and
 /// dirty bits, and other CPUs of the kernel change them.
@@ -231,6 +232,15 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn tsc(&self) -> u64;
     /// Executes CPUID: eax, ebx, ecx, edx.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
+
+    // --- Records, for who looks for a mistake ---
+
+    /// Whether records are kept.
+    fn is_tracing(&self) -> bool {
+        false
+    }
+    /// Keeps a record, if records are kept.
+    fn trace(&self, _record: &Record) {}
 
     // --- Console and end ---
 

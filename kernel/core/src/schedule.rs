@@ -62,6 +62,7 @@ impl<P: Platform> System<P> {
                 self.leave_for(cpu, &here.running, &next);
                 self.put_back(cpu, &here.running);
                 here.cpu.arm(self, until);
+                self.trace_switch(&here.running, &next);
                 here.running = next;
                 let loaded = self.load(cpu, here, regs);
                 self.settle(here, regs, loaded);
@@ -74,6 +75,7 @@ impl<P: Platform> System<P> {
                 let next = self.idle(cpu);
                 next.load_address_space(platform);
                 let same = next.is(&here.running) && next.vcpu.last_ran_on(cpu);
+                self.trace_switch(&here.running, &next);
                 here.running = next;
                 let loaded = if same {
                     // Its registers are still here.

@@ -15,6 +15,7 @@ use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::sched::{Reasons, Scheduler, Scheduling, Share, Unit};
 use crate::standstill::Standstill;
+use crate::trace::Kind;
 use crate::trap::Exception;
 use crate::vcpu::{Handler, Vcpu};
 use crate::vcpu_create::Windows;
@@ -327,6 +328,9 @@ impl<P: Platform> Context<'_, P> {
 
     /// Enters a handler; a guest that can't be entered ends.
     pub(crate) fn bounce_or_crash(&mut self, handler: Handler, error_code: Option<u32>) {
+        if self.system.platform.is_tracing() {
+            self.trace(Kind::Entry, self.regs.rip, &[handler.address]);
+        }
         if let Err(error) = self.bounce(handler, error_code) {
             self.crash(format_args!("{error}"));
         }

@@ -6,6 +6,7 @@ use crate::emulate::soft_interrupt;
 use crate::guest_memory::GuestRange;
 use crate::platform::Platform;
 use crate::system::Context;
+use crate::trace::Kind;
 
 /// An exception as the processor reported it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,20 +41,38 @@ impl<P: Platform> Context<'_, P> {
     pub(crate) fn exception(&mut self, exception: Exception) {
         match exception.vector {
             DEBUG => self.debug_exception(exception.debug_status),
-            INVALID_OPCODE if self.forced_instruction() => {}
+            INVALID_OPCODE if self.emulated(Self::forced_instruction) => {}
             DEVICE_NOT_AVAILABLE => self.device_not_available(),
             GENERAL_PROTECTION if exception.error_code & CODE_GATE != 0 => {
                 self.refused_gate(exception.error_code);
             }
-            GENERAL_PROTECTION if exception.error_code == 0 && self.privileged_instruction() => {}
+            GENERAL_PROTECTION
+                if exception.error_code == 0 && self.emulated(Self::privileged_instruction) => {}
             PAGE_FAULT => self.page_fault(exception),
             vector => self.inject(vector, has_error_code(vector).then_some(exception.error_code)),
         }
     }
 
+    /// Tries to carry an instruction out, and records it if that was done.
+    #[inline]
+    fn emulated(&mut self, carry_out: impl FnOnce(&mut Self) -> bool) -> bool {
+        let rip = self.regs.rip;
+        let done = carry_out(self);
+        if done && self.system.platform.is_tracing() {
+            self.trace_emulated(rip);
+        }
+        done
+    }
+
     /// Enters the guest's handler for an exception. A guest without one ends.
     pub(crate) fn inject(&mut self, vector: u8, error_code: Option<u32>) {
-        let handler = self.vcpu.state.lock(&self.system.platform).traps.get(vector);
+        let platform = &self.system.platform;
+        if platform.is_tracing() {
+            let cr2 = self.vcpu.cr2();
+            let details = [vector.into(), error_code.unwrap_or(0).into(), cr2];
+            self.trace(Kind::Exception, self.regs.rip, &details);
+        }
+        let handler = self.vcpu.state.lock(platform).traps.get(vector);
         if let Err(error) = self.bounce(handler, error_code) {
             self.crash(format_args!(
                 "exception {vector} ({}), error code {:#x}, and {error}",
@@ -118,7 +137,9 @@ impl<P: Platform> Context<'_, P> {
 
     fn page_fault(&mut self, exception: Exception) {
         let Exception { address, error_code, .. } = exception;
-        if !self.descriptor_fault(address, error_code) && !self.table_fault(address, error_code) {
+        if !self.descriptor_fault(address, error_code)
+            && !self.emulated(|cx| cx.table_fault(address, error_code))
+        {
             self.guest_page_fault(address, error_code);
         }
     }

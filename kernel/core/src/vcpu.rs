@@ -335,6 +335,11 @@ impl Vcpu {
         self.info(platform).set_cr2(address);
     }
 
+    /// The address that [`Self::set_cr2`] was last given.
+    pub(crate) fn cr2(&self) -> u64 {
+        self.cr2.load(Ordering::Relaxed)
+    }
+
     /// The information that vCPU and kernel share.
     #[inline]
     pub fn info<'a, P: Platform>(&self, platform: &'a P) -> VcpuInfoPage<'a, P> {

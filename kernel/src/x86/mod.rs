@@ -44,6 +44,7 @@ mod segment;
 pub(crate) mod smap;
 pub(crate) mod smp;
 pub(crate) mod stop;
+pub(crate) mod trace;
 mod trap;
 pub(crate) mod uart;
 mod video;

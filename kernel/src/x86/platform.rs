@@ -11,6 +11,7 @@ use kernel_core::guest_memory::{GuestFault, GuestRange};
 use kernel_core::irq::{Interrupts, Message, Route};
 use kernel_core::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
 use kernel_core::saved::{FpuState, Selectors};
+use kernel_core::trace::Record;
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{FsBase, GsBase, KernelGsBase};
@@ -22,7 +23,7 @@ use super::layout::{FIRST_SLOT, SLOTS};
 use super::page_arc::PageArc;
 use super::{
     apic, clock, copy, cpu, debug, flush, fpu, frame, gdt, interrupt, ioapic, paging, pci,
-    peephole, percpu, phys, port, segment, window,
+    peephole, percpu, phys, port, segment, trace, window,
 };
 
 const PAGE: u64 = 4096;
@@ -315,6 +316,16 @@ impl Platform for X86 {
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
         let answer = core::arch::x86_64::__cpuid_count(leaf, subleaf);
         [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+
+    fn is_tracing(&self) -> bool {
+        trace::is_on()
+    }
+
+    fn trace(&self, record: &Record) {
+        if trace::is_on() {
+            trace::keep(record);
+        }
     }
 
     fn console_write(&self, bytes: &[u8]) {

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::block;
-use crate::boot::Watch;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions, TestOptions};
 use crate::process::say;
@@ -147,13 +146,16 @@ pub(crate) fn run(
     if options.verbose {
         machine.log = Log::All;
     }
+    if options.trace.is_some() {
+        house.machine.keep_trace(&scratch);
+    }
     eprintln!("{}", house.machine.by_hand(&scratch)?);
     say(format!("its disk: {}", disk.display()));
     house.reach().for_each(say);
     if keyboard {
         say("`help` at the prompt lists what the operator can say, `poweroff` ends the machine");
         say("from another terminal: cargo xtask ctl list");
-        return boot_and_tell(&house.machine, Watch::Terminal, &scratch);
+        return boot_and_tell(&house.machine, options, &scratch);
     }
     match drive::drive(&house, &disk, &scratch) {
         Ok(()) => {

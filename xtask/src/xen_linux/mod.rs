@@ -118,6 +118,7 @@ pub(crate) fn machine(
         ramdisk: Some(ramdisk),
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
         network: None,
+        memory_file: None,
         // What a domain takes beside its memory is not much.
         others: domains.iter().map(|domain| domain.memory + domain.memory / 32 + 8).sum(),
         options: MachineOptions { memory: LINUX_MEMORY, ..options.clone() },

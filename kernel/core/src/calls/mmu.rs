@@ -297,6 +297,9 @@ impl<'a, P: Platform> Context<'a, P> {
 
     /// Logs a line that the guest has caused, as long as it may cause any.
     pub(crate) fn explain(&self, why: fmt::Arguments<'_>) {
+        if self.system.platform.is_tracing() {
+            self.trace_refusal(why);
+        }
         let DomId(domain) = self.domain.id;
         if self.domain.may_log() {
             log::warn!(target: GUEST, "domain {domain} at {:#x}: {why}", self.regs.rip);

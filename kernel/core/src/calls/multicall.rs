@@ -63,5 +63,5 @@ fn one<P: Platform>(cx: &mut Context<'_, P>, entry: &MulticallEntry) -> Answer {
     if entry.op == u64::from(Hypercall::Multicall.number()) {
         return Err(Errno::EINVAL);
     }
-    cx.call(entry.op, entry.args)
+    cx.call_traced(entry.op, entry.args, true)
 }

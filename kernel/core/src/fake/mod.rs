@@ -36,6 +36,7 @@ use crate::guest_memory::{GuestFault, GuestRange};
 use crate::irq::{Interrupts, Message, Route};
 use crate::platform::{Bytes, Flush, MachineEnd, NoMemory, Platform, SegmentBase, Table};
 use crate::saved::{FpuState, Selectors};
+use crate::trace::Record;
 
 use bus::Bus;
 use frame::Frame;
@@ -64,6 +65,8 @@ pub struct Machine {
     interrupts: OnceLock<Box<Interrupts<Machine>>>,
     /// Devices and what they are wired to.
     pub bus: Bus,
+    /// Records, if they are kept.
+    pub records: Mutex<Option<Vec<Record>>>,
     /// See [`Machine::pause_with`].
     pause: Mutex<Option<fn(bool)>>,
 }
@@ -95,6 +98,7 @@ impl Machine {
             tsc: AtomicU64::new(0),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
+            records: Mutex::new(None),
             interrupts: OnceLock::new(),
             bus: Bus::default(),
             pause: Mutex::new(None),
@@ -432,6 +436,16 @@ impl Platform for Machine {
 
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
         [0; 4]
+    }
+
+    fn is_tracing(&self) -> bool {
+        self.records.lock().unwrap().is_some()
+    }
+
+    fn trace(&self, record: &Record) {
+        if let Some(records) = &mut *self.records.lock().unwrap() {
+            records.push(*record);
+        }
     }
 
     fn console_write(&self, bytes: &[u8]) {

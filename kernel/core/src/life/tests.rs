@@ -31,6 +31,7 @@ use crate::ports::Ports;
 use crate::regs::GuestRegs;
 use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu, Here, Identity, System};
+use crate::trace::Kind;
 
 type Dom = Arc<Domain<Machine>>;
 
@@ -836,4 +837,38 @@ fn a_multicall_has_one_budget() {
         crate::mm::Mode::Kernel,
     );
     world.check();
+}
+
+/// What guests do is recorded, inside a multicall too, and only when that is asked for.
+#[test]
+fn calls_refusals_and_exceptions_are_recorded() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+    let target = |domain: &Dom| {
+        let vcpu = domain.vcpu(VcpuId(0)).unwrap().clone();
+        DomainVcpu { domain: domain.clone(), vcpu }
+    };
+    let (vcpu, regs) = (guest.domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
+    regs.rip = 0x1234;
+    let mut cx = Context::new(&world.system, here, &guest.domain, vcpu, regs);
+    cx.call_traced(55, [0; 6], false).unwrap();
+    *world.machine().records.lock().unwrap() = Some(Vec::new());
+    cx.call_traced(55, [0, 1, 2, 3, 4, 5], false).unwrap();
+    assert_eq!(cx.call_traced(99, [7; 6], true), Err(Errno::ENOSYS));
+    cx.explain(format_args!("it is {} and longer than what fits in a record, {:0100}", "so", 0));
+    cx.trace(Kind::Exception, 0x1234, &[13, 8, 0]);
+    world.system.trace_switch(&target(&world.control), &target(&guest.domain));
+    let records = world.machine().records.lock().unwrap().take().unwrap();
+    let who = |kind: Kind, domain: u64| domain << 32 | kind as u64;
+    let number = u64::from(guest.domain.id.0);
+    let heads: Vec<_> = records.iter().map(|record| [record[0], record[2]]).collect();
+    let [call, refusal] = [Kind::Hypercall, Kind::Refusal].map(|kind| [who(kind, number), 0x1234]);
+    let exception = [who(Kind::Exception, number), 0x1234];
+    assert_eq!(heads, [call, call, refusal, exception, [who(Kind::Switch, number), 0]]);
+    assert_eq!(records[0][4..12], [55, 0, 1, 2, 3, 4, 5, 3]);
+    assert_eq!(records[0][13..15], [0, 0]);
+    assert_eq!(records[1][11..15], [-38_i64 as u64, records[1][12], 0, 1]);
+    assert_eq!(records[2][4].to_le_bytes(), *b"it is so");
+    assert_eq!(records[4][4], 0, "the control domain's first vCPU");
 }

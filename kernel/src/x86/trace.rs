@@ -1,0 +1,51 @@
+//! Where records of what guests do are kept: a piece of memory that is written round and round, to be
+//! read from outside the machine.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kernel_core::trace::{Record, WORDS};
+
+use super::memory::Memory;
+use super::phys;
+
+const PAGE: u64 = 4096;
+/// Records in a page.
+const RECORDS: u64 = PAGE / (WORDS as u64 * 8);
+
+/// Its physical address; 0: nothing is recorded.
+static START: AtomicU64 = AtomicU64::new(0);
+/// Records that fit.
+static ROOM: AtomicU64 = AtomicU64::new(0);
+/// Records that there were, which is the number of the next one.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Sets `size` bytes of memory aside and records from now on; `None` without so much memory.
+pub(crate) fn start(memory: &mut Memory, size: u64) -> Option<u64> {
+    let pages = size.div_ceil(PAGE).max(1);
+    let start = memory.alloc_pages(pages, PAGE)?;
+    ROOM.store(pages * RECORDS, Ordering::Relaxed);
+    START.store(start, Ordering::Release);
+    Some(start)
+}
+
+#[inline]
+pub(super) fn is_on() -> bool {
+    START.load(Ordering::Relaxed) != 0
+}
+
+/// Keeps a record. Word 3 is its number, from 1 on, and is written last: it is 0 in one that is being
+/// written.
+pub(super) fn keep(record: &Record) {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let Some(at) = number.checked_rem(ROOM.load(Ordering::Relaxed)) else { return };
+    let page = phys::table(START.load(Ordering::Acquire) + at / RECORDS * PAGE);
+    let first = (at % RECORDS) as usize * WORDS;
+    let words = &page[first..first + WORDS];
+    words[3].store(0, Ordering::Release);
+    for (at, (word, value)) in words.iter().zip(record).enumerate() {
+        if at != 3 {
+            word.store(*value, Ordering::Relaxed);
+        }
+    }
+    words[3].store(number + 1, Ordering::Release);
+}
