@@ -149,9 +149,9 @@ pub(crate) fn test(
             "d0v0     xen_version.version ",
             "mmuext_op.PIN_L1_TABLE",
             "exception 14 address=0x",
-            "emulated bytes=0f a2 ",
+            "emulated bytes=0f 20 c0 ",
             "handler at=0x",
-            "sched_op.shutdown",
+            "update_va_mapping address=0x",
         ];
         for what in wanted {
             ensure!(text.contains(what), "the trace should have `{what}`: {}", path.display());
