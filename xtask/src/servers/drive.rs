@@ -113,10 +113,10 @@ impl Operator {
 
     /// Waits until a domain says that it serves.
     fn serves(&self, name: &str) -> Result<()> {
-        self.until(&format!("log {name}"), |answer| {
-            let said = answer.as_ref().ok().and_then(|it| it["text"].as_str());
-            said.is_some_and(|said| said.contains("serving at"))
-        })
+        let serves = |said: &str| said.contains("serving at");
+        let serves = self.channel.borrow_mut().listen(name, serves)?;
+        ensure!(serves, "{name} has ended");
+        Ok(())
     }
 
     /// A domain's number.
@@ -159,6 +159,7 @@ fn rule(house: &House, scratch: &Path) -> Result<()> {
         (server.again)(visit).with_context(|| format!("{} after its reboot", server.name))?;
     }
     operator.show("create blk")?;
+    operator.channel.borrow_mut().listen("blk", |_| false)?;
     operator.until("list blk", Result::is_err)?;
     operator.show("list")?;
     let answer = operator.show("poweroff")?;

@@ -9,6 +9,7 @@ mod http;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -76,6 +77,8 @@ struct House {
 /// A domain that is not begun with: it checks and reports what is on the partition of files.
 const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
 
+/// The least time that the machine gets when nobody sits at it.
+const LIMIT: Duration = Duration::from_secs(400);
 /// What the machine has for other domains than the servers. Unit: MiB.
 const SPARE: u32 = 256;
 
@@ -99,6 +102,7 @@ fn house(
     machine.guest_args = format!("operator {names}");
     machine.disks = vec![disk.to_owned()];
     machine.others = SPARE;
+    machine.options.limit = machine.options.limit.max(LIMIT);
     let (mut forwards, mut ports) = (String::new(), Vec::new());
     // All are taken until the last is chosen, so that they differ.
     let mut taken = Vec::new();
