@@ -64,7 +64,7 @@ pub async fn read<S: Source>(
         if parts.peek().is_none() {
             break entry;
         }
-        folder = blocks.ask(|| folder.open_dir(entry.name.clone())).await?;
+        folder = blocks.ask(|| folder.open_dir(entry.name)).await?;
     };
     if entry.attributes.is_directory() {
         return Err(Some("it is a folder".to_string()));
@@ -77,7 +77,7 @@ pub async fn read<S: Source>(
     let no_room = |_| Some(format!("no memory for its {length} bytes"));
     bytes.try_reserve_exact(length).map_err(no_room)?;
     bytes.resize(length, 0);
-    let file = blocks.ask(|| folder.open_file_in_dir(entry.name.clone(), Mode::ReadOnly)).await?;
+    let file = blocks.ask(|| folder.open_file_in_dir(entry.name, Mode::ReadOnly)).await?;
     for (piece, at) in bytes.chunks_mut(PIECE).zip((0..).step_by(PIECE)) {
         let whole = piece.len();
         let read = blocks.ask(|| {

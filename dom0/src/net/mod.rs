@@ -88,12 +88,12 @@ pub(crate) fn start(
     for (number, card) in cards.into_iter().enumerate() {
         let network = &world.network;
         let Some(port) = network.switch.borrow_mut().add(Rules::default()) else { continue };
-        world.background(uplink::serve(number, card, network.switch.clone(), port))?;
+        world.background(uplink::serve(world.clone(), number, card, port))?;
     }
     if let Some(address) = address {
         let rules = Rules { address: Some(mac), is_strict: true, ..Rules::default() };
         let port = world.network.switch.borrow_mut().add(rules).ok_or("no port is left")?;
-        world.background(stack::serve(world.network.switch.clone(), port, mac, address))?;
+        world.background(stack::serve(world.clone(), port, mac, address))?;
         println!("this domain is at the switch as {}", toolstack::config::Mac(mac.0));
     }
     Ok(())

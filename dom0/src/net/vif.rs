@@ -20,10 +20,8 @@ use netback::{
 };
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
-use pv_guest_sdk::println;
 
 use crate::block::{Halves, Page, map};
-use crate::store::Service;
 use crate::window::Windows;
 use crate::world::World;
 
@@ -87,20 +85,20 @@ pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMu
     let Served { domain, mac, front, back } = served;
     let network = &world.network;
     let Some(port) = network.add(mac) else {
-        report(&world.store, &back, "another interface has this address");
+        report(world, &back, "another interface has this address");
         return stop.wait().await;
     };
     work(world, domain, port, (&front, &back), stop).await;
     let counters = network.remove(port);
     let (from, to) = (counters.from, counters.to);
-    println!(
+    world.screen.line(format_args!(
         "{back}: {} packets from it, {} to it, {} dropped, {} wrong, {} of another's address",
         from.packets,
         to.packets,
         from.dropped + to.dropped,
         from.errors + to.errors,
         counters.spoofed
-    );
+    ));
 }
 
 async fn work(
@@ -119,7 +117,7 @@ async fn work(
         for effect in device.effects() {
             match effect {
                 Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => report(store, back, &error),
+                Effect::Report(error) => report(world, back, &error),
                 Effect::Attach(parameters) => {
                     device.attached(attach(domain, &parameters, world.grants, &world.windows));
                 }
@@ -140,10 +138,10 @@ async fn work(
 }
 
 /// Says what is wrong, where it is looked for.
-fn report(store: &Service, back: &str, error: &str) {
-    println!("{back}: {error}");
+fn report(world: &World, back: &str, error: &str) {
+    world.screen.line(format_args!("{back}: {error}"));
     let place = back.strip_prefix("/local/domain/0").unwrap_or(back);
-    store.write(&format!("/local/domain/0/error{place}"), error);
+    world.store.write(&format!("/local/domain/0/error{place}"), error);
 }
 
 /// Maps a front end's rings and connects to its ports.

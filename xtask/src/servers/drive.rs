@@ -55,7 +55,7 @@ pub(super) fn sum(bytes: &[u8]) -> String {
 /// What was not as it should be.
 pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
     let machine = &house.machine;
-    disk::forget(disk);
+    disk::prepare(disk, scratch)?;
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
         let done = rule(house, scratch);
@@ -74,6 +74,11 @@ pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The words of a line. A hard blank is one within a word.
+fn words(line: &str) -> impl Iterator<Item = String> {
+    line.split(' ').map(|word| word.replace('\u{a0}', " "))
+}
+
 /// The operator at the host.
 struct Operator {
     channel: RefCell<Channel>,
@@ -83,19 +88,19 @@ struct Operator {
 impl Operator {
     /// What is answered to a verb.
     fn ask(&self, line: &str) -> Result<Result<Value, String>> {
-        let mut words = line.split(' ').map(str::to_owned);
+        let mut words = words(line);
         let verb = words.next().unwrap_or_default();
         self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), false)
     }
 
     /// Does what a line says, and shows the answer as a person reads it.
     fn show(&self, line: &str) -> Result<String> {
-        let mut words = line.split(' ').map(str::to_owned);
+        let mut words = words(line);
         let verb = words.next().unwrap_or_default();
         let answer = self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), true)?;
         let answer = answer.map_err(anyhow::Error::msg).with_context(|| line.to_owned())?;
         let text = answer.as_str().unwrap_or_default().to_owned();
-        println!("operator: {line}");
+        println!("operator: {}", line.trim_end());
         text.lines().for_each(|line| println!("    {line}"));
         Ok(text)
     }
@@ -158,7 +163,18 @@ fn rule(house: &House, scratch: &Path) -> Result<()> {
         operator.reboot(server.name)?;
         (server.again)(visit).with_context(|| format!("{} after its reboot", server.name))?;
     }
+    operator.show("create hello")?;
+    operator.channel.borrow_mut().listen("hello", |_| false)?;
+    operator.show("create /dev/vda1:/more\u{a0}files/added.cfg")?;
+    operator.show("input added hello\n")?;
+    let heard = |said: &str| said.contains("you said: hello\n");
+    ensure!(operator.channel.borrow_mut().listen("added", heard)?, "`added` has ended");
+    operator.show("destroy added")?;
     operator.show("create blk")?;
+    let answer = operator.ask("create hello")?;
+    let taken = "/dev/vda1: it is written by another domain";
+    ensure!(answer == Err(taken.to_owned()), "a partition that is in use can be read: {answer:?}");
+    println!("operator: create hello\n    {taken}");
     operator.channel.borrow_mut().listen("blk", |_| false)?;
     operator.until("list blk", Result::is_err)?;
     operator.show("list")?;

@@ -74,7 +74,9 @@ struct House {
     ports: Vec<u16>,
 }
 
-/// A domain that is not begun with: it checks and reports what is on the partition of files.
+/// A domain that is not begun with: it says what it hears on its console.
+const ECHO: &str = "name = 'echo'\nkernel = 'echo'\nmemory = 16\n";
+/// Another: it checks and reports what is on the partition of files.
 const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
 
 /// The least time that the machine gets when nobody sits at it.
@@ -96,10 +98,13 @@ fn house(
         bundle.push((server.name.to_owned(), std::fs::read(builder.example(server.name)?)?));
     }
     bundle.push(("blk.cfg".into(), BLK.into()));
-    bundle.push(("blk".into(), std::fs::read(builder.example("blk")?)?));
+    bundle.push(("echo.cfg".into(), ECHO.into()));
+    for name in ["blk", "echo"] {
+        bundle.push((name.into(), std::fs::read(builder.example(name)?)?));
+    }
     let mut machine = block::machine(builder, system, &bundle, options, scratch)?;
     let names = SERVERS.each_ref().map(|server| server.name).join(" ");
-    machine.guest_args = format!("operator {names}");
+    machine.guest_args = format!("operator from=/dev/vda1 {names}");
     machine.disks = vec![disk.to_owned()];
     machine.others = SPARE;
     machine.options.limit = machine.options.limit.max(LIMIT);
@@ -142,7 +147,7 @@ pub(crate) fn run(
     keyboard: bool,
 ) -> Result<ExitCode> {
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    let disk = disk::provide(&workspace.scratch("machine")?)?;
+    let disk = disk::provide(builder, &workspace.scratch("machine")?)?;
     let mut house = house(builder, options.on, &options.machine, &disk, &scratch)?;
     let machine = &mut house.machine;
     machine.kernel_args.clone_from(&options.kernel_args);
@@ -192,7 +197,7 @@ pub(crate) fn test(
         steps.run(&format!("servers driven from the host on {name}"), || {
             let scratch = workspace.scratch(&format!("servers-{name}"))?;
             let disk = scratch.join("disk.img");
-            std::fs::copy(disk::fresh(&workspace.scratch("machine")?)?, &disk)?;
+            std::fs::copy(disk::fresh(builder, &workspace.scratch("machine")?)?, &disk)?;
             let mut machine = options.machine.clone();
             machine.smp = if system == System::Paravane { 2 } else { 1 };
             let house = house(builder, system, &machine, &disk, &scratch)?;
