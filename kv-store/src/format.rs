@@ -6,12 +6,12 @@
 //! | 8 | bytes of a sector, u64 | 4 | bytes of its changes, u32 | 1 | bytes of the key, u16 |
 //! | 16 | bytes of an area, u64 | 8 | salt, u64 | 3 | bytes of the value, u32 |
 //! | 24 | generation, u64 | 16 | number, u64 | 7 | key, value |
-//! | 32 | salt, u64 | 24 | the last one's checksum, u64 | | |
-//! | 40 | bytes of the first keys, u64 | 32 | checksum, u64 | | |
-//! | 48 | checksum, u64 | 40 | changes | | |
+//! | 32 | salt, u64 | 24 | checksum, u64 | | |
+//! | 40 | bytes of the first keys, u64 | 32 | changes | | |
+//! | 48 | checksum, u64 | | | | |
 //!
-//! A checksum is CRC-64/XZ of all before it and, of a record, of the changes. The first record has the
-//! number 0, and its last one's checksum is the salt.
+//! A checksum is CRC-64/XZ of all before it and, of a record, of the changes. The first record of a
+//! generation has the number 0.
 
 use alloc::vec::Vec;
 
@@ -35,7 +35,7 @@ pub(crate) const PAYLOAD: usize = 48 << 10;
 /// The most bytes of a record with what fills its last sector.
 pub(crate) const RECORD: usize = 72 << 10;
 /// What comes before the changes.
-pub(crate) const HEAD: usize = 40;
+pub(crate) const HEAD: usize = 32;
 /// What comes before a change's key.
 pub(crate) const CHANGE: usize = 7;
 const _: () = assert!(HEAD + PAYLOAD + CHANGE + KEY + VALUE + SLOT <= RECORD);
@@ -122,21 +122,12 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
     salt: u64,
     number: u64,
-    previous: u64,
-}
-
-/// A record, and what comes after it.
-pub(crate) struct Record<'b> {
-    /// Its changes.
-    pub(crate) payload: &'b [u8],
-    /// The next one's place.
-    pub(crate) next: Place,
 }
 
 impl Place {
     /// The first of a generation.
     pub(crate) const fn first(salt: u64) -> Self {
-        Self { offset: 0, salt, number: 0, previous: salt }
+        Self { offset: 0, salt, number: 0 }
     }
 
     /// The record of these changes, and the place behind it.
@@ -144,7 +135,7 @@ impl Place {
         let mut bytes = Vec::with_capacity(RECORD);
         bytes.extend_from_slice(RECORD_MAGIC);
         bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for number in [self.salt, self.number, self.previous] {
+        for number in [self.salt, self.number] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         let sum = checksum(&bytes, payload);
@@ -152,16 +143,13 @@ impl Place {
         bytes.extend_from_slice(payload);
         let length = padded(bytes.len(), sector);
         bytes.resize(length, 0);
-        (bytes, self.behind(length, sum))
+        (bytes, self.behind(length))
     }
 
-    const fn behind(&self, length: usize, sum: u64) -> Self {
-        Self {
-            offset: self.offset + length as u64,
-            salt: self.salt,
-            number: self.number + 1,
-            previous: sum,
-        }
+    /// The place behind a record of so many bytes.
+    pub(crate) const fn behind(&self, length: usize) -> Self {
+        let offset = self.offset + length as u64;
+        Self { offset, salt: self.salt, number: self.number + 1 }
     }
 
     /// How many bytes the record has that begins like this, if it is of this generation and has the
@@ -173,20 +161,12 @@ impl Place {
         let length = size(head, 4).checked_add(HEAD)?;
         (ours && length <= RECORD - SLOT).then(|| padded(length, sector))
     }
-
-    /// The record that begins here and has these bytes, if all of it is there.
-    pub(crate) fn open<'b>(&self, bytes: &'b [u8]) -> Option<Record<'b>> {
-        let follows = word::<8>(bytes, 24) == self.previous;
-        let payload = whole(bytes)?;
-        let next = self.behind(bytes.len(), word::<8>(bytes, 32));
-        follows.then_some(Record { payload, next })
-    }
 }
 
-/// The changes of a record whose checksum is right, whatever it follows.
-pub(crate) fn whole(bytes: &[u8]) -> Option<&[u8]> {
+/// The changes of a record, if all of it is there.
+pub(crate) fn open(bytes: &[u8]) -> Option<&[u8]> {
     let payload = bytes.get(HEAD..size(bytes, 4).checked_add(HEAD)?)?;
-    (checksum(bytes.get(..32)?, payload) == word::<8>(bytes, 32)).then_some(payload)
+    (checksum(bytes.get(..24)?, payload) == word::<8>(bytes, 24)).then_some(payload)
 }
 
 fn checksum(head: &[u8], payload: &[u8]) -> u64 {

@@ -19,9 +19,9 @@
 //! flushed; only now is anything of the old one given up.
 //!
 //! A record is a batch. It fills whole sectors of the disk, and no other record comes before it is
-//! flushed, so that only the last can be torn. It names the generation's salt, a number nobody has
-//! used before; its number; and the checksum of the record before it: what an earlier generation, or an
-//! earlier end of this log, has left behind is never taken for a record. A checksum covers all of it.
+//! flushed, so that only the last can be torn. It names its number and the generation's salt, which
+//! nobody has used before: what an earlier generation has left behind is never taken for a record. A
+//! checksum covers all of it.
 //! What must be there and is not, such as the records a header counts or one that a later record follows,
 //! is [`StoreError::Damaged`]: no crash explains it.
 #![no_std]

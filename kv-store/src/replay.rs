@@ -5,7 +5,7 @@ use core::cell::{Cell, RefCell};
 
 use crate::batch::Growth;
 use crate::error::StoreError;
-use crate::format::{AREAS, Header, LEAST, Place, RECORD, SECTOR, SLOT, whole};
+use crate::format::{AREAS, Header, LEAST, Place, RECORD, SECTOR, SLOT, open};
 use crate::store::{Disk, Log, Store, next};
 use crate::table::{Room, Table};
 
@@ -113,7 +113,7 @@ impl<D: Disk> Store<D> {
             return Err(StoreError::Sectors);
         }
         let end = header.area.checked_mul(2).and_then(|areas| areas.checked_add(AREAS));
-        if !end.is_some_and(|end| end / SECTOR <= disk.sectors()) {
+        if end.is_none_or(|end| end / SECTOR > disk.sectors()) {
             return Err(StoreError::Small);
         }
         let (store, mut recovery) = Self::replay(disk, options, header).await?;
@@ -172,19 +172,18 @@ impl<D: Disk> Store<D> {
             let Some(length) = head.and_then(|it| place.length(it, 0, header.sector)) else {
                 break;
             };
-            let record = window.get(at, length).await?.and_then(|bytes| place.open(bytes));
-            let Some(record) = record else {
+            let Some(payload) = window.get(at, length).await?.and_then(open) else {
                 recovery.torn = length;
                 break;
             };
             let mut table = store.table.borrow_mut();
-            if !table.apply(record.payload) {
+            if !table.apply(payload) {
                 return Err(StoreError::Damaged(at));
             }
             if !table.fits(&store.room, Growth::default()) {
                 return Err(StoreError::Memory);
             }
-            place = record.next;
+            place = place.behind(length);
             recovery.records += 1;
         }
         // The first keys are all there, and a record that another one follows was complete.
@@ -193,7 +192,7 @@ impl<D: Disk> Store<D> {
         while !damaged && at < start + place.offset + RECORD as u64 {
             let head = window.get(at, sector).await?;
             if let Some(length) = head.and_then(|it| place.length(it, 1, header.sector)) {
-                damaged = window.get(at, length).await?.and_then(whole).is_some();
+                damaged = window.get(at, length).await?.and_then(open).is_some();
             }
             at += header.sector;
         }

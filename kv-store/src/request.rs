@@ -11,6 +11,9 @@ pub const WORDS: usize = 64;
 /// The longest request. Unit: bytes.
 pub const LONGEST: usize = 2 * (KEY + VALUE);
 
+/// The words of a request, and how many bytes it has.
+pub type Words<'b> = Option<(Vec<&'b [u8]>, usize)>;
+
 /// Why bytes are no request. Where the next one begins is not known either.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Malformed {
@@ -34,12 +37,12 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// The words of the first request in some bytes, and how many bytes it has; none if its end has not
-/// come yet. An empty line is a request without words.
+/// The first request in some bytes; none if its end has not come yet. An empty line is a request
+/// without words.
 ///
 /// # Errors
 /// As [`Malformed`] says.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, Malformed> {
+pub fn parse(bytes: &[u8]) -> Result<Words<'_>, Malformed> {
     let parsed = match bytes.first() {
         Some(b'*') => array(bytes)?,
         _ => line(bytes, 0).map(|(line, end)| {
@@ -62,8 +65,6 @@ fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
     let line = bytes.get(..end)?;
     Some((line.strip_suffix(b"\r").unwrap_or(line), from + end + 1))
 }
-
-type Words<'b> = Option<(Vec<&'b [u8]>, usize)>;
 
 fn array(bytes: &[u8]) -> Result<Words<'_>, Malformed> {
     let Some((count, mut at)) = number(bytes, 0, b'*')? else { return Ok(None) };

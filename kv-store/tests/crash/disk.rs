@@ -61,9 +61,9 @@ pub(crate) struct FailingDisk(Rc<RefCell<Inner>>);
 pub(crate) struct PowerFailure;
 
 impl FailingDisk {
-    pub(crate) fn new(bytes: usize, sector: u64, missing: Missing) -> Self {
+    pub(crate) fn new(bytes: u64, sector: u64, missing: Missing) -> Self {
         Self(Rc::new(RefCell::new(Inner {
-            durable: vec![0; bytes],
+            durable: vec![0; usize::try_from(bytes).unwrap()],
             cached: Vec::new(),
             left: u64::MAX,
             missing,

@@ -1,4 +1,5 @@
 //! What is left of a store after power has failed at any time, compared with a model.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
 mod disk;
 
@@ -11,7 +12,7 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Opened = Result<(Store<FailingDisk>, Recovery), StoreError<PowerFailure>>;
 
 /// Unit: bytes.
-const DISK: usize = LEAST as usize;
+const DISK: u64 = LEAST;
 
 fn open(disk: &FailingDisk, format: Format, salt: u64) -> Opened {
     now(Store::open(disk.clone(), Options { format, salt, memory: 16 << 20 }))
@@ -118,7 +119,7 @@ fn fail_everywhere(seed: u64, sector: u64, missing: Missing) -> Result<(), Wrong
 
 #[test]
 fn what_was_committed_is_there_after_power_failed_anywhere() {
-    for seed in 1..=8 {
+    for seed in 1..=5 {
         for sector in [512, 4096] {
             let outcome = fail_everywhere(seed * 0x9e37_79b9, sector, Missing::Nothing);
             assert!(outcome.is_ok(), "seed {seed}, sectors of {sector}: {outcome:?}");
@@ -204,7 +205,7 @@ fn damage_is_not_taken_for_the_end_of_the_log() {
     let (store, _) = open(&disk, Format::Blank, 1).unwrap();
     (0..4_u8).for_each(|it| assert_eq!(set(&store, &[it], b"value"), Ok(false)));
     let area = usize::try_from(store.counts().area).unwrap();
-    let record = |number: usize| 8192 + area + 512 * number + 45;
+    let record = |number: usize| 8192 + area + 512 * number + 37;
     let damaged = |at: usize| {
         let disk = disk.copy();
         disk.damage(at);
@@ -216,7 +217,7 @@ fn damage_is_not_taken_for_the_end_of_the_log() {
     let recovery = damaged(record(3)).unwrap();
     assert_eq!((recovery.keys, recovery.torn), (3, 512));
     now(store.compact()).unwrap();
-    let first = 8192 + 45;
+    let first = 8192 + 37;
     let disk = disk.copy();
     disk.damage(first);
     assert!(matches!(open(&disk, Format::Blank, 2), Err(StoreError::Damaged(_))));
