@@ -14,7 +14,7 @@ use crate::run::Builder;
 
 /// Where the partitions begin, how long each is, and the disk. Unit: sectors of 512 bytes.
 const FILES: (u64, u64) = (2048, 65536);
-const KEYS: (u64, u64) = (67584, 32768);
+pub(super) const KEYS: (u64, u64) = (67584, 32768);
 const ALL: u64 = 102_400;
 
 /// A domain whose kernel lies there too.

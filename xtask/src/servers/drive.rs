@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{House, SERVERS, disk};
+use super::{House, SERVERS, disk, keys};
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Visit<'a> {
     name: &'a str,
     port: u16,
+    /// What no visit before was marked with.
+    pub(super) mark: &'a str,
 }
 
 impl Visit<'_> {
@@ -56,9 +58,10 @@ pub(super) fn sum(bytes: &[u8]) -> String {
 pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
     let machine = &house.machine;
     disk::prepare(disk, scratch)?;
+    let mark = format!("{:?}", SystemTime::now().duration_since(UNIX_EPOCH)?);
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
-        let done = rule(house, scratch);
+        let done = rule(house, &mark, scratch);
         if done.is_err() {
             let ended = Channel::connect(scratch).and_then(|mut it| it.ask("poweroff", &[], true));
             let _the_machine_may_be_beyond_that = ended;
@@ -71,6 +74,7 @@ pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
         Ok(())
     })?;
     println!("disk: {}", disk::check(disk, scratch)?);
+    println!("disk: {}", keys::check(disk, disk::KEYS, &mark)?);
     Ok(())
 }
 
@@ -143,7 +147,7 @@ impl Operator {
 }
 
 /// All that is done while the machine runs.
-fn rule(house: &House, scratch: &Path) -> Result<()> {
+fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     // Before the boot is given up.
     let deadline = Instant::now() + house.machine.options.limit / 2;
     let channel = RefCell::new(Channel::wait(scratch, deadline)?);
@@ -151,7 +155,7 @@ fn rule(house: &House, scratch: &Path) -> Result<()> {
     let visits: Vec<_> = SERVERS
         .iter()
         .zip(&house.ports)
-        .map(|(server, &port)| (server, Visit { name: server.name, port }))
+        .map(|(server, &port)| (server, Visit { name: server.name, port, mark }))
         .collect();
     for (server, visit) in &visits {
         operator.serves(server.name)?;

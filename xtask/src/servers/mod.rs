@@ -5,6 +5,7 @@
 mod disk;
 mod drive;
 mod http;
+mod keys;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,9 @@ struct Server {
 }
 
 /// All servers.
-const SERVERS: [Server; 1] = [Server {
+const SERVERS: [Server; 2] = [HTTPD, KV];
+
+const HTTPD: Server = Server {
     name: "httpd",
     number: 80,
     port: 80,
@@ -54,7 +57,18 @@ const SERVERS: [Server; 1] = [Server {
     how: "curl http://localhost:PORT/",
     visit: http::visit,
     again: http::again,
-}];
+};
+
+const KV: Server = Server {
+    name: "kv",
+    number: 63,
+    port: 6379,
+    wanted: 6379,
+    lines: "disk = ['/dev/vda2,raw,xvda,w']\n",
+    how: "redis-cli -p PORT set key value, or lines by nc localhost PORT",
+    visit: keys::visit,
+    again: keys::again,
+};
 
 impl Server {
     /// Its configuration, for our toolstack and xl alike.

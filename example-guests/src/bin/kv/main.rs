@@ -83,7 +83,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     }));
     tasks.push(Box::new(async move {
         let told = told_to_end(start.store).await;
-        server.end(if told.is_ok() { Reason::Poweroff } else { Reason::Crash });
+        server.end(told.unwrap_or(Reason::Crash));
     }));
     tasks.push(Box::new(async {
         while !server.ending.get() {
