@@ -27,7 +27,7 @@ use toolstack::nodes::{self, Described};
 use crate::bell::Flag;
 use crate::block;
 use crate::console::Console;
-use crate::net::vif;
+use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
@@ -242,6 +242,8 @@ fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Opt
     world.store.make(&nodes::of_vif(id, number, vif, mac));
     let served = vif::Served {
         domain: id,
+        number,
+        bridge: vif.bridge.clone().unwrap_or_else(|| BRIDGE.to_string()),
         mac: netback::Mac(mac.0),
         front: nodes::front_end("vif", id, number),
         back: nodes::back_end("vif", id, number),

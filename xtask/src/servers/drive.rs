@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{House, SERVERS, disk, keys};
+use super::{House, SERVERS, disk, http, keys};
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 
@@ -163,6 +163,12 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     }
     operator.show("list")?;
     operator.show("info")?;
+    operator.show("network-list httpd")?;
+    let counted = operator.ask("network-list httpd")?.map_err(anyhow::Error::msg)?;
+    let sent = counted[0]["tx_bytes"].as_u64();
+    ensure!(sent > Some(http::LARGE as u64), "httpd is said to have sent {sent:?} bytes");
+    operator.show("block-list kv")?;
+    operator.show("top")?;
     for (server, visit) in &visits {
         operator.reboot(server.name)?;
         (server.again)(visit).with_context(|| format!("{} after its reboot", server.name))?;
