@@ -41,6 +41,8 @@ pub(crate) struct Domain {
     pub(crate) disks: Vec<PathBuf>,
     /// Whether it has a network card, on a bridge where the others' are.
     pub(crate) network: bool,
+    /// Its configuration, if it is not to be written from the above; its kernel is `NAME/image`.
+    pub(crate) file: Option<&'static str>,
 }
 
 impl Domain {
@@ -55,11 +57,15 @@ impl Domain {
             vcpus: 4,
             disks: Vec::new(),
             network: false,
+            file: None,
         }
     }
 
     /// What `xl` reads. Its first disk is the machine's number `first`.
     fn config(&self, first: u8) -> String {
+        if let Some(text) = self.file {
+            return text.to_owned();
+        }
         let Self { name, memory, vcpus, .. } = self;
         let mut text = format!(
             "type = \"pv\"\nname = {name:?}\nkernel = \"/job/{name}/image\"\ncmdline = {:?}\n\
