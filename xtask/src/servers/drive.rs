@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One server that is visited.
 pub(super) struct Visit<'a> {
+    house: &'a House,
     name: &'a str,
     port: u16,
     /// What no visit before was marked with.
@@ -41,7 +42,7 @@ impl Visit<'_> {
 
     /// Tells the user what was seen.
     pub(super) fn say(&self, what: impl AsRef<str>) {
-        println!("{}: {}", self.name, what.as_ref());
+        self.house.tell(format_args!("{}: {}", self.name, what.as_ref()));
     }
 }
 
@@ -70,11 +71,11 @@ pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
         let said = || record.console.transcript();
         done.with_context(|| format!("{}the console said:\n{}", record.report, said()))?;
         ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-        println!("machine: {}", record.end);
+        house.tell(format_args!("machine: {}", record.end));
         Ok(())
     })?;
-    println!("disk: {}", disk::check(disk, scratch)?);
-    println!("disk: {}", keys::check(disk, disk::KEYS, &mark)?);
+    house.tell(format_args!("disk: {}", disk::check(disk, scratch)?));
+    house.tell(format_args!("disk: {}", keys::check(disk, disk::KEYS, &mark)?));
     Ok(())
 }
 
@@ -84,12 +85,13 @@ fn words(line: &str) -> impl Iterator<Item = String> {
 }
 
 /// The operator at the host.
-struct Operator {
+struct Operator<'a> {
+    house: &'a House,
     channel: RefCell<Channel>,
     deadline: Instant,
 }
 
-impl Operator {
+impl Operator<'_> {
     /// What is answered to a verb.
     fn ask(&self, line: &str) -> Result<Result<Value, String>> {
         let mut words = words(line);
@@ -104,8 +106,8 @@ impl Operator {
         let answer = self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), true)?;
         let answer = answer.map_err(anyhow::Error::msg).with_context(|| line.to_owned())?;
         let text = answer.as_str().unwrap_or_default().to_owned();
-        println!("operator: {}", line.trim_end());
-        text.lines().for_each(|line| println!("    {line}"));
+        self.house.tell(format_args!("operator: {}", line.trim_end()));
+        text.lines().for_each(|line| self.house.tell(format_args!("    {line}")));
         Ok(text)
     }
 
@@ -151,11 +153,11 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     // Before the boot is given up.
     let deadline = Instant::now() + house.machine.options.limit / 2;
     let channel = RefCell::new(Channel::wait(scratch, deadline)?);
-    let operator = Operator { channel, deadline };
+    let operator = Operator { house, channel, deadline };
     let visits: Vec<_> = SERVERS
         .iter()
         .zip(&house.ports)
-        .map(|(server, &port)| (server, Visit { name: server.name, port, mark }))
+        .map(|(server, &port)| (server, Visit { house, name: server.name, port, mark }))
         .collect();
     for (server, visit) in &visits {
         operator.serves(server.name)?;
@@ -184,7 +186,7 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     let answer = operator.ask("create hello")?;
     let taken = "/dev/vda1: it is written by another domain";
     ensure!(answer == Err(taken.to_owned()), "a partition that is in use can be read: {answer:?}");
-    println!("operator: create hello\n    {taken}");
+    house.tell(format_args!("operator: create hello\n    {taken}"));
     operator.channel.borrow_mut().listen("blk", |_| false)?;
     operator.until("list blk", Result::is_err)?;
     operator.show("list")?;

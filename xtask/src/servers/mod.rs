@@ -86,6 +86,8 @@ impl Server {
 struct House {
     machine: Machine,
     ports: Vec<u16>,
+    /// Whether a user is told of what is done with it.
+    is_told: bool,
 }
 
 /// A domain that is not begun with: it says what it hears on its console.
@@ -136,10 +138,17 @@ fn house(
         taken.push(free);
     }
     machine.network = Some(forwards);
-    Ok(House { machine, ports })
+    Ok(House { machine, ports, is_told: false })
 }
 
 impl House {
+    /// Tells the user what is done or seen.
+    fn tell(&self, what: impl std::fmt::Display) {
+        if self.is_told {
+            println!("{what}");
+        }
+    }
+
     /// How each server is reached, a line each.
     fn reach(&self) -> impl Iterator<Item = String> {
         SERVERS.iter().zip(&self.ports).map(|(server, port)| {
@@ -163,6 +172,7 @@ pub(crate) fn run(
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
     let disk = disk::provide(builder, &workspace.scratch("machine")?)?;
     let mut house = house(builder, options.on, &options.machine, &disk, &scratch)?;
+    house.is_told = true;
     let machine = &mut house.machine;
     machine.kernel_args.clone_from(&options.kernel_args);
     machine.guest_args = format!("{} {}", machine.guest_args, options.args).trim_end().to_owned();
