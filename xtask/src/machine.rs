@@ -80,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) ramdisk: Option<PathBuf>,
     /// Files that are disks of the machine, raw.
     pub(crate) disks: Vec<PathBuf>,
+    /// More words for QEMU: devices.
+    pub(crate) devices: Vec<String>,
     /// What it has for other domains. Unit: MiB.
     pub(crate) others: u32,
     /// Size, CPU and time.
@@ -123,6 +125,7 @@ impl Machine {
             let file = disk.display().to_string().replace(',', ",,");
             qemu.args(["-drive", &format!("file={file},if=virtio,format=raw")]);
         }
+        qemu.args(&self.devices);
         if self.options.icount {
             qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
         }
@@ -206,6 +209,7 @@ mod tests {
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
             disks: Vec::new(),
+            devices: Vec::new(),
             others: 0,
             options: MachineOptions::default(),
         }
