@@ -107,7 +107,7 @@ pub(super) fn client(
     deadline: Instant,
     log: &Mutex<Log>,
 ) -> Result<Vec<Change>> {
-    let count = || log.lock().map_err(|_| anyhow::anyhow!("a client has panicked"))?.read();
+    let count = || log.lock().map_err(|_| anyhow::anyhow!("a client has panicked"))?.count();
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ number << 32);
     let mut connection = Connection::open(port, deadline)?;
     let mut history = Vec::new();

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// How the log begins.
 const MAGIC: u64 = 0x006a_7366_7773_6872;
@@ -32,8 +32,8 @@ pub(super) struct Log {
     file: File,
     /// Where its next operation is. Unit: bytes.
     next: u64,
-    /// What has been read of it.
-    pub(super) operations: Vec<Operation>,
+    /// Where the operations are that have been seen. Unit: bytes.
+    seen: Vec<u64>,
 }
 
 impl Log {
@@ -45,42 +45,60 @@ impl Log {
     pub(super) fn create(path: &Path, most: u64) -> Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         file.set_len(most)?;
-        Ok(Self { file, next: SECTOR as u64, operations: Vec::new() })
+        Ok(Self { file, next: SECTOR as u64, seen: Vec::new() })
     }
 
-    /// Reads what has come, and says how many operations there have been. One that QEMU has told its
-    /// guest of is there.
+    /// Looks at what has come, and says how many operations there have been. One that QEMU has told its
+    /// guest of is there; of one that it is still to tell of the data may not be.
     ///
     /// # Errors
     ///
-    /// When the log has not the form of one.
-    pub(super) fn read(&mut self) -> Result<usize> {
-        let mut head = [0; SECTOR];
-        self.file.read_exact_at(&mut head, 0)?;
-        if word(&head, 0) == 0 {
-            return Ok(0);
-        }
-        let size = u32::try_from(word(&head, 24) & 0xffff_ffff)?;
-        let known = (word(&head, 0), word(&head, 8), size as usize) == (MAGIC, VERSION, SECTOR);
-        ensure!(known, "the log of writes has another form");
+    /// When the file cannot be read.
+    pub(super) fn count(&mut self) -> Result<usize> {
         loop {
-            self.file.read_exact_at(&mut head, self.next)?;
-            let [sector, count, flags, _] = [0, 8, 16, 24].map(|at| word(&head, at));
+            let (_, count, flags) = self.operation(self.next)?;
             if count == 0 && flags == 0 {
-                return Ok(self.operations.len());
+                return Ok(self.seen.len());
             }
-            ensure!(flags & !FLUSH == 0, "an operation with the flags {flags:#x}");
-            if count != 0 {
-                let mut data = vec![0; usize::try_from(count)? * SECTOR];
-                self.file.read_exact_at(&mut data, self.next + SECTOR as u64)?;
-                self.operations.push(Operation::Write(usize::try_from(sector)?, data));
-            }
-            if flags & FLUSH != 0 {
-                ensure!(count == 0, "a write that is a flush as well");
-                self.operations.push(Operation::Flush);
-            }
+            self.seen.push(self.next);
             self.next += (1 + count) * SECTOR as u64;
         }
+    }
+
+    /// All of it, when QEMU has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it has not the form of a log, or there is something in it that the guest does not do.
+    pub(super) fn operations(mut self) -> Result<Vec<Operation>> {
+        self.count()?;
+        // QEMU writes this at each flush, and without one not at all.
+        let head = self.sector(0)?;
+        let form = (word(&head, 0), word(&head, 8), word(&head, 24) & 0xffff_ffff);
+        let known = [(MAGIC, VERSION, SECTOR as u64), (0, 0, 0)];
+        ensure!(known.contains(&form), "the log of writes has another form");
+        let operation = |at: &u64| match self.operation(*at)? {
+            (sector, count, 0) => {
+                let mut data = vec![0; usize::try_from(count)? * SECTOR];
+                self.file.read_exact_at(&mut data, at + SECTOR as u64)?;
+                Ok(Operation::Write(usize::try_from(sector)?, data))
+            }
+            (_, 0, FLUSH) => Ok(Operation::Flush),
+            (_, _, flags) => bail!("an operation with the flags {flags:#x}"),
+        };
+        self.seen.iter().map(operation).collect()
+    }
+
+    /// The sector, the count of sectors and the flags of an operation at a byte.
+    fn operation(&self, at: u64) -> Result<(u64, u64, u64)> {
+        let head = self.sector(at)?;
+        Ok((word(&head, 0), word(&head, 8), word(&head, 16)))
+    }
+
+    fn sector(&self, at: u64) -> Result<[u8; SECTOR]> {
+        let mut sector = [0; SECTOR];
+        self.file.read_exact_at(&mut sector, at)?;
+        Ok(sector)
     }
 }
 
@@ -98,20 +116,21 @@ mod tests {
     fn a_log_is_read_as_it_grows() {
         let path = std::env::temp_dir().join(format!("paravane-log-{}", std::process::id()));
         let mut log = Log::create(&path, 1 << 20).expect("log");
-        assert_eq!(log.read().expect("nothing yet"), 0);
+        assert_eq!(log.count().expect("nothing yet"), 0);
+        let file = log.file.try_clone().expect("file");
         let put = |at: u64, numbers: &[u64]| {
             let bytes: Vec<u8> = numbers.iter().flat_map(|it| it.to_le_bytes()).collect();
-            log.file.write_all_at(&bytes, at).expect("write");
+            file.write_all_at(&bytes, at).expect("write");
         };
-        put(0, &[MAGIC, VERSION, 0, 512]);
         put(512, &[8, 2, 0, 0]);
-        log.file.write_all_at(&[7; 1024], 1024).expect("write");
+        assert_eq!(log.count().expect("the first"), 1);
         put(2048, &[0, 0, FLUSH, 0]);
-        assert_eq!(log.read().expect("two"), 2);
-        assert_eq!(log.operations, [Operation::Write(8, vec![7; 1024]), Operation::Flush]);
-        let bytes = 4_u64.to_le_bytes();
-        log.file.write_all_at(&bytes, 2560 + 16).expect("write");
-        log.read().expect_err("a discard");
+        assert_eq!(log.count().expect("two"), 2);
+        put(1024, &[7; 128]);
+        put(0, &[MAGIC, VERSION, 2, 512]);
+        let data = [7_u64; 128].iter().flat_map(|it| it.to_le_bytes()).collect();
+        let operations = log.operations().expect("operations");
+        assert_eq!(operations, [Operation::Write(8, data), Operation::Flush]);
         std::fs::remove_file(path).expect("remove");
     }
 }

@@ -97,9 +97,8 @@ fn record(
     })?;
     let asked = asked.with_context(|| record.report.clone())?;
     ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-    let mut log = log.into_inner().map_err(|_| anyhow::anyhow!("a client has panicked"))?;
-    log.read()?;
-    Ok((asked, log.operations))
+    let log = log.into_inner().map_err(|_| anyhow::anyhow!("a client has panicked"))?;
+    Ok((asked, log.operations()?))
 }
 
 /// Has clients use the guest, and then looks at what power failures leave: nothing that was
