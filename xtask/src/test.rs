@@ -110,6 +110,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         ruled(&workspace, &mut builder, options, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
         kv::test(&workspace, &mut builder, options, &mut steps);
+        xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

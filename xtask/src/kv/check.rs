@@ -64,17 +64,32 @@ pub(super) fn check(
     Ok(None)
 }
 
+/// What is on a disk that has a store.
+///
+/// # Errors
+///
+/// When it has none, or a damaged one.
+pub(crate) fn contents(image: Vec<u8>) -> Result<Model> {
+    open(image, Format::Never).map_err(anyhow::Error::msg)
+}
+
+fn open(image: Vec<u8>, format: Format) -> Result<Model, String> {
+    let options = Options { format, salt: 1, memory: 64 << 20 };
+    let opened = now(Store::open(Image(RefCell::new(image)), options));
+    let (store, _) = opened.map_err(|error| format!("the store is refused: {error}"))?;
+    let mut model = Model::new();
+    store.each(|key, value| {
+        model.insert(key.into(), value.into());
+    });
+    Ok(model)
+}
+
 /// Opens what is left, and says what is wrong.
 fn recover(image: Vec<u8>, clients: &[Vec<Change>], done: usize) -> Option<String> {
-    let options = Options { format: Format::Blank, salt: 1, memory: 64 << 20 };
-    let store = match now(Store::open(Image(RefCell::new(image)), options)) {
-        Ok((store, _)) => store,
-        Err(error) => return Some(format!("the store is refused: {error}")),
+    let mut left = match open(image, Format::Blank) {
+        Ok(left) => left,
+        Err(error) => return Some(error),
     };
-    let mut left = Model::new();
-    store.each(|key, value| {
-        left.insert(key.into(), value.into());
-    });
     for (number, changes) in clients.iter().enumerate() {
         let prefix = format!("{number}:").into_bytes();
         let mut theirs = Model::new();

@@ -16,7 +16,7 @@ const KEYS: u64 = 10;
 const LONGEST: u64 = 3000;
 
 /// Keys and values.
-pub(super) type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Random numbers, the same for the same seed (xorshift64).
 pub(super) struct Random(pub(super) u64);

@@ -27,6 +27,13 @@ pub(super) enum Operation {
     Flush,
 }
 
+impl Operation {
+    /// Whether it is the store's header, which makes a log begin.
+    pub(super) fn is_header(&self) -> bool {
+        matches!(self, Self::Write(..16, data) if data.iter().any(|&byte| byte != 0))
+    }
+}
+
 /// A log that may still grow.
 pub(super) struct Log {
     file: File,

@@ -20,11 +20,13 @@ use crate::process::say;
 use crate::run::Builder;
 use crate::steps::Steps;
 use crate::workspace::Workspace;
+pub(crate) use check::contents;
+pub(crate) use client::Model;
 use client::{Change, Connection, client};
 use log::{Log, Operation};
 
 /// The disk, small enough that its log is begun anew several times. Unit: bytes.
-const DISK: usize = 1 << 20;
+pub(crate) const DISK: usize = 600 << 10;
 /// The most that is written to it, with what the log says of it. Unit: bytes.
 const LOG: u64 = 1 << 30;
 /// Clients at the same time, and changes of each.
@@ -117,6 +119,8 @@ pub(crate) fn test(
         say(format!("{changes} changes, {} operations on the disk, {flushes} flushes", log.len()));
         // Each acknowledgement of a client is behind a flush of its own; several clients share them.
         ensure!(flushes >= CHANGES, "flushes do not reach the disk");
+        let begun = log.iter().filter(|it| it.is_header()).count();
+        ensure!(begun >= 3, "the log was begun anew {begun} times");
         let wrong = check::check(&log, DISK, &clients, TIMES)?;
         ensure!(wrong.is_none(), "{}", wrong.unwrap_or_default());
         Ok(())

@@ -2,6 +2,7 @@
 //! the second oracle, for what a guest is as one domain of several.
 
 mod image;
+pub(crate) mod served;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
