@@ -169,7 +169,7 @@ impl Server<'_> {
 
     fn statistics(&self) -> String {
         let store = self.group.store().counts();
-        let (sent, _) = self.stack.counts();
+        let (card, _) = self.stack.counts();
         format!(
             "uptime: {:?}\r\nconnections: {}\r\nrequests: {}\r\nkeys: {}\r\nbytes: {}\r\n\
              commits: {}\r\nchanges: {}\r\ncompactions: {}\r\ngeneration: {}\r\n\
@@ -185,8 +185,8 @@ impl Server<'_> {
             store.generation,
             store.log,
             store.area,
-            sent.received,
-            sent.sent,
+            card.received,
+            card.sent,
             self.vcpu.runstate().running,
         )
     }
