@@ -13,6 +13,7 @@ mod console;
 mod cpio;
 mod ctl;
 mod debian;
+mod kv;
 mod machine;
 mod monitor;
 mod options;

@@ -202,7 +202,7 @@ impl<'a> Builder<'a> {
             guest_args: String::new(),
             ramdisk: None,
             disks: Vec::new(),
-            network: None,
+            devices: Vec::new(),
             others: 0,
             options: options.clone(),
         })

@@ -95,6 +95,8 @@ const ECHO: &str = "name = 'echo'\nkernel = 'echo'\nmemory = 16\n";
 /// Another: it checks and reports what is on the partition of files.
 const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
 
+/// Its network card. It has no boot ROM that would be waited for.
+const CARD: &str = "virtio-net-pci,netdev=net,romfile=";
 /// The least time that the machine gets when nobody sits at it.
 const LIMIT: Duration = Duration::from_secs(400);
 /// What the machine has for other domains than the servers. Unit: MiB.
@@ -137,7 +139,8 @@ fn house(
         ports.push(port);
         taken.push(free);
     }
-    machine.network = Some(forwards);
+    let devices = ["-netdev", &format!("user,id=net{forwards}"), "-device", CARD];
+    machine.devices.extend(devices.map(str::to_owned));
     Ok(House { machine, ports, is_told: false })
 }
 

@@ -2,6 +2,7 @@
 //! the second oracle, for what a guest is as one domain of several.
 
 mod image;
+pub(crate) mod served;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -123,7 +124,7 @@ pub(crate) fn machine(
         guest_args: "console=hvc0 quiet loglevel=1 panic=1 maxcpus=1".into(),
         ramdisk: Some(ramdisk),
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
-        network: None,
+        devices: Vec::new(),
         // What a domain takes beside its memory is not much.
         others: domains.iter().map(|domain| domain.memory + domain.memory / 32 + 8).sum(),
         options: MachineOptions { memory: LINUX_MEMORY, ..options.clone() },

@@ -100,7 +100,8 @@ impl<D: Disk<Error: fmt::Display>> Group<D> {
                 done = self.store.compact().await;
             }
             if done.is_ok() {
-                self.changes.set(self.changes.get() + entries.len() as u64);
+                let changes = entries.len() as u64 - u64::from(compacts);
+                self.changes.set(self.changes.get() + changes);
             }
             for (entry, there) in entries {
                 entry.give(done.as_ref().map(|()| there).map_err(ToString::to_string));

@@ -25,6 +25,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
 
 use disk::Flushes;
 use kv_store::{Format, Options, Store};
@@ -50,8 +52,9 @@ struct Server<'s> {
     start: Instant,
     requests: Cell<u64>,
     connections: Cell<u64>,
-    /// Somebody has asked it to end.
+    /// Somebody has asked it to end, and who waits for that.
     ending: Cell<bool>,
+    waiting: Cell<Option<Waker>>,
 }
 
 fn main(boot: &BootInfo<'static>) -> Outcome {
@@ -66,6 +69,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         requests: Cell::new(0),
         connections: Cell::new(0),
         ending: Cell::new(false),
+        waiting: Cell::new(None),
     };
     let server = &server;
     let executor = Box::new(Executor::<Box<dyn Future<Output = ()> + '_>>::default());
@@ -86,9 +90,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         server.end(told.unwrap_or(Reason::Crash));
     }));
     tasks.push(Box::new(async {
-        while !server.ending.get() {
-            sleep(Duration::from_millis(100)).await;
-        }
+        server.told().await;
         // Who asked is to have the answer.
         sleep(Duration::from_millis(300)).await;
         server.end(Reason::Poweroff);
@@ -142,6 +144,23 @@ fn open(boot: &BootInfo<'static>, start: &Start) -> Outcome<Store<disk::Sectors>
 }
 
 impl Server<'_> {
+    /// Has the domain end soon.
+    fn tell(&self) {
+        self.ending.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until [`Server::tell`] was called.
+    async fn told(&self) {
+        poll_fn(|context| {
+            self.waiting.set(Some(context.waker().clone()));
+            if self.ending.get() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Ends the domain. What is not acknowledged yet may be lost.
     fn end(&self, reason: Reason) {
         println!("{} requests", vary!("count", self.requests.get()));
@@ -150,7 +169,7 @@ impl Server<'_> {
 
     fn statistics(&self) -> String {
         let store = self.group.store().counts();
-        let (sent, _) = self.stack.counts();
+        let (card, _) = self.stack.counts();
         format!(
             "uptime: {:?}\r\nconnections: {}\r\nrequests: {}\r\nkeys: {}\r\nbytes: {}\r\n\
              commits: {}\r\nchanges: {}\r\ncompactions: {}\r\ngeneration: {}\r\n\
@@ -166,8 +185,8 @@ impl Server<'_> {
             store.generation,
             store.log,
             store.area,
-            sent.received,
-            sent.sent,
+            card.received,
+            card.sent,
             self.vcpu.runstate().running,
         )
     }

@@ -140,7 +140,7 @@ impl Session<'_> {
             }
             Ok(Request::Shutdown) => {
                 self.line(b"+OK");
-                self.server.ending.set(true);
+                self.server.tell();
                 return Then::Ends;
             }
         }
