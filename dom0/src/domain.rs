@@ -4,6 +4,7 @@
 //! Whatever goes wrong, what was made of the domain is taken back: rings, ports, nodes of the store,
 //! claims of disks, memory.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -26,7 +27,7 @@ use toolstack::nodes::{self, Described};
 use crate::bell::Flag;
 use crate::block;
 use crate::console::Console;
-use crate::net::vif;
+use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
@@ -102,7 +103,7 @@ async fn once(
     born: Option<&Born>,
 ) -> Result<(End, Then), Box<dyn Error>> {
     let disks = open(world, config).await?;
-    let built = make(world, config)?;
+    let built = make(world, config).await?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
     let guest = match adopt(world, config, built.domain, console) {
         Ok(guest) => Rc::new(guest),
@@ -204,7 +205,7 @@ struct BackEnd {
 async fn open(world: &World, config: &Config) -> Result<Vec<(Disk, Claim)>, Box<dyn Error>> {
     let mut disks = Vec::new();
     for disk in &config.disks {
-        let file = |name: &str| world.file(name).ok();
+        let file = |name: &str| world.files.bundled(name);
         let claim = world.storage.open(&disk.target, disk.readonly, file).await?;
         disks.push((disk.clone(), claim));
     }
@@ -241,6 +242,8 @@ fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Opt
     world.store.make(&nodes::of_vif(id, number, vif, mac));
     let served = vif::Served {
         domain: id,
+        number,
+        bridge: vif.bridge.clone().unwrap_or_else(|| BRIDGE.to_string()),
         mac: netback::Mac(mac.0),
         front: nodes::front_end("vif", id, number),
         back: nodes::back_end("vif", id, number),
@@ -298,10 +301,15 @@ fn uuid(id: DomId) -> String {
 }
 
 /// Builds a domain as it is configured, paused.
-fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
+async fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
+    let image = world.files.get(&config.kernel, &config.beside).await?;
+    let ramdisk = match &config.ramdisk {
+        Some(name) => world.files.get(name, &config.beside).await?,
+        None => Cow::default(),
+    };
     let settings = Settings {
-        image: world.file(&config.kernel)?,
-        ramdisk: config.ramdisk.as_ref().map_or(Ok(&[][..]), |name| world.file(name))?,
+        image: &image,
+        ramdisk: &ramdisk,
         command_line: &config.extra,
         pages: config.memory * PAGES_PER_MIB,
         vcpus: config.vcpus,

@@ -4,7 +4,7 @@
 //! `toolstack::config`) and of the kernels and ramdisks that they name. Without a bundle it reports
 //! what it was given, and ends; with the word `disks` on its command line it tries the disks of the
 //! machine. With the word `operator` it begins with those domains alone that its command line names,
-//! and does what an operator says ([`operator`]).
+//! and does what an operator says ([`operator`]). [`files`] finds what is not in the bundle on disks.
 //!
 //! It is made of services that run as tasks on one virtual CPU, woken by event channels: nothing is
 //! polled. What they share is the [`world::World`].
@@ -19,6 +19,7 @@ mod block;
 mod console;
 mod domain;
 mod equipment;
+mod files;
 mod layout;
 mod net;
 mod operator;
@@ -43,7 +44,7 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
     if boot.arguments().any(|word| word == "disks") {
         return devices::disks::run(boot);
     }
-    if boot.ramdisk().is_empty() {
+    if boot.ramdisk().is_empty() && boot.argument("from").is_none() {
         return Ok(report::all(boot)?);
     }
     let vcpu = Vcpu::start(boot)?;

@@ -19,12 +19,13 @@ use pv_guest_sdk::task::Executor;
 use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, println};
-use toolstack::archive::{File, files};
+use toolstack::archive::{self, File};
 use toolstack::config::Config;
 
 use crate::bell::Flag;
 use crate::domain::{self, Born, Guest};
 use crate::equipment::Equipment;
+use crate::files::{self, Files};
 use crate::net::{self, Network};
 use crate::operator;
 use crate::screen::Screen;
@@ -46,7 +47,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// The store.
     pub(crate) store: Rc<store::Service>,
-    files: Vec<File<'static>>,
+    /// Configurations and kernels.
+    pub(crate) files: Files,
     /// The machine's console.
     pub(crate) screen: Rc<Screen>,
     guests: RefCell<Vec<Rc<Guest>>>,
@@ -71,18 +73,24 @@ pub(crate) struct World {
 /// # Errors
 /// If the bundle is wrong, or a domain did not end well.
 pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
-    let files = files(boot.ramdisk()).collect::<Result<Vec<_>, _>>()?;
-    let configs = configs(&files, boot)?;
+    let bundle = match boot.ramdisk() {
+        [] => Vec::new(),
+        bundle => archive::files(bundle).collect::<Result<Vec<_>, _>>()?,
+    };
+    let (configs, later) = configs(&bundle, boot)?;
     let network = Network::default();
     let Equipment { disks, cards, lines } = Equipment::find(&network.pages());
+    let storage = Storage::new(disks);
+    // What is made of a file needs memory too.
+    let most = usize::try_from(boot.pages() * 4096 / 4)?;
     let world = Rc::new(World {
         executor: Executor::default(),
         windows: Rc::default(),
         grants: Grants::start(1)?,
-        storage: Storage::new(disks),
+        files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
+        storage,
         network,
         store: Rc::default(),
-        files,
         screen: Rc::default(),
         guests: RefCell::default(),
         names: RefCell::default(),
@@ -109,6 +117,14 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
     }
     if world.is_ruled {
         operator::start(&world, vcpu)?;
+        let shared = world.clone();
+        world.background(async move {
+            for name in later {
+                if let Err(error) = shared.create_named(&name).await {
+                    shared.screen.line(format_args!("{error}"));
+                }
+            }
+        })?;
     }
     world.executor.run();
     if world.is_ruled {
@@ -129,12 +145,19 @@ fn is_ruled(boot: &BootInfo<'_>) -> bool {
 }
 
 /// The configurations that the command line names, or all; with an operator those alone that it names.
-fn configs(files: &[File<'_>], boot: &BootInfo<'_>) -> Result<Vec<Config>, Box<dyn Error>> {
-    let named = || boot.arguments().filter(|word| *word != RULED && !word.starts_with(net::WORD));
+/// What it names that is not in the bundle comes behind, if a disk may have it.
+fn configs(
+    files: &[File<'_>],
+    boot: &BootInfo<'_>,
+) -> Result<(Vec<Config>, Vec<String>), Box<dyn Error>> {
+    let is_other = |word: &&str| {
+        *word != RULED && ![net::WORD, files::WORD].iter().any(|other| word.starts_with(other))
+    };
+    let named = || boot.arguments().filter(is_other);
     let all = named().next().is_none() && !is_ruled(boot);
     let mut configs: Vec<Config> = Vec::new();
     for file in files.iter().filter(|file| file.name.ends_with(".cfg")) {
-        let config = match parse(file) {
+        let config = match files::parse(file.name, file.bytes) {
             Ok(config) => config,
             // An operator is told when the file is used.
             Err(_) if is_ruled(boot) => continue,
@@ -145,21 +168,18 @@ fn configs(files: &[File<'_>], boot: &BootInfo<'_>) -> Result<Vec<Config>, Box<d
         }
         configs.push(config);
     }
-    if let Some(name) = named().find(|name| configs.iter().all(|it| it.name != *name)) {
+    let missing = |name: &&str| configs.iter().all(|it| it.name != *name);
+    let later: Vec<_> = named().filter(missing).map(ToString::to_string).collect();
+    let may_come = is_ruled(boot) && boot.argument("from").is_some();
+    if let Some(name) = later.first().filter(|_| !may_come) {
         return Err(format!("no configuration is of a domain `{name}`").into());
     }
     configs.retain(|config| all || named().any(|name| name == config.name));
     if configs.is_empty() && !is_ruled(boot) {
         Err("the bundle has no configuration (*.cfg)".into())
     } else {
-        Ok(configs)
+        Ok((configs, later))
     }
-}
-
-/// Reads a file of the bundle as a configuration.
-fn parse(file: &File<'_>) -> Result<Config, String> {
-    let text = core::str::from_utf8(file.bytes).map_err(|_| format!("{}: no text", file.name))?;
-    Config::parse(file.name, text).map_err(|error| error.to_string())
 }
 
 /// Looks at all domains when one has ended.
@@ -245,6 +265,14 @@ impl World {
         born.wait().await.map_err(|error| format!("{name}: {error}"))
     }
 
+    /// Makes a domain of the configuration of this name, and lets it run.
+    ///
+    /// # Errors
+    /// As [`World::create`], and if there is no such configuration.
+    async fn create_named(self: &Rc<Self>, name: &str) -> Result<DomId, String> {
+        self.create(self.files.config(name).await?).await
+    }
+
     /// Starts a domain, whose name was taken.
     fn start(
         self: &Rc<Self>,
@@ -264,30 +292,6 @@ impl World {
         })?;
         self.started.set(self.started.get() + 1);
         Ok(())
-    }
-
-    /// The configuration that a file of the bundle holds, or that is of this name in one of them.
-    ///
-    /// # Errors
-    /// If there is none, or it is wrong.
-    pub(crate) fn config(&self, name: &str) -> Result<Config, String> {
-        let files = || self.files.iter().filter(|file| file.name.ends_with(".cfg"));
-        if let Some(file) = files().find(|file| file.name == name) {
-            return parse(file);
-        }
-        if let Some(config) = files().filter_map(|file| parse(file).ok()).find(|it| it.name == name)
-        {
-            return Ok(config);
-        }
-        // A file of that name may be wrong.
-        let file = files().find(|file| file.name.strip_suffix(".cfg") == Some(name));
-        file.map_or_else(|| Err(format!("no configuration is called `{name}`")), parse)
-    }
-
-    /// The names of all configurations.
-    pub(crate) fn configs(&self) -> Vec<String> {
-        let files = self.files.iter().filter(|file| file.name.ends_with(".cfg"));
-        files.filter_map(|file| Some(parse(file).ok()?.name)).collect()
     }
 
     /// All domains.
@@ -313,15 +317,6 @@ impl World {
     /// If all are in use.
     pub(crate) fn window(&self) -> Result<Window, Box<dyn Error>> {
         self.windows.take().ok_or_else(|| "no address is left to map a frame".into())
-    }
-
-    /// A file of the bundle.
-    ///
-    /// # Errors
-    /// If there is none of this name.
-    pub(crate) fn file(&self, name: &str) -> Result<&'static [u8], Box<dyn Error>> {
-        let file = self.files.iter().find(|file| file.name == name);
-        Ok(file.ok_or_else(|| format!("no file `{name}` in the bundle"))?.bytes)
     }
 
     pub(crate) fn add(&self, guest: &Rc<Guest>) {

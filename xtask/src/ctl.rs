@@ -145,6 +145,28 @@ impl Channel {
         }
     }
 
+    /// Reads along what a domain says, from its beginning, until that is as wanted; not so if the domain
+    /// is gone first.
+    ///
+    /// # Errors
+    ///
+    /// When nothing comes for long.
+    pub(crate) fn listen(&mut self, name: &str, is: impl Fn(&str) -> bool) -> Result<bool> {
+        let id = self.say("console", &[name.to_owned()], false)?;
+        let mut said = String::new();
+        loop {
+            let answer = self.hear()?;
+            if answer["id"] == id && answer.get("ok").is_some() {
+                return Ok(false);
+            }
+            said += answer["text"].as_str().filter(|_| answer["id"] == id).unwrap_or_default();
+            if is(&said) {
+                // The next request ends the listening.
+                return Ok(true);
+            }
+        }
+    }
+
     /// Says a verb, and does not wait. The number of the answer.
     fn say(&mut self, verb: &str, args: &[String], text: bool) -> Result<u64> {
         self.last += 1;

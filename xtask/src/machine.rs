@@ -80,9 +80,8 @@ pub(crate) struct Machine {
     pub(crate) ramdisk: Option<PathBuf>,
     /// Files that are disks of the machine, raw.
     pub(crate) disks: Vec<PathBuf>,
-    /// Its network card on QEMU's user network, if it has one: what of the host is led to domains, such
-    /// as `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
-    pub(crate) network: Option<String>,
+    /// More words for QEMU: devices.
+    pub(crate) devices: Vec<String>,
     /// A file that is its memory, to be read when it is gone.
     pub(crate) memory_file: Option<PathBuf>,
     /// What it has for other domains. Unit: MiB.
@@ -134,10 +133,7 @@ impl Machine {
             let file = disk.display().to_string().replace(',', ",,");
             qemu.args(["-drive", &format!("file={file},if=virtio,format=raw")]);
         }
-        if let Some(forwards) = &self.network {
-            qemu.args(["-netdev", &format!("user,id=net{forwards}")]);
-            qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
-        }
+        qemu.args(&self.devices);
         if self.options.icount {
             qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
         }
@@ -221,7 +217,7 @@ mod tests {
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
             disks: Vec::new(),
-            network: None,
+            devices: Vec::new(),
             memory_file: None,
             others: 0,
             options: MachineOptions::default(),

@@ -14,6 +14,7 @@ mod cpio;
 mod ctl;
 mod debian;
 mod folder;
+mod kv;
 mod machine;
 mod monitor;
 mod new_guest;

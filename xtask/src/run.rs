@@ -230,7 +230,7 @@ impl<'a> Builder<'a> {
             guest_args: String::new(),
             ramdisk: None,
             disks: Vec::new(),
-            network: None,
+            devices: Vec::new(),
             memory_file: None,
             others: 0,
             options: options.clone(),

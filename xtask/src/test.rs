@@ -10,6 +10,7 @@ use crate::block;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
+use crate::kv;
 use crate::machine::System;
 use crate::new_guest;
 use crate::options::TestOptions;
@@ -32,7 +33,7 @@ const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
 /// Guests that do not run alone: they have steps of their own.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 12] = [
     "conformance",
     "nursery",
     "crowd",
@@ -44,6 +45,7 @@ const ALONE: [&str; 11] = [
     "heartbeat",
     "echo",
     "httpd",
+    "kv",
 ];
 
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
@@ -113,6 +115,8 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         trace::test(&workspace, &mut builder, &options.machine, &mut steps);
         new_guest::test(&workspace, &mut builder, &options.machine, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
+        kv::test(&workspace, &mut builder, options, &mut steps);
+        xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

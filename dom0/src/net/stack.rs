@@ -1,5 +1,6 @@
 //! This domain's own end of the network: it has an address, and answers who asks whether it is there.
 
+use alloc::rc::Rc;
 use alloc::vec;
 use core::cell::RefCell;
 use core::future::poll_fn;
@@ -8,7 +9,6 @@ use core::task::Poll;
 use devices::hw::PacketPages;
 use embassy_futures::select::select;
 use netback::{Buffer, Mac, Packet, PortId, Switch, Takes};
-use pv_guest_sdk::println;
 use pv_guest_sdk::time::{self, Duration, sleep_until, wall_clock};
 use smoltcp::iface::{Config, Interface, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -16,7 +16,8 @@ use smoltcp::socket::dhcpv4;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
-use super::Shared;
+use crate::screen::Screen;
+use crate::world::World;
 
 /// The address on the wire without a card.
 pub(super) const MAC: Mac = Mac([0x00, 0x16, 0x3e, 0x00, 0x00, 0x01]);
@@ -107,7 +108,12 @@ fn now() -> Instant {
 }
 
 /// Uses an address, or none.
-fn set(interface: &mut Interface, address: Option<Ipv4Cidr>, gateway: Option<Ipv4Address>) {
+fn set(
+    screen: &Screen,
+    interface: &mut Interface,
+    address: Option<Ipv4Cidr>,
+    gateway: Option<Ipv4Address>,
+) {
     if address.is_none() && interface.ip_addrs().is_empty() {
         return;
     }
@@ -123,15 +129,16 @@ fn set(interface: &mut Interface, address: Option<Ipv4Cidr>, gateway: Option<Ipv
         let _has_room = interface.routes_mut().add_default_ipv4_route(gateway);
     }
     match address {
-        Some(address) => println!("this domain has the address {address}"),
-        None => println!("this domain has no address"),
+        Some(address) => screen.line(format_args!("this domain has the address {address}")),
+        None => screen.line(format_args!("this domain has no address")),
     }
 }
 
 /// Is this domain at the switch, for ever.
-pub(super) async fn serve(switch: Shared, port: PortId, mac: Mac, address: Address) {
+pub(super) async fn serve(world: Rc<World>, port: PortId, mac: Mac, address: Address) {
+    let (switch, screen) = (&*world.network.switch, &*world.screen);
     switch.borrow_mut().connect(port, Takes { longest: LONGEST, ..Takes::default() });
-    let mut device = Port { switch: &switch, port };
+    let mut device = Port { switch, port };
     let mut config = Config::new(EthernetAddress(mac.0).into());
     config.random_seed = u64::try_from(wall_clock().as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
     let mut interface = Interface::new(config, &mut device, now());
@@ -139,7 +146,7 @@ pub(super) async fn serve(switch: Shared, port: PortId, mac: Mac, address: Addre
     let lease = match address {
         Address::Asked => Some(sockets.add(dhcpv4::Socket::new())),
         Address::Given(address, gateway) => {
-            set(&mut interface, Some(address), gateway);
+            set(screen, &mut interface, Some(address), gateway);
             None
         }
     };
@@ -148,9 +155,9 @@ pub(super) async fn serve(switch: Shared, port: PortId, mac: Mac, address: Addre
         if let Some(lease) = lease {
             match sockets.get_mut::<dhcpv4::Socket<'_>>(lease).poll() {
                 Some(dhcpv4::Event::Configured(it)) => {
-                    set(&mut interface, Some(it.address), it.router);
+                    set(screen, &mut interface, Some(it.address), it.router);
                 }
-                Some(dhcpv4::Event::Deconfigured) => set(&mut interface, None, None),
+                Some(dhcpv4::Event::Deconfigured) => set(screen, &mut interface, None, None),
                 None => {}
             }
         }

@@ -6,15 +6,15 @@ use core::task::Poll;
 
 use devices::virtio::Net;
 use netback::PortId;
-use pv_guest_sdk::println;
 
-use super::Shared;
+use crate::world::World;
 
 /// Packets in a turn each way, before others have theirs.
 const TURN: usize = 64;
 
 /// Carries packets between a card and the switch for as long as the card keeps to the rules.
-pub(super) async fn serve(number: usize, card: Rc<Net>, switch: Shared, port: PortId) {
+pub(super) async fn serve(world: Rc<World>, number: usize, card: Rc<Net>, port: PortId) {
+    let switch = &world.network.switch;
     switch.borrow_mut().connect(port, card.takes());
     let fault = poll_fn(|cx| {
         card.listen(cx);
@@ -34,6 +34,6 @@ pub(super) async fn serve(number: usize, card: Rc<Net>, switch: Shared, port: Po
         card.fault().map_or(Poll::Pending, Poll::Ready)
     })
     .await;
-    println!("card {number} is not used any more: {fault}");
+    world.screen.line(format_args!("card {number} is not used any more: {fault}"));
     switch.borrow_mut().disconnect(port);
 }

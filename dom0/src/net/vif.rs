@@ -15,15 +15,14 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::types::{DomId, GrantRef};
 use netback::{
-    Attachment, Copy, Device, Direction, Effect, Guest, Limits, Mac, Packet, Parameters, PortId,
-    Ports, Side,
+    Attachment, Copy, Device, Direction, Effect, Guest, Limits, Mac, Packet, Parameters, Ports,
+    Side,
 };
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
-use pv_guest_sdk::println;
 
+use super::Attached;
 use crate::block::{Halves, Page, map};
-use crate::store::Service;
 use crate::window::Windows;
 use crate::world::World;
 
@@ -73,6 +72,10 @@ impl Guest for Front {
 pub(crate) struct Served {
     /// Whose it is.
     pub(crate) domain: DomId,
+    /// Its number there.
+    pub(crate) number: u32,
+    /// The name of its switch.
+    pub(crate) bridge: String,
     /// Its address.
     pub(crate) mac: Mac,
     /// The places of its halves in the store.
@@ -84,42 +87,43 @@ pub(crate) struct Served {
 /// Serves an interface until its front end and the toolstack have closed it, or `stop` says that its
 /// domain is gone.
 pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMutex, ()>) {
-    let Served { domain, mac, front, back } = served;
     let network = &world.network;
-    let Some(port) = network.add(mac) else {
-        report(&world.store, &back, "another interface has this address");
+    let attached = network.attach(&served);
+    let Served { domain, front, back, .. } = served;
+    let Some(attached) = attached else {
+        report(world, &back, "another interface has this address");
         return stop.wait().await;
     };
-    work(world, domain, port, (&front, &back), stop).await;
-    let counters = network.remove(port);
+    work(world, domain, &attached, (&front, &back), stop).await;
+    let counters = network.detach(attached);
     let (from, to) = (counters.from, counters.to);
-    println!(
+    world.screen.line(format_args!(
         "{back}: {} packets from it, {} to it, {} dropped, {} wrong, {} of another's address",
         from.packets,
         to.packets,
         from.dropped + to.dropped,
         from.errors + to.errors,
         counters.spoofed
-    );
+    ));
 }
 
 async fn work(
     world: &World,
     domain: DomId,
-    port: PortId,
+    attached: &Attached,
     (front, back): (&str, &str),
     stop: &Signal<NoopRawMutex, ()>,
 ) {
     let store = &world.store;
     let nodes = Halves { store, front, back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let mut device = Device::<Front>::new(port, Limits::default());
+    let mut device = Device::<Front>::new(attached.port, Limits::default());
     device.changed(&nodes);
     loop {
         for effect in device.effects() {
             match effect {
                 Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => report(store, back, &error),
+                Effect::Report(error) => report(world, back, &error),
                 Effect::Attach(parameters) => {
                     device.attached(attach(domain, &parameters, world.grants, &world.windows));
                 }
@@ -130,7 +134,7 @@ async fn work(
             }
         }
         let changed = select3(watches[0].changed(), watches[1].changed(), stop.wait());
-        let polled = poll_fn(|cx| device.poll(&mut world.network.switch.borrow_mut(), cx));
+        let polled = poll_fn(|cx| device.poll(&mut attached.switch.borrow_mut(), cx));
         match select(polled, changed).await {
             Either::First(()) => {}
             Either::Second(Either3::Third(())) => device.remove(),
@@ -140,10 +144,10 @@ async fn work(
 }
 
 /// Says what is wrong, where it is looked for.
-fn report(store: &Service, back: &str, error: &str) {
-    println!("{back}: {error}");
+fn report(world: &World, back: &str, error: &str) {
+    world.screen.line(format_args!("{back}: {error}"));
     let place = back.strip_prefix("/local/domain/0").unwrap_or(back);
-    store.write(&format!("/local/domain/0/error{place}"), error);
+    world.store.write(&format!("/local/domain/0/error{place}"), error);
 }
 
 /// Maps a front end's rings and connects to its ports.

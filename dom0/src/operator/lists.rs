@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use hypercall_abi::domctl::{Credit2, DomainInfo};
 use hypercall_abi::types::{DomId, VcpuId};
+use netback::Counters;
 use pv_guest_sdk::control::survey;
 use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::{Machine, version};
@@ -97,11 +98,14 @@ pub(super) fn top(world: &World, last: &mut Usage) -> Answer {
     rows(all, |Known { info, name }| {
         let was = before.used.iter().find(|(id, _)| *id == info.domain).map_or(0, |(_, it)| *it);
         let share = passed.map(|it| u128::from(info.cpu_time.saturating_sub(was)) * 1000 / it);
+        let net = world.network.counters(info.domain);
         json!({
             "name": name,
             "id": info.domain.0,
             "state": state(info.flags),
             "cpu_time": info.cpu_time,
+            "net_tx": net.iter().map(|(_, it)| it.from.bytes).sum::<u64>(),
+            "net_rx": net.iter().map(|(_, it)| it.to.bytes).sum::<u64>(),
             "share": share.and_then(|share| u64::try_from(share).ok()),
         })
     })
@@ -172,7 +176,7 @@ pub(super) fn uptime(world: &World, names: &[String]) -> Answer {
 
 /// Devices of a class, as the store has them.
 pub(super) fn devices(world: &World, guest: &Guest, class: &str) -> Answer {
-    let id = guest.id();
+    let (id, counters) = (guest.id(), world.network.counters(guest.id()));
     let place = format!("/local/domain/0/backend/{class}/{}", id.0);
     let list = world.store.change(|store, me| store.directory(me, &place)).unwrap_or_default();
     rows(list, |number| {
@@ -182,17 +186,21 @@ pub(super) fn devices(world: &World, guest: &Guest, class: &str) -> Answer {
             let value = world.store.read(&format!("{half}/{name}"));
             value.map_or_else(|| Value::from("-"), Value::from)
         };
+        let first = |names: &[&str]| {
+            let mut values = names.iter().map(|name| read(&front, name));
+            values.find(|value| value != "-").unwrap_or_else(|| "-".into())
+        };
         let mut row = json!({
             "be": 0,
             "state": read(&back, "state"),
-            "evt_ch": read(&front, "event-channel"),
+            "evt_ch": first(&["event-channel", "event-channel-tx"]),
             "be_path": back,
         });
         let more = if class == "vbd" {
             json!({
                 "vdev": number,
                 "name": read(&back, "dev"),
-                "ring_ref": read(&front, "ring-ref"),
+                "ring_ref": first(&["ring-ref", "ring-ref0"]),
                 "target": read(&back, "params"),
             })
         } else {
@@ -201,7 +209,24 @@ pub(super) fn devices(world: &World, guest: &Guest, class: &str) -> Answer {
                 _ => String::new(),
             };
             let rings = format!("{}/{}", ring("tx-ring-ref"), ring("rx-ring-ref"));
-            json!({ "idx": number, "mac": read(&back, "mac"), "rings": rings })
+            let own = |(idx, _): &&(u32, Counters)| idx.to_string() == number;
+            let (from, to, spoofed) = counters
+                .iter()
+                .find(own)
+                .map_or_else(Default::default, |(_, it)| (it.from, it.to, it.spoofed));
+            json!({
+                "idx": number,
+                "mac": read(&back, "mac"),
+                "bridge": read(&back, "bridge"),
+                "rings": rings,
+                "tx_packets": from.packets,
+                "tx_bytes": from.bytes,
+                "tx_dropped": from.dropped + from.errors,
+                "tx_spoofed": spoofed,
+                "rx_packets": to.packets,
+                "rx_bytes": to.bytes,
+                "rx_dropped": to.dropped + to.errors,
+            })
         };
         if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
             row.extend(more);

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use embassy_futures::select::{Either3, select3};
 use pv_guest_sdk::console::{read, write};
 use pv_guest_sdk::event::Channel;
+use pv_guest_sdk::raw::registers::counter;
 use pv_guest_sdk::{Machine, print, println};
 use toolstack::operator::editor::{Editor, Typed};
 use toolstack::operator::{show, verbs};
@@ -40,7 +41,7 @@ async fn typed(input: &Channel) -> Vec<u8> {
 pub(super) async fn serve(operator: &Operator, input: &Channel) {
     let screen = &operator.world.screen;
     let mut editor = Editor::new("dom0> ");
-    println!("`help` lists what can be said");
+    println!("ready {} cycles after power-on; `help` lists what can be said", counter());
     print!("{}", editor.shown());
     screen.prompt(editor.shown());
     loop {

@@ -64,7 +64,7 @@ impl Operator {
     }
 
     async fn create(&self, name: &str, changes: &[String]) -> Result<Value, String> {
-        let mut config = self.world.config(name)?;
+        let mut config = self.world.files.config(name).await?;
         for change in changes {
             config.change(change).map_err(|error| error.to_string())?;
         }
@@ -96,7 +96,7 @@ impl Operator {
         match what {
             Names::Nothing => Vec::new(),
             Names::Verbs => verbs::names(),
-            Names::Configurations => self.world.configs(),
+            Names::Configurations => self.world.files.configs(),
             Names::Domains => {
                 self.world.guests().iter().map(|guest| guest.config.name.clone()).collect()
             }

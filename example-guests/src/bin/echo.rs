@@ -42,7 +42,7 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Failure> {
     loop {
         let mut key = [0];
         block_on(console::input(&mut key)).ok_or(Failure::NoConsole)?;
-        if let (true, Some(place)) = (key != *b"\n", line.get_mut(length)) {
+        if let (true, Some(place)) = (!matches!(&key, b"\n" | b"\r"), line.get_mut(length)) {
             *place = key[0];
             length += 1;
             continue;
@@ -50,6 +50,8 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Failure> {
         let said = line.get(..length).unwrap_or_default();
         length = 0;
         match said {
+            // A line's end of two letters, or nothing.
+            b"" => {}
             b"end" => return Ok(()),
             b"flood" => {
                 (0..20_000).for_each(|_| println!("0123456789012345678901234567890123456789"));

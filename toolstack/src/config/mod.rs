@@ -44,6 +44,8 @@ pub enum Then {
 pub struct Config {
     /// What it is called; no two domains have the same name.
     pub name: String,
+    /// Where its files are looked for first, such as `/dev/vda1:/web/`; or nothing.
+    pub beside: String,
     /// Where its kernel is.
     pub kernel: String,
     /// Where its ramdisk is, if it has one.
@@ -173,6 +175,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: String::new(),
+            beside: String::new(),
             kernel: String::new(),
             ramdisk: None,
             memory: 128,

@@ -58,6 +58,14 @@ fn what_is_wrong_is_said_with_file_line_and_key() {
             "vif = ['mac=01:16:3e:00:00:02']",
             "`vif`: `mac=01:16:3e:00:00:02`: an address is like 00:16:3e:00:00:02, and no group's",
         ),
+        (
+            "vif = ['rate=10Mb/s']",
+            "`vif`: `rate=10Mb/s`: what an interface may send can't be limited here: remove it",
+        ),
+        (
+            "vif = ['bridge=a/b']",
+            "`vif`: `bridge=a/b`: a switch has a name of 1 to 15 letters, digits, and -_.",
+        ),
         ("vif = ['script=x']", "`vif`: `script=x`: nothing of an interface here"),
         ("cpus = '3-1'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
         ("cpus = '64'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),

@@ -21,11 +21,20 @@ impl fmt::Display for Mac {
 pub struct Vif {
     /// Its address; one is made up where there is none.
     pub mac: Option<Mac>,
-    /// The switch it is at, where there are several.
+    /// The switch it is at; without one, that of the cards.
     pub bridge: Option<String>,
 }
 
 const MAC: &str = "an address is like 00:16:3e:00:00:02, and no group's";
+
+const BRIDGE: &str = "a switch has a name of 1 to 15 letters, digits, and -_.";
+const RATE: &str = "what an interface may send can't be limited here: remove it";
+
+/// Whether it can be a switch's name, as Linux names bridges.
+fn is_name(text: &str) -> bool {
+    let good = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    (1..=15).contains(&text.len()) && text.chars().all(good)
+}
 
 impl Vif {
     pub(super) fn parse(words: &str) -> Result<Self, Problem> {
@@ -34,7 +43,9 @@ impl Vif {
             let wrong = |expected| Problem::Part(word.to_string(), expected);
             match word.split_once('=') {
                 Some(("mac", value)) => vif.mac = Some(mac(value).ok_or_else(|| wrong(MAC))?),
-                Some(("bridge", value)) => vif.bridge = Some(value.to_string()),
+                Some(("bridge", value)) if is_name(value) => vif.bridge = Some(value.to_string()),
+                Some(("bridge", _)) => return Err(wrong(BRIDGE)),
+                Some(("rate", _)) => return Err(wrong(RATE)),
                 Some(("type", "vif" | "netfront")) => {}
                 _ => return Err(wrong("nothing of an interface here")),
             }

@@ -11,6 +11,22 @@ use serde_json::Value;
 /// A column: the field that is in it, what is above it, its width, and how it is shown.
 type Column = (&'static str, &'static str, i8, fn(&Value) -> String);
 
+/// The columns of interfaces: xl's, and what went through.
+const INTERFACES: &[Column] = &[
+    ("idx", "Idx", -4, plain),
+    ("be", "BE", -3, plain),
+    ("mac", "Mac Addr.", -18, plain),
+    ("state", "state", -6, plain),
+    ("evt_ch", "evt-ch", -7, plain),
+    ("rings", "tx-/rx-ring-ref", -16, plain),
+    ("be_path", "BE-path", -30, plain),
+    ("bridge", "bridge", -8, plain),
+    ("tx_packets", "tx-pkts", 8, plain),
+    ("tx_dropped", "dropped", 7, plain),
+    ("rx_packets", "rx-pkts", 8, plain),
+    ("rx_dropped", "dropped", 7, plain),
+];
+
 /// The columns of an answer that is a list. A negative width is of a column that begins at its left.
 fn columns(verb: &str) -> &'static [Column] {
     match verb {
@@ -28,6 +44,8 @@ fn columns(verb: &str) -> &'static [Column] {
             ("state", "State", 10, plain),
             ("cpu_time", "CPU(sec)", 10, tenths),
             ("share", "CPU(%)", 8, permille),
+            ("net_tx", "NETTX(k)", 9, kib),
+            ("net_rx", "NETRX(k)", 9, kib),
         ],
         "vcpu-list" => &[
             ("name", "Name", -32, plain),
@@ -54,15 +72,7 @@ fn columns(verb: &str) -> &'static [Column] {
             ("target", "target", -20, plain),
             ("be_path", "BE-path", -30, plain),
         ],
-        "network-list" => &[
-            ("idx", "Idx", -4, plain),
-            ("be", "BE", -3, plain),
-            ("mac", "Mac Addr.", -18, plain),
-            ("state", "state", -6, plain),
-            ("evt_ch", "evt-ch", -7, plain),
-            ("rings", "tx-/rx-ring-ref", -16, plain),
-            ("be_path", "BE-path", -30, plain),
-        ],
+        "network-list" => INTERFACES,
         "uptime" => &[
             ("name", "Name", -40, plain),
             ("id", "ID", 5, plain),
@@ -136,6 +146,11 @@ fn table(columns: &[Column], rows: &[Value]) -> String {
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToString::to_string)
+}
+
+/// Bytes as KiB.
+fn kib(value: &Value) -> String {
+    (value.as_u64().unwrap_or_default() / 1024).to_string()
 }
 
 /// Nanoseconds as seconds with one decimal.
@@ -228,7 +243,7 @@ web                                         12  1024     2     -b----       0.0
         assert!(
             text("uptime", &uptime).ends_with(" 1 day, 2:03:04\n".replace("day", "days").as_str())
         );
-        assert!(text("top", &json!([{ "name": "a", "share": 1_005 }])).contains(" 100.5\n"));
+        assert!(text("top", &json!([{ "name": "a", "share": 1_005 }])).contains(" 100.5 "));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and the tests of that path.
 
 pub(crate) mod image;
+mod same;
 
 use std::path::Path;
 
@@ -163,4 +164,7 @@ pub(crate) fn test(
             Ok(())
         });
     }
+    steps.run("one configuration file on paravane and below Linux on xen", || {
+        same::test(workspace, builder, &options.machine)
+    });
 }

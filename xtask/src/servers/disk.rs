@@ -10,11 +10,17 @@ use anyhow::{Context, Result, ensure};
 use crate::block::image::{data, make_disk, make_fat, sum};
 use crate::packages;
 use crate::process::{self, say};
+use crate::run::Builder;
 
 /// Where the partitions begin, how long each is, and the disk. Unit: sectors of 512 bytes.
 const FILES: (u64, u64) = (2048, 65536);
-const KEYS: (u64, u64) = (67584, 32768);
+pub(super) const KEYS: (u64, u64) = (67584, 32768);
 const ALL: u64 = 102_400;
+
+/// A domain whose kernel lies there too.
+const HELLO: &str = "name = 'hello'\nkernel = 'hello'\nmemory = 16\n";
+/// One that is put there when the disk is made already, with a kernel of the boot bundle.
+const ADDED: &str = "name = 'added'\nkernel = 'echo'\nmemory = 16\n";
 
 const README: &str = include_str!("readme.txt");
 
@@ -24,11 +30,13 @@ const README: &str = include_str!("readme.txt");
 /// # Errors
 ///
 /// When a tool is missing or fails.
-pub(super) fn provide(folder: &Path) -> Result<PathBuf> {
-    let (disk, fresh) = (folder.join("disk.img"), fresh(folder)?);
-    if !process::is_file(&disk) {
+pub(super) fn provide(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBuf> {
+    let (disk, fresh) = (folder.join("disk.img"), fresh(builder, folder)?);
+    let (made, recipe) = (folder.join("made"), format!("{FILES:?} {KEYS:?} {ALL} {HELLO}"));
+    if !process::is_file(&disk) || std::fs::read_to_string(&made).ok().as_ref() != Some(&recipe) {
         say("making the machine's disk, once");
         std::fs::copy(fresh, &disk)?;
+        std::fs::write(made, recipe)?;
     }
     Ok(disk)
 }
@@ -38,7 +46,7 @@ pub(super) fn provide(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 ///
 /// As [`provide`].
-pub(super) fn fresh(folder: &Path) -> Result<PathBuf> {
+pub(super) fn fresh(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBuf> {
     packages::provide(&[packages::FILE_SYSTEMS])?;
     let (fresh, contents, fat) =
         (folder.join("fresh.img"), folder.join("contents"), folder.join("fat.img"));
@@ -47,16 +55,31 @@ pub(super) fn fresh(folder: &Path) -> Result<PathBuf> {
     let sum = sum(&contents.join("DATA.BIN"))?;
     std::fs::write(contents.join("DATA.SHA"), format!("{sum}  DATA.BIN\n"))?;
     std::fs::write(contents.join("README.TXT"), README)?;
-    let files = ["README.TXT", "DATA.BIN", "DATA.SHA"].map(|name| contents.join(name));
+    std::fs::write(contents.join("hello.cfg"), HELLO)?;
+    std::fs::copy(builder.example("hello")?, contents.join("hello"))?;
+    let files = ["README.TXT", "DATA.BIN", "DATA.SHA", "hello.cfg", "hello"];
+    let files = files.map(|name| contents.join(name));
     make_fat(&fat, FILES.1, &files)?;
     make_disk(&fresh, ALL, &[(FILES.0, FILES.1, Some(&fat)), (KEYS.0, KEYS.1, None)])?;
     Ok(fresh)
 }
 
-/// Takes away what [`check`] looks for, which an earlier machine may have left.
-pub(super) fn forget(disk: &Path) {
+/// Takes away what [`check`] looks for, which an earlier machine may have left, and adds a
+/// configuration in a folder, as a user does.
+///
+/// # Errors
+///
+/// When it can't be put there.
+pub(super) fn prepare(disk: &Path, scratch: &Path) -> Result<()> {
     let files = format!("{}@@{}", disk.display(), 512 * FILES.0);
     let _may_be_absent = process::output(Command::new("mdel").args(["-i", &files, "::REPORT.TXT"]));
+    let _may_be_there =
+        process::output(Command::new("mmd").args(["-D", "s", "-i", &files, "::more files"]));
+    let added = scratch.join("added.cfg");
+    std::fs::write(&added, ADDED)?;
+    let mut copy = Command::new("mcopy");
+    copy.args(["-n", "-o", "-i", &files]).arg(added).arg("::more files/added.cfg");
+    process::output(&mut copy).map(drop)
 }
 
 /// Copies the partition of files to a file of its own, in `scratch`.

@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{House, SERVERS, disk};
+use super::{House, SERVERS, disk, http, keys};
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 
@@ -19,8 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One server that is visited.
 pub(super) struct Visit<'a> {
+    house: &'a House,
     name: &'a str,
     port: u16,
+    /// What no visit before was marked with.
+    pub(super) mark: &'a str,
 }
 
 impl Visit<'_> {
@@ -39,7 +42,7 @@ impl Visit<'_> {
 
     /// Tells the user what was seen.
     pub(super) fn say(&self, what: impl AsRef<str>) {
-        println!("{}: {}", self.name, what.as_ref());
+        self.house.tell(format_args!("{}: {}", self.name, what.as_ref()));
     }
 }
 
@@ -55,10 +58,11 @@ pub(super) fn sum(bytes: &[u8]) -> String {
 /// What was not as it should be.
 pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
     let machine = &house.machine;
-    disk::forget(disk);
+    disk::prepare(disk, scratch)?;
+    let mark = format!("{:?}", SystemTime::now().duration_since(UNIX_EPOCH)?);
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
-        let done = rule(house, scratch);
+        let done = rule(house, &mark, scratch);
         if done.is_err() {
             let ended = Channel::connect(scratch).and_then(|mut it| it.ask("poweroff", &[], true));
             let _the_machine_may_be_beyond_that = ended;
@@ -67,36 +71,43 @@ pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
         let said = || record.console.transcript();
         done.with_context(|| format!("{}the console said:\n{}", record.report, said()))?;
         ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-        println!("machine: {}", record.end);
+        house.tell(format_args!("machine: {}", record.end));
         Ok(())
     })?;
-    println!("disk: {}", disk::check(disk, scratch)?);
+    house.tell(format_args!("disk: {}", disk::check(disk, scratch)?));
+    house.tell(format_args!("disk: {}", keys::check(disk, disk::KEYS, &mark)?));
     Ok(())
 }
 
+/// The words of a line. A hard blank is one within a word.
+fn words(line: &str) -> impl Iterator<Item = String> {
+    line.split(' ').map(|word| word.replace('\u{a0}', " "))
+}
+
 /// The operator at the host.
-struct Operator {
+struct Operator<'a> {
+    house: &'a House,
     channel: RefCell<Channel>,
     deadline: Instant,
 }
 
-impl Operator {
+impl Operator<'_> {
     /// What is answered to a verb.
     fn ask(&self, line: &str) -> Result<Result<Value, String>> {
-        let mut words = line.split(' ').map(str::to_owned);
+        let mut words = words(line);
         let verb = words.next().unwrap_or_default();
         self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), false)
     }
 
     /// Does what a line says, and shows the answer as a person reads it.
     fn show(&self, line: &str) -> Result<String> {
-        let mut words = line.split(' ').map(str::to_owned);
+        let mut words = words(line);
         let verb = words.next().unwrap_or_default();
         let answer = self.channel.borrow_mut().ask(&verb, &words.collect::<Vec<_>>(), true)?;
         let answer = answer.map_err(anyhow::Error::msg).with_context(|| line.to_owned())?;
         let text = answer.as_str().unwrap_or_default().to_owned();
-        println!("operator: {line}");
-        text.lines().for_each(|line| println!("    {line}"));
+        self.house.tell(format_args!("operator: {}", line.trim_end()));
+        text.lines().for_each(|line| self.house.tell(format_args!("    {line}")));
         Ok(text)
     }
 
@@ -113,10 +124,10 @@ impl Operator {
 
     /// Waits until a domain says that it serves.
     fn serves(&self, name: &str) -> Result<()> {
-        self.until(&format!("log {name}"), |answer| {
-            let said = answer.as_ref().ok().and_then(|it| it["text"].as_str());
-            said.is_some_and(|said| said.contains("serving at"))
-        })
+        let serves = |said: &str| said.contains("serving at");
+        let serves = self.channel.borrow_mut().listen(name, serves)?;
+        ensure!(serves, "{name} has ended");
+        Ok(())
     }
 
     /// A domain's number.
@@ -138,15 +149,15 @@ impl Operator {
 }
 
 /// All that is done while the machine runs.
-fn rule(house: &House, scratch: &Path) -> Result<()> {
+fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     // Before the boot is given up.
     let deadline = Instant::now() + house.machine.options.limit / 2;
     let channel = RefCell::new(Channel::wait(scratch, deadline)?);
-    let operator = Operator { channel, deadline };
+    let operator = Operator { house, channel, deadline };
     let visits: Vec<_> = SERVERS
         .iter()
         .zip(&house.ports)
-        .map(|(server, &port)| (server, Visit { name: server.name, port }))
+        .map(|(server, &port)| (server, Visit { house, name: server.name, port, mark }))
         .collect();
     for (server, visit) in &visits {
         operator.serves(server.name)?;
@@ -154,11 +165,29 @@ fn rule(house: &House, scratch: &Path) -> Result<()> {
     }
     operator.show("list")?;
     operator.show("info")?;
+    operator.show("network-list httpd")?;
+    let counted = operator.ask("network-list httpd")?.map_err(anyhow::Error::msg)?;
+    let sent = counted[0]["tx_bytes"].as_u64();
+    ensure!(sent > Some(http::LARGE as u64), "httpd is said to have sent {sent:?} bytes");
+    operator.show("block-list kv")?;
+    operator.show("top")?;
     for (server, visit) in &visits {
         operator.reboot(server.name)?;
         (server.again)(visit).with_context(|| format!("{} after its reboot", server.name))?;
     }
+    operator.show("create hello")?;
+    operator.channel.borrow_mut().listen("hello", |_| false)?;
+    operator.show("create /dev/vda1:/more\u{a0}files/added.cfg")?;
+    operator.show("input added hello\n")?;
+    let heard = |said: &str| said.contains("you said: hello\n");
+    ensure!(operator.channel.borrow_mut().listen("added", heard)?, "`added` has ended");
+    operator.show("destroy added")?;
     operator.show("create blk")?;
+    let answer = operator.ask("create hello")?;
+    let taken = "/dev/vda1: it is written by another domain";
+    ensure!(answer == Err(taken.to_owned()), "a partition that is in use can be read: {answer:?}");
+    house.tell(format_args!("operator: create hello\n    {taken}"));
+    operator.channel.borrow_mut().listen("blk", |_| false)?;
     operator.until("list blk", Result::is_err)?;
     operator.show("list")?;
     let answer = operator.show("poweroff")?;

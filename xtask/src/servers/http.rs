@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::drive::{Visit, sum};
 
 /// Bytes of the large page.
-const LARGE: usize = 1_000_000;
+pub(super) const LARGE: usize = 1_000_000;
 
 /// Fetches pages, and compares them, their sums and what the server has counted.
 pub(super) fn visit(visit: &Visit<'_>) -> Result<()> {

@@ -5,10 +5,12 @@
 mod disk;
 mod drive;
 mod http;
+mod keys;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -43,7 +45,9 @@ struct Server {
 }
 
 /// All servers.
-const SERVERS: [Server; 1] = [Server {
+const SERVERS: [Server; 2] = [HTTPD, KV];
+
+const HTTPD: Server = Server {
     name: "httpd",
     number: 80,
     port: 80,
@@ -52,7 +56,18 @@ const SERVERS: [Server; 1] = [Server {
     how: "curl http://localhost:PORT/",
     visit: http::visit,
     again: http::again,
-}];
+};
+
+const KV: Server = Server {
+    name: "kv",
+    number: 63,
+    port: 6379,
+    wanted: 6379,
+    lines: "disk = ['/dev/vda2,raw,xvda,w']\n",
+    how: "redis-cli -p PORT set key value, or lines by nc localhost PORT",
+    visit: keys::visit,
+    again: keys::again,
+};
 
 impl Server {
     /// Its configuration, for our toolstack and xl alike.
@@ -70,11 +85,19 @@ impl Server {
 struct House {
     machine: Machine,
     ports: Vec<u16>,
+    /// Whether a user is told of what is done with it.
+    is_told: bool,
 }
 
-/// A domain that is not begun with: it checks and reports what is on the partition of files.
+/// A domain that is not begun with: it says what it hears on its console.
+const ECHO: &str = "name = 'echo'\nkernel = 'echo'\nmemory = 16\n";
+/// Another: it checks and reports what is on the partition of files.
 const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
 
+/// Its network card. It has no boot ROM that would be waited for.
+const CARD: &str = "virtio-net-pci,netdev=net,romfile=";
+/// The least time that the machine gets when nobody sits at it.
+const LIMIT: Duration = Duration::from_secs(400);
 /// What the machine has for other domains than the servers. Unit: MiB.
 const SPARE: u32 = 256;
 
@@ -92,12 +115,16 @@ fn house(
         bundle.push((server.name.to_owned(), std::fs::read(builder.example(server.name)?)?));
     }
     bundle.push(("blk.cfg".into(), BLK.into()));
-    bundle.push(("blk".into(), std::fs::read(builder.example("blk")?)?));
+    bundle.push(("echo.cfg".into(), ECHO.into()));
+    for name in ["blk", "echo"] {
+        bundle.push((name.into(), std::fs::read(builder.example(name)?)?));
+    }
     let mut machine = block::machine(builder, system, &bundle, options, scratch)?;
     let names = SERVERS.each_ref().map(|server| server.name).join(" ");
-    machine.guest_args = format!("operator {names}");
+    machine.guest_args = format!("operator from=/dev/vda1 {names}");
     machine.disks = vec![disk.to_owned()];
     machine.others = SPARE;
+    machine.options.limit = machine.options.limit.max(LIMIT);
     let (mut forwards, mut ports) = (String::new(), Vec::new());
     // All are taken until the last is chosen, so that they differ.
     let mut taken = Vec::new();
@@ -111,11 +138,25 @@ fn house(
         ports.push(port);
         taken.push(free);
     }
-    machine.network = Some(forwards);
-    Ok(House { machine, ports })
+    add_card(&mut machine, &forwards);
+    Ok(House { machine, ports, is_told: false })
+}
+
+/// Gives a machine a network card on QEMU's user network, where parts of the host are led to domains, such as
+/// `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
+pub(crate) fn add_card(machine: &mut Machine, forwards: &str) {
+    let devices = ["-netdev", &format!("user,id=net{forwards}"), "-device", CARD];
+    machine.devices.extend(devices.map(str::to_owned));
 }
 
 impl House {
+    /// Tells the user what is done or seen.
+    fn tell(&self, what: impl std::fmt::Display) {
+        if self.is_told {
+            println!("{what}");
+        }
+    }
+
     /// How each server is reached, a line each.
     fn reach(&self) -> impl Iterator<Item = String> {
         SERVERS.iter().zip(&self.ports).map(|(server, port)| {
@@ -137,8 +178,9 @@ pub(crate) fn run(
     keyboard: bool,
 ) -> Result<ExitCode> {
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    let disk = disk::provide(&workspace.scratch("machine")?)?;
+    let disk = disk::provide(builder, &workspace.scratch("machine")?)?;
     let mut house = house(builder, options.on, &options.machine, &disk, &scratch)?;
+    house.is_told = true;
     let machine = &mut house.machine;
     machine.kernel_args.clone_from(&options.kernel_args);
     machine.guest_args = format!("{} {}", machine.guest_args, options.args).trim_end().to_owned();
@@ -182,7 +224,7 @@ pub(crate) fn test(
         steps.run(&format!("servers driven from the host on {name}"), || {
             let scratch = workspace.scratch(&format!("servers-{name}"))?;
             let disk = scratch.join("disk.img");
-            std::fs::copy(disk::fresh(&workspace.scratch("machine")?)?, &disk)?;
+            std::fs::copy(disk::fresh(builder, &workspace.scratch("machine")?)?, &disk)?;
             let mut machine = options.machine.clone();
             machine.smp = if system == System::Paravane { 2 } else { 1 };
             let house = house(builder, system, &machine, &disk, &scratch)?;

@@ -178,6 +178,13 @@ fn root(tree: &Path) -> Result<Vec<u8>> {
     for (path, text) in SCRIPTS {
         archive.file(path, text.as_bytes());
     }
+    // Where xl looks for them when a configuration names none.
+    archive.folder("etc");
+    archive.folder("etc/xen");
+    archive.folder("etc/xen/scripts");
+    for (name, script) in [("block", "/bin/disk"), ("vif-bridge", "/bin/network")] {
+        archive.link(&format!("etc/xen/scripts/{name}"), script);
+    }
     archive.folder("dev");
     archive.terminal("dev/console", [5, 1]);
     Ok(archive.finish())

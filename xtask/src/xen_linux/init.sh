@@ -32,6 +32,7 @@ xenconsoled --log=guest --log-dir=$LOGS --timestamp=none --pid-file=/run/xencons
 
 cd /job || halt -f
 if [ -e /job/bridge ]; then
+    ip link set lo up
     ip link add xenbr0 type bridge
     ip addr add 10.0.0.1/24 dev xenbr0
     ip link set xenbr0 up

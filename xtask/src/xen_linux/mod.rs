@@ -2,6 +2,7 @@
 //! the second oracle, for what a guest is as one domain of several.
 
 mod image;
+pub(crate) mod served;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) struct Domain {
     pub(crate) disks: Vec<PathBuf>,
     /// Whether it has a network card, on a bridge where the others' are.
     pub(crate) network: bool,
+    /// Its configuration, if it is not to be written from the above; its kernel is `NAME/image`.
+    pub(crate) file: Option<&'static str>,
 }
 
 impl Domain {
@@ -55,11 +58,15 @@ impl Domain {
             vcpus: 4,
             disks: Vec::new(),
             network: false,
+            file: None,
         }
     }
 
     /// What `xl` reads. Its first disk is the machine's number `first`.
     fn config(&self, first: u8) -> String {
+        if let Some(text) = self.file {
+            return text.to_owned();
+        }
         let Self { name, memory, vcpus, .. } = self;
         let mut text = format!(
             "type = \"pv\"\nname = {name:?}\nkernel = \"/job/{name}/image\"\ncmdline = {:?}\n\
@@ -117,7 +124,7 @@ pub(crate) fn machine(
         guest_args: "console=hvc0 quiet loglevel=1 panic=1 maxcpus=1".into(),
         ramdisk: Some(ramdisk),
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
-        network: None,
+        devices: Vec::new(),
         memory_file: None,
         // What a domain takes beside its memory is not much.
         others: domains.iter().map(|domain| domain.memory + domain.memory / 32 + 8).sum(),
