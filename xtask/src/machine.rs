@@ -80,6 +80,8 @@ pub(crate) struct Machine {
     pub(crate) ramdisk: Option<PathBuf>,
     /// Files that are disks of the machine, raw.
     pub(crate) disks: Vec<PathBuf>,
+    /// Whether it has a network card, on QEMU's user network.
+    pub(crate) network: bool,
     /// What it has for other domains. Unit: MiB.
     pub(crate) others: u32,
     /// Size, CPU and time.
@@ -107,7 +109,12 @@ impl Machine {
         qemu.args(["-smp", &self.options.smp.to_string()]);
         qemu.args(["-m", &memory.to_string()]);
         // A reset ends QEMU; no card means no boot ROM to wait for.
-        qemu.args(["-display", "none", "-no-reboot", "-nic", "none"]);
+        qemu.args(["-display", "none", "-no-reboot"]);
+        if self.network {
+            qemu.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
+        } else {
+            qemu.args(["-nic", "none"]);
+        }
         // A device that raises interrupts when told to, by its line or by messages.
         qemu.args(["-device", "edu"]);
         if interactive {
@@ -206,6 +213,7 @@ mod tests {
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
             disks: Vec::new(),
+            network: false,
             others: 0,
             options: MachineOptions::default(),
         }
