@@ -21,6 +21,7 @@ mod process;
 mod rule;
 mod run;
 mod steps;
+mod stock;
 mod symbols;
 mod test;
 mod toolchain;

@@ -16,6 +16,7 @@ use crate::process;
 use crate::rule;
 use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::steps::Steps;
+use crate::stock;
 use crate::toolchain::Route;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
@@ -107,6 +108,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         ruled(&workspace, &mut builder, options, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
+        stock::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

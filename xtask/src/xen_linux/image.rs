@@ -96,7 +96,8 @@ pub(super) fn provide(folder: &Path) -> Result<Image> {
     if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
         say("making a Xen machine with Linux of Debian's packages, once");
         let packages = folder.join("packages");
-        debian::or_afresh(|| make(&packages, &tree, &linux)).context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
+        debian::or_afresh(|| make(&packages, &tree, &linux))
+            .context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
         std::fs::write(complete, recipe)?;
     }
     // The scripts change with this program, so this is done each time.
