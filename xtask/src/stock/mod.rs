@@ -145,7 +145,7 @@ impl Bench<'_, '_> {
              10.0.2.4 answers\n10.0.2.2 answers\nfetched: {fetched}  -\nread back: {fetched}  -\n\
              disk has ended\n"
         );
-        transcript::compare([&transcript::of_domain(&said, "disk"), &wanted], ["it", "due"])?;
+        transcript::compare([&of_linux(&said, "disk"), &wanted], ["it", "due"])?;
         let written = contents.get_mut(8 * MIB..16 * MIB).context("the disk is too small")?;
         written.copy_from_slice(&outside);
         ensure!(std::fs::read(disk)? == contents, "the disk is not as it should be");
@@ -187,7 +187,7 @@ impl Bench<'_, '_> {
             ("server", format!("{begin}the client is content\nserver has ended\n")),
             ("client", format!("{begin}fetched: {sum}  -\nclient has ended\n")),
         ] {
-            transcript::compare([&transcript::of_domain(&said, name), &due], ["it", "due"])
+            transcript::compare([&of_linux(&said, name), &due], ["it", "due"])
                 .with_context(|| format!("the {name} says something else"))?;
         }
         Ok(())
@@ -213,7 +213,9 @@ impl Bench<'_, '_> {
         let end = xen_linux::end(&record, "store");
         ensure!(end == End::Success, "on Xen: {end}\n{}", record.report);
         let theirs = record.console.transcript();
-        let [ours, theirs] = [ours, theirs].map(|said| transcript::of_domain(&said, "store"));
+        let [ours, theirs] = [ours, theirs].map(|said| of_linux(&said, "store"));
+        std::fs::write(scratch.join("ours"), &ours)?;
+        std::fs::write(scratch.join("theirs"), &theirs)?;
         if !ours.ends_with("store has ended\n") {
             bail!("it did not get to its end:\n{ours}");
         }
@@ -221,15 +223,24 @@ impl Bench<'_, '_> {
     }
 }
 
-/// What is left of a terminal's text when nothing but lines matters: colours and movements go.
+/// What a Linux domain said, without what its kernel says even when it is to be quiet.
+fn of_linux(said: &str, name: &str) -> String {
+    let said = transcript::of_domain(said, name);
+    let own = said.lines().filter(|line| !line.starts_with('['));
+    own.map(|line| format!("{line}\n")).collect()
+}
+
+/// The lines of a terminal's text as our control domain shows it: of each what is behind its last colour or
+/// movement, for GRUB draws its progress before that.
 fn plain(text: &str) -> String {
-    let mut parts = text.split('\x1b');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|it: char| it.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
-        out.push_str(part.get(end..).unwrap_or_default());
-    }
-    out.lines().map(|line| format!("{}\n", line.trim_matches([' ', '\r']))).collect()
+    let behind = |line: &str| {
+        let part = line.rsplit_once(".[").map_or(line, |(_, part)| {
+            part.trim_start_matches(|it: char| it == ';' || it.is_ascii_digit())
+                .trim_start_matches(['H', 'J', 'm'])
+        });
+        format!("{}\n", part.trim_matches([' ', '\r']))
+    };
+    text.lines().map(behind).collect()
 }
 
 #[cfg(test)]
@@ -238,7 +249,13 @@ mod tests {
 
     #[test]
     fn colours_and_movements_are_not_text() {
-        assert_eq!(plain("\x1b[30m\x1b[47mWelcome\r\n\r\x1b[3;1Hls \r\n"), "Welcome\nls\n");
-        assert_eq!(plain("a\x1b["), "a\n");
+        let text = ".[30m.[47mWelcome\n\r.[4;9H [ a.txt  29B ].[4;1Hls \nplain.[\n";
+        assert_eq!(plain(text), "Welcome\nls\n\n");
+    }
+
+    #[test]
+    fn what_linux_says_itself_is_left_out() {
+        let text = "a| [ 1.0] reboot: Power down\na| text\nb| more\n";
+        assert_eq!(of_linux(text, "a"), "text\n");
     }
 }
