@@ -7,7 +7,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::block::{self, image};
 use crate::boot::{self, End, Watch};
@@ -50,7 +50,19 @@ pub(crate) fn test(
     steps.run("stock GRUB in a domain on paravane", || bench.grub());
     steps.run("stock Linux in a domain on paravane", || bench.linux());
     steps.run("two stock Linux domains on paravane", || bench.pair());
-    steps.run("stock tools of the store on both", || bench.store());
+    let said = [System::Paravane, System::XenLinux].map(|system| {
+        let mut said = None;
+        steps.run(&format!("stock tools of the store on {}", system.name()), || {
+            said = Some(bench.store(system)?);
+            Ok(())
+        });
+        said
+    });
+    if let [Some(ours), Some(theirs)] = &said {
+        steps.run("stock tools of the store see the same on both", || {
+            transcript::compare([ours, theirs], ["paravane", "xen-linux"])
+        });
+    }
 }
 
 /// Domains below our control domain: a configuration and its file each, and the machine's disks.
@@ -193,33 +205,35 @@ impl Bench<'_, '_> {
         Ok(())
     }
 
-    /// Xen's own tools, and raw messages, use the store in a Linux on our kernel and on Xen.
-    fn store(&mut self) -> Result<()> {
+    /// What the store says to Xen's own tools, and to raw messages, in a Linux on our kernel or on Xen.
+    fn store(&mut self, system: System) -> Result<String> {
         let material = self.material()?;
-        let root = self.workspace.scratch("stock-store")?.join("root.cpio");
-        std::fs::write(&root, &material.root)?;
-        let mut domain = Domain::new("store", material.linux.clone(), "");
-        domain.args = format!("{QUIET} role=store");
-        (domain.ramdisk, domain.memory, domain.vcpus) = (Some(root), LINUX, 2);
-        let mut below = Below::default();
-        below.linux("store", "", "");
-        let ours = self.linux_says(material, below, "stock-store")?;
-        let scratch = self.workspace.scratch("stock-store-xen")?;
-        let mut options = self.options.machine.clone();
-        options.limit = options.limit.max(LIMIT);
-        let job = (&[domain][..], None);
-        let machine = xen_linux::machine(self.workspace, self.builder, job, &options, &scratch)?;
-        let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
-        let end = xen_linux::end(&record, "store");
-        ensure!(end == End::Success, "on Xen: {end}\n{}", record.report);
-        let theirs = record.console.transcript();
-        let [ours, theirs] = [ours, theirs].map(|said| of_linux(&said, "store"));
-        std::fs::write(scratch.join("ours"), &ours)?;
-        std::fs::write(scratch.join("theirs"), &theirs)?;
-        if !ours.ends_with("store has ended\n") {
-            bail!("it did not get to its end:\n{ours}");
-        }
-        transcript::compare([&ours, &theirs], ["paravane", "xen"])
+        let name = format!("stock-store-{}", system.name());
+        let said = if system == System::Paravane {
+            let mut below = Below::default();
+            below.linux("store", "", "");
+            self.linux_says(material, below, &name)?
+        } else {
+            let scratch = self.workspace.scratch(&name)?;
+            let root = scratch.join("root.cpio");
+            std::fs::write(&root, &material.root)?;
+            let words = format!("{QUIET} role=store");
+            let mut domain = Domain::new("store", material.linux, &words);
+            (domain.ramdisk, domain.memory, domain.vcpus) = (Some(root), LINUX, 2);
+            let mut options = self.options.machine.clone();
+            options.limit = options.limit.max(LIMIT);
+            let job = (&[domain][..], None);
+            let machine =
+                xen_linux::machine(self.workspace, self.builder, job, &options, &scratch)?;
+            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+            let end = xen_linux::end(&record, "store");
+            ensure!(end == End::Success, "{end}\n{}", record.report);
+            record.console.transcript()
+        };
+        let said = of_linux(&said, "store");
+        std::fs::write(format!("/tmp/st/{name}.txt"), &said)?;
+        ensure!(said.ends_with("store has ended\n"), "it did not get to its end:\n{said}");
+        Ok(said)
     }
 }
 

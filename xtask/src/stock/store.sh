@@ -135,8 +135,6 @@ exec 3<> /dev/xen/xenbus
 exec 4<> /dev/xen/xenbus
 echo 'Messages'
 ask 3 read 0 'data/a\000'
-ask 3 read 0 'data/a'
-ask 3 read 0 ''
 ask 3 read 0 'data/none\000'
 ask 3 read 0 'none/none\000'
 ask 3 read 0 '/none\000'
