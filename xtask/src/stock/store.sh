@@ -9,57 +9,74 @@ tool() {
     echo "= $?"
 }
 
-# The store's number of a kind of message.
+# The store's number of a kind of message, in `number`.
 kind() {
     case $1 in
-        control) echo 0 ;;
-        directory) echo 1 ;;
-        read) echo 2 ;;
-        get-perms) echo 3 ;;
-        begin) echo 6 ;;
-        end) echo 7 ;;
-        introduce) echo 8 ;;
-        release) echo 9 ;;
-        get-domain-path) echo 10 ;;
-        write) echo 11 ;;
-        mkdir) echo 12 ;;
-        rm) echo 13 ;;
-        set-perms) echo 14 ;;
-        is-introduced) echo 17 ;;
-        resume) echo 18 ;;
-        set-target) echo 19 ;;
-        directory-part) echo 22 ;;
-        *) echo 99 ;;
+        control) number=0 ;;
+        directory) number=1 ;;
+        read) number=2 ;;
+        get-perms) number=3 ;;
+        begin) number=6 ;;
+        end) number=7 ;;
+        introduce) number=8 ;;
+        release) number=9 ;;
+        get-domain-path) number=10 ;;
+        write) number=11 ;;
+        mkdir) number=12 ;;
+        rm) number=13 ;;
+        set-perms) number=14 ;;
+        is-introduced) number=17 ;;
+        resume) number=18 ;;
+        set-target) number=19 ;;
+        directory-part) number=22 ;;
+        *) number=99 ;;
     esac
 }
 
-# Four bytes, as printf reads them.
+# Adds a number of four bytes to `head`, as printf reads them. No other process: there are many messages.
 word() {
-    printf '\\x%02x\\x%02x\\x%02x\\x%02x' \
-        $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255))
+    for shift in 0 8 16 24; do
+        head="$head\\$(($1 >> shift + 6 & 3))$(($1 >> shift + 3 & 7))$(($1 >> shift & 7))"
+    done
 }
 
-# Sends a message and leaves the answer in a file: connection, kind, transaction, and contents as printf
-# reads them.
+# Sends a message: connection, kind, transaction, and contents as printf reads them, where a byte that is
+# not text is a backslash and three digits. In `answer` is its kind, as a letter (A is 1, and P, 16, an
+# error), and its contents, where a bar is a zero.
 send() {
-    length=$(printf "$4" | wc -c)
-    printf "$(word "$(kind "$2")")$(word 0)$(word "$3")$(word "$length")$4" >&"$1"
-    dd bs=4112 count=1 of=/tmp/answer <&"$1" 2> /dev/null
+    rest=$4
+    length=${#4}
+    while [ "$rest" != "${rest#*\\}" ]; do
+        rest=${rest#*\\}
+        length=$((length - 3))
+    done
+    head=
+    kind "$2"
+    word "$number"
+    word 0
+    word "$3"
+    word "$length"
+    printf "$head$4" >&"$1"
+    answer=$(dd bs=4112 count=1 <&"$1" 2> /dev/null | tr '\000-\037' '|A-_' | cut -c 1,17-)
 }
 
-# The same; shows the answer's kind (16 is an error) and contents.
+# The same, and shows the answer. The first of a directory's parts begins with how often it has changed.
 ask() {
     send "$@"
-    printf '%s' "$1: $2 $(printf '%s' "$4" | cut -c 1-60) = "
-    hexdump -n 4 -e '1/4 "%u "' /tmp/answer
-    tail -c +17 /tmp/answer | tr '\0\n' '||'
-    echo
+    case $2$answer in
+        directory-partV*)
+            rest=${answer#V}
+            answer="V generation~${rest%%|*} |${rest#*|}"
+            ;;
+    esac
+    echo "$1: $2 ${4:0:60} = $answer"
 }
 
 # Begins a transaction on a connection; its number is left in `transaction`.
 begin() {
     send "$1" begin 0 '\000'
-    transaction=$(tail -c +17 /tmp/answer | tr -d '\0')
+    answer=${answer#F}
+    transaction=${answer%|}
 }
 
 echo 'Nodes'
