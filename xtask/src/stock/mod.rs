@@ -72,6 +72,8 @@ struct Below {
     disks: Vec<PathBuf>,
     /// What the domains take. Unit: MiB.
     memory: u32,
+    /// The least number of the machine's CPUs.
+    cpus: u32,
 }
 
 impl Below {
@@ -96,6 +98,7 @@ impl Bench<'_, '_> {
         let scratch = self.workspace.scratch(scratch)?;
         let mut options = self.options.machine.clone();
         (options.memory, options.limit) = (CONTROL, options.limit.max(LIMIT));
+        options.smp = options.smp.max(below.cpus);
         let mut machine =
             block::machine(self.builder, System::Paravane, &below.bundle, &options, &scratch)?;
         (machine.disks, machine.others, machine.network) = (below.disks, below.memory, true);
@@ -181,7 +184,7 @@ impl Bench<'_, '_> {
         let material = self.material()?;
         let disk = self.workspace.scratch("stock-pair")?.join("disk.img");
         std::fs::write(&disk, image::random(8 * MIB))?;
-        let mut below = Below { disks: vec![disk.clone()], ..Below::default() };
+        let mut below = Below { disks: vec![disk.clone()], cpus: 2, ..Below::default() };
         below.linux(
             "server",
             "disk = ['/dev/vda,raw,xvda,r']\nvif = ['mac=00:16:3e:00:00:11']",
