@@ -234,7 +234,6 @@ impl Bench<'_, '_> {
             record.console.transcript()
         };
         let said = of_linux(&said, "store");
-        std::fs::write(format!("/tmp/st/{name}.txt"), &said)?;
         ensure!(said.ends_with("store has ended\n"), "it did not get to its end:\n{said}");
         Ok(said)
     }
