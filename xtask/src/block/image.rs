@@ -56,12 +56,7 @@ pub(crate) fn provide(folder: &Path) -> Result<Images> {
         std::fs::create_dir_all(tree.join("boot/grub"))?;
         std::fs::write(tree.join("hello.txt"), HELLO)?;
         std::fs::write(tree.join("boot/grub/grub.cfg"), GRUB)?;
-        empty(&ext2, SECTORS[1])?;
-        process::output(
-            Command::new("/usr/sbin/mke2fs")
-                .args(["-q", "-F", "-t", "ext2", "-d"])
-                .args([&tree, &ext2]),
-        )?;
+        make_ext2(&ext2, SECTORS[1], &tree)?;
         make_disk(&disk, [&fat, &ext2])?;
         std::fs::write(complete, recipe)?;
     }
@@ -85,6 +80,17 @@ pub(crate) fn random(count: usize) -> Vec<u8> {
 fn empty(path: &Path, sectors: u64) -> Result<()> {
     File::create(path)?.set_len(512 * sectors)?;
     Ok(())
+}
+
+/// An ext2 file system of so many sectors with all that is in `tree`.
+///
+/// # Errors
+///
+/// When the tool fails, such as for want of room.
+pub(crate) fn make_ext2(path: &Path, sectors: u64, tree: &Path) -> Result<()> {
+    empty(path, sectors)?;
+    let mut make = Command::new("/usr/sbin/mke2fs");
+    process::output(make.args(["-q", "-F", "-t", "ext2", "-d"]).args([tree, path])).map(drop)
 }
 
 /// A FAT file system with files.

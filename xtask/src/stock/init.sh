@@ -8,9 +8,12 @@ export PATH=/bin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-for module in /modules/*; do
-    insmod "$module" || echo "no module $module"
-done
+# What has no device may be another Linux than the one that the modules are of.
+if [ -n "$address$disk" ]; then
+    for module in /modules/*; do
+        insmod "$module" || echo "no module $module"
+    done
+fi
 # Devices come up beside this script.
 if [ -n "$address" ]; then
     until [ -e /sys/class/net/eth0 ]; do usleep 10000; done

@@ -34,8 +34,9 @@ const GRUB: &str = "./usr/lib/grub-xen/grub-x86_64-xen.bin";
 /// Parts of Linux.
 const MODULES: [&str; 2] = ["drivers/block/xen-blkfront", "drivers/net/xen-netfront"];
 /// The first program of Linux as a domain, and what it may run.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     ("init", include_str!("init.sh")),
+    ("role/alone", include_str!("alone.sh")),
     ("role/disk", include_str!("disk.sh")),
     ("role/server", include_str!("server.sh")),
     ("role/client", include_str!("client.sh")),

@@ -4,7 +4,7 @@
 mod material;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +13,7 @@ use crate::block::{self, image};
 use crate::boot::{self, End, Watch};
 use crate::machine::System;
 use crate::options::TestOptions;
+use crate::packages;
 use crate::run::Builder;
 use crate::steps::Steps;
 use crate::transcript;
@@ -48,6 +49,7 @@ pub(crate) fn test(
 ) {
     let mut bench = Bench { workspace, builder, options };
     steps.run("stock GRUB in a domain on paravane", || bench.grub());
+    steps.run("stock GRUB starts a stock Linux on paravane", || bench.chain());
     steps.run("stock Linux in a domain on paravane", || bench.linux());
     steps.run("two stock Linux domains on paravane", || bench.pair());
     let said = [System::Paravane, System::XenLinux].map(|system| {
@@ -110,23 +112,50 @@ impl Bench<'_, '_> {
 
     /// GRUB finds its script on the disk of a domain, and reads there.
     fn grub(&mut self) -> Result<()> {
-        let material = self.material()?;
         let images = image::provide(&self.workspace.scratch("disk-images")?)?;
         let disk = self.workspace.scratch("stock-grub")?.join("disk.img");
         std::fs::copy(&images.disk, &disk)?;
-        let config =
-            "name = 'grub'\nkernel = 'grub'\nmemory = 32\ndisk = ['/dev/vda,raw,xvda,w']\n";
-        let mut below = Below { disks: vec![disk.clone()], memory: 48, ..Below::default() };
-        below.bundle.push(("grub.cfg".into(), config.into()));
-        below.bundle.push(("grub".into(), std::fs::read(material.grub)?));
-        let said = transcript::of_domain(&self.boot(below, "stock-grub")?, "grub");
-        let said = plain(&said);
+        let said = self.grub_says(&disk, 32, "stock-grub")?;
+        let said = plain(&transcript::of_domain(&said, "grub"));
         let wanted = include_str!("grub.txt").replace("SUM", &images.sum);
         ensure!(said.contains(&wanted), "GRUB says:\n{said}\nand should say:\n{wanted}");
         ensure!(
             std::fs::read(disk)? == std::fs::read(images.disk)?,
             "GRUB has written to its disk"
         );
+        Ok(())
+    }
+
+    /// What GRUB says as a domain with two CPUs, so much memory, and a disk.
+    fn grub_says(&mut self, disk: &Path, memory: u32, scratch: &str) -> Result<String> {
+        let material = self.material()?;
+        let config = format!(
+            "name = 'grub'\nkernel = 'grub'\nmemory = {memory}\nvcpus = 2\n\
+             disk = ['/dev/vda,raw,xvda,w']\n"
+        );
+        let mut below =
+            Below { disks: vec![disk.to_owned()], memory: memory + 16, ..Below::default() };
+        below.bundle.push(("grub.cfg".into(), config.into()));
+        below.bundle.push(("grub".into(), std::fs::read(material.grub)?));
+        self.boot(below, scratch)
+    }
+
+    /// GRUB loads Linux and its first root from a disk, and starts it.
+    fn chain(&mut self) -> Result<()> {
+        packages::provide(&[packages::FILE_SYSTEMS])?;
+        let scratch = self.workspace.scratch("stock-chain")?;
+        let (tree, disk) = (scratch.join("tree"), scratch.join("disk.img"));
+        std::fs::create_dir_all(tree.join("boot/grub"))?;
+        // GRUB can't unpack the small kernel.
+        std::fs::copy(xen_linux::linux(self.workspace)?, tree.join("vmlinuz"))?;
+        std::fs::write(tree.join("initrd"), self.material()?.root)?;
+        let script = format!("linux /vmlinuz {QUIET} role=alone\ninitrd /initrd\nboot\n");
+        std::fs::write(tree.join("boot/grub/grub.cfg"), script)?;
+        image::make_ext2(&disk, 32 * 2048, &tree)?;
+        let said = self.grub_says(&disk, 192, "stock-chain")?;
+        let due = "Linux is of the kind xen PV, CPUs: 2\n\
+                   alone has ended\n";
+        ensure!(of_linux(&said, "grub").ends_with(due), "{said}\nshould end with:\n{due}");
         Ok(())
     }
 
