@@ -31,6 +31,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const QUIET: &str = "console=hvc0 quiet loglevel=1";
 /// The control domain's network, in QEMU's.
 const NETWORK: &str = "ip=10.0.2.4/24,10.0.2.2";
+/// Unit: bytes.
 const MIB: usize = 1 << 20;
 
 /// What all steps need.
@@ -153,8 +154,7 @@ impl Bench<'_, '_> {
         std::fs::write(tree.join("boot/grub/grub.cfg"), script)?;
         image::make_ext2(&disk, 32 * 2048, &tree)?;
         let said = self.grub_says(&disk, 192, "stock-chain")?;
-        let due = "Linux is of the kind xen PV, CPUs: 2\n\
-                   alone has ended\n";
+        let due = "Linux is of the kind xen PV, CPUs: 2\nalone has ended\n";
         ensure!(of_linux(&said, "grub").ends_with(due), "{said}\nshould end with:\n{due}");
         Ok(())
     }
