@@ -1,6 +1,10 @@
 //! Archives of files as Linux takes them for its first root, and our guests as their ramdisk: cpio,
 //! `newc`.
 
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
 /// What a file is, by the bits of its mode.
 const FILE: u32 = 0o100_755;
 const FOLDER: u32 = 0o040_755;
@@ -32,6 +36,29 @@ impl Archive {
     /// Adds a character device, by its two numbers.
     pub(crate) fn terminal(&mut self, path: &str, numbers: [u32; 2]) {
         self.add(path, TERMINAL, numbers, &[]);
+    }
+
+    /// Adds all that is in `folder`, whose path in the archive is `path`: empty, or with a slash behind it.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be read, or has a name that is not text.
+    pub(crate) fn tree(&mut self, folder: &Path, path: &str) -> Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().into_string();
+            let Ok(name) = name else { bail!("a name in {} is not text", folder.display()) };
+            let (path, kind) = (format!("{path}{name}"), entry.file_type()?);
+            if kind.is_dir() {
+                self.folder(&path);
+                self.tree(&entry.path(), &format!("{path}/"))?;
+            } else if kind.is_symlink() {
+                self.link(&path, &std::fs::read_link(entry.path())?.display().to_string());
+            } else {
+                self.file(&path, &std::fs::read(entry.path())?);
+            }
+        }
+        Ok(())
     }
 
     /// The whole archive. Linux reads several of them one behind the other.

@@ -13,7 +13,6 @@ use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
 use crate::process::{self, say};
 use crate::run::{Builder, GuestChoice, boot_and_tell, exit_code};
-use crate::servers;
 use crate::workspace::{Workspace, cargo};
 use crate::xen_linux;
 
@@ -137,7 +136,7 @@ impl Folder {
         }
         if !ports.is_empty() {
             machine.guest_args = format!("operator {}", self.name);
-            servers::add_card(&mut machine, &forwards);
+            machine.add_card(&forwards);
         }
         Ok(Made { machine, name: self.name.clone(), ports })
     }

@@ -90,10 +90,20 @@ pub(crate) struct Machine {
     pub(crate) options: MachineOptions,
 }
 
+/// A network card; without a boot ROM there is none to wait for.
+const CARD: &str = "virtio-net-pci,netdev=net,romfile=";
+
 /// What the machine has beside the guest's memory. Unit: MiB.
 const OVERHEAD: u32 = 448;
 
 impl Machine {
+    /// Gives it a network card on QEMU's user network, where ports of the host lead to domains, such as
+    /// `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
+    pub(crate) fn add_card(&mut self, forwards: &str) {
+        let devices = ["-netdev", &format!("user,id=net{forwards}"), "-device", CARD];
+        self.devices.extend(devices.map(str::to_owned));
+    }
+
     /// QEMU's command line, with the serial console on standard input and output. Keys reach
     /// QEMU's own monitor (ctrl-a x, ctrl-a c) when it is `interactive`.
     ///

@@ -25,6 +25,7 @@ mod rule;
 mod run;
 mod servers;
 mod steps;
+mod stock;
 mod symbols;
 mod test;
 mod toolchain;

@@ -19,6 +19,7 @@ use crate::rule;
 use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::servers;
 use crate::steps::Steps;
+use crate::stock;
 use crate::toolchain::Route;
 use crate::trace;
 use crate::transcript;
@@ -117,6 +118,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         block::test(&workspace, &mut builder, options, &mut steps);
         kv::test(&workspace, &mut builder, options, &mut steps);
         xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
+        stock::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

@@ -11,22 +11,24 @@ use crate::packages;
 use crate::process;
 
 /// The file of random bytes on the first partition. Unit: bytes, and not a multiple of a sector.
-const DATA: usize = 1_200_345;
+pub(crate) const DATA: usize = 1_200_345;
 /// Where the two partitions begin, how long each is, and the disk. Unit: sectors of 512 bytes.
 const FIRST: [u64; 2] = [2048, 34816];
 const SECTORS: [u64; 2] = [32768, 16384];
 const ALL: u64 = 53248;
 /// What `hello.txt` on the second partition says.
 const HELLO: &str = "hello from ext2 via blkfront\n";
+/// What GRUB does that finds the second partition.
+const GRUB: &str = include_str!("grub.cfg");
 
 /// The images, none of which is to be written: machines get copies.
-pub(super) struct Images {
+pub(crate) struct Images {
     /// A disk with two partitions, by GPT: FAT and ext2.
-    pub(super) disk: PathBuf,
+    pub(crate) disk: PathBuf,
     /// The FAT file system alone.
     pub(super) fat: PathBuf,
     /// The sum of `DATA.BIN`, as `sha256sum` has it.
-    sum: String,
+    pub(crate) sum: String,
     /// How many of its bytes are 0.
     zeros: usize,
 }
@@ -36,12 +38,12 @@ pub(super) struct Images {
 /// # Errors
 ///
 /// When a tool is missing or fails.
-pub(super) fn provide(folder: &Path) -> Result<Images> {
+pub(crate) fn provide(folder: &Path) -> Result<Images> {
     packages::provide(&[packages::FILE_SYSTEMS])?;
     let [disk, fat, ext2] = ["disk.img", "fat.img", "ext2.img"].map(|name| folder.join(name));
-    let data = data();
+    let data = random(DATA);
     let (complete, contents) = (folder.join("complete"), folder.join("contents"));
-    let recipe = format!("1 {DATA} {FIRST:?} {SECTORS:?} {ALL} {HELLO}");
+    let recipe = format!("{DATA} {FIRST:?} {SECTORS:?} {ALL} {HELLO} {GRUB}");
     std::fs::create_dir_all(&contents)?;
     let file = contents.join("DATA.BIN");
     if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
@@ -51,14 +53,10 @@ pub(super) fn provide(folder: &Path) -> Result<Images> {
         let files = ["DATA.BIN", "DATA.SHA"].map(|name| contents.join(name));
         make_fat(&fat, SECTORS[0], &files)?;
         let tree = folder.join("tree");
-        std::fs::create_dir_all(&tree)?;
+        std::fs::create_dir_all(tree.join("boot/grub"))?;
         std::fs::write(tree.join("hello.txt"), HELLO)?;
-        empty(&ext2, SECTORS[1])?;
-        process::output(
-            Command::new("/usr/sbin/mke2fs")
-                .args(["-q", "-F", "-t", "ext2", "-d"])
-                .args([&tree, &ext2]),
-        )?;
+        std::fs::write(tree.join("boot/grub/grub.cfg"), GRUB)?;
+        make_ext2(&ext2, SECTORS[1], &tree)?;
         let [one, two] = FIRST;
         let parts = [(one, SECTORS[0], Some(&*fat)), (two, SECTORS[1], Some(&*ext2))];
         make_disk(&disk, ALL, &parts)?;
@@ -68,8 +66,8 @@ pub(super) fn provide(folder: &Path) -> Result<Images> {
     Ok(Images { disk, fat, sum: sum(&file)?, zeros })
 }
 
-/// Random bytes, the same each time.
-pub(crate) fn data() -> Vec<u8> {
+/// So many random bytes, the same each time.
+pub(crate) fn random(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let bytes = std::iter::repeat_with(move || {
         state ^= state << 13;
@@ -77,13 +75,24 @@ pub(crate) fn data() -> Vec<u8> {
         state ^= state << 17;
         state.to_le_bytes()
     });
-    bytes.flatten().take(DATA).collect()
+    bytes.flatten().take(count).collect()
 }
 
 /// A file of zeros. Unit: sectors.
 pub(crate) fn empty(path: &Path, sectors: u64) -> Result<()> {
     File::create(path)?.set_len(512 * sectors)?;
     Ok(())
+}
+
+/// An ext2 file system of so many sectors with all that is in `tree`.
+///
+/// # Errors
+///
+/// When the tool fails, such as for want of room.
+pub(crate) fn make_ext2(path: &Path, sectors: u64, tree: &Path) -> Result<()> {
+    empty(path, sectors)?;
+    let mut make = Command::new("/usr/sbin/mke2fs");
+    process::output(make.args(["-q", "-F", "-t", "ext2", "-d"]).args([tree, path])).map(drop)
 }
 
 /// A FAT file system with files.
@@ -122,6 +131,10 @@ pub(crate) fn make_disk(path: &Path, all: u64, partitions: &[Partition<'_>]) -> 
 }
 
 /// The SHA-256 of a file.
+///
+/// # Errors
+///
+/// When it cannot be read.
 pub(crate) fn sum(path: &Path) -> Result<String> {
     let line = process::output(Command::new("sha256sum").arg(path))?;
     let line = String::from_utf8_lossy(&line).into_owned();

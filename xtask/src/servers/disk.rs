@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::block::image::{data, make_disk, make_fat, sum};
+use crate::block::image::{DATA, make_disk, make_fat, random, sum};
 use crate::packages;
 use crate::process::{self, say};
 use crate::run::Builder;
@@ -51,7 +51,7 @@ pub(super) fn fresh(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBuf>
     let (fresh, contents, fat) =
         (folder.join("fresh.img"), folder.join("contents"), folder.join("fat.img"));
     std::fs::create_dir_all(&contents)?;
-    std::fs::write(contents.join("DATA.BIN"), data())?;
+    std::fs::write(contents.join("DATA.BIN"), random(DATA))?;
     let sum = sum(&contents.join("DATA.BIN"))?;
     std::fs::write(contents.join("DATA.SHA"), format!("{sum}  DATA.BIN\n"))?;
     std::fs::write(contents.join("README.TXT"), README)?;
@@ -105,7 +105,7 @@ pub(super) fn check(disk: &Path, scratch: &Path) -> Result<String> {
         let from = format!("::{name}");
         process::output(Command::new("mcopy").args(["-n", "-i"]).arg(&fat).args([&*from, "-"]))
     };
-    let data = data();
+    let data = random(DATA);
     ensure!(read("DATA.BIN")? == data, "DATA.BIN is not as it was");
     let zeros = data.iter().filter(|&&byte| byte == 0).count();
     let sum = super::drive::sum(&data);

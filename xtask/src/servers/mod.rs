@@ -94,8 +94,6 @@ const ECHO: &str = "name = 'echo'\nkernel = 'echo'\nmemory = 16\n";
 /// Another: it checks and reports what is on the partition of files.
 const BLK: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\n";
 
-/// Its network card. It has no boot ROM that would be waited for.
-const CARD: &str = "virtio-net-pci,netdev=net,romfile=";
 /// The least time that the machine gets when nobody sits at it.
 const LIMIT: Duration = Duration::from_secs(400);
 /// What the machine has for other domains than the servers. Unit: MiB.
@@ -138,15 +136,8 @@ fn house(
         ports.push(port);
         taken.push(free);
     }
-    add_card(&mut machine, &forwards);
+    machine.add_card(&forwards);
     Ok(House { machine, ports, is_told: false })
-}
-
-/// Gives a machine a network card on QEMU's user network, where parts of the host are led to domains, such as
-/// `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
-pub(crate) fn add_card(machine: &mut Machine, forwards: &str) {
-    let devices = ["-netdev", &format!("user,id=net{forwards}"), "-device", CARD];
-    machine.devices.extend(devices.map(str::to_owned));
 }
 
 impl House {

@@ -4,12 +4,12 @@
 //! them is installed, so nobody needs to be root.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use crate::cpio::Archive;
-use crate::process::{self, say};
+use crate::debian;
+use crate::process::say;
 
 /// Names the kernel's package of today as the one it depends on.
 const LINUX: &str = "linux-image-amd64";
@@ -96,12 +96,8 @@ pub(super) fn provide(folder: &Path) -> Result<Image> {
     if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
         say("making a Xen machine with Linux of Debian's packages, once");
         let packages = folder.join("packages");
-        let made = make(&packages, &tree, &linux).or_else(|error| {
-            say(format!("{error:#}; trying again with fresh lists of packages"));
-            crate::debian::update()?;
-            make(&packages, &tree, &linux)
-        });
-        made.context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
+        debian::or_afresh(|| make(&packages, &tree, &linux))
+            .context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
         std::fs::write(complete, recipe)?;
     }
     // The scripts change with this program, so this is done each time.
@@ -114,13 +110,8 @@ fn make(packages: &Path, tree: &Path, linux: &Path) -> Result<()> {
         let _absent = std::fs::remove_dir_all(fresh);
         std::fs::create_dir_all(fresh)?;
     }
-    let depends = process::output(Command::new("apt-cache").args(["depends", LINUX]))?;
-    let depends = String::from_utf8_lossy(&depends);
-    let name = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-    let name = name.with_context(|| format!("{LINUX} names no kernel"))?;
-    let mut download = Command::new("apt-get");
-    download.current_dir(packages).args(["-q", "download", name]).args(PACKAGES);
-    process::output(&mut download)?;
+    let name = &debian::dependency(LINUX)?;
+    debian::fetch(packages, PACKAGES.iter().copied().chain([name.as_str()]))?;
     let version = name.trim_start_matches("linux-image-");
     let modules = MODULES.map(|module| format!("./lib/modules/{version}/kernel/{module}.ko"));
     let boot = format!("./boot/vmlinuz-{version}");
@@ -131,7 +122,7 @@ fn make(packages: &Path, tree: &Path, linux: &Path) -> Result<()> {
             true => modules.iter().map(String::as_str).chain([boot.as_str()]).collect(),
             false => CHOSEN.to_vec(),
         };
-        unpack(&file.path(), tree, &chosen)?;
+        debian::unpack(&file.path(), tree, &chosen)?;
     }
     std::fs::create_dir_all(tree.join("modules"))?;
     for module in &modules {
@@ -146,33 +137,10 @@ fn make(packages: &Path, tree: &Path, linux: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks what matches `chosen` of a package's file.
-fn unpack(package: &Path, tree: &Path, chosen: &[&str]) -> Result<()> {
-    let mut files = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start dpkg-deb")?;
-    let stream = files.stdout.take().context("dpkg-deb has no output")?;
-    // What matches nothing is not an error: each package has some of the files.
-    let status = Command::new("tar")
-        .args(["-x", "--no-same-owner", "--wildcards", "-C"])
-        .arg(tree)
-        .args(chosen)
-        .stdin(stream)
-        .stderr(Stdio::null())
-        .status()
-        .context("cannot start tar")?;
-    ensure!(files.wait()?.success(), "{} is not a package", package.display());
-    ensure!(matches!(status.code(), Some(0 | 2)), "tar failed ({status})");
-    Ok(())
-}
-
 /// The first root as an archive.
 fn root(tree: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    add(&mut archive, tree, "")?;
+    archive.tree(tree, "")?;
     let order = MODULES.map(|module| module.rsplit('/').next().unwrap_or_default());
     archive.file("modules/order", order.map(|name| format!("{name}.ko\n")).concat().as_bytes());
     for (path, text) in SCRIPTS {
@@ -188,23 +156,4 @@ fn root(tree: &Path) -> Result<Vec<u8>> {
     archive.folder("dev");
     archive.terminal("dev/console", [5, 1]);
     Ok(archive.finish())
-}
-
-/// Adds all that is in `folder`, whose path in the archive is `path`.
-fn add(archive: &mut Archive, folder: &Path, path: &str) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string();
-        let Ok(name) = name else { bail!("a name in {} is not text", folder.display()) };
-        let (path, kind) = (format!("{path}{name}"), entry.file_type()?);
-        if kind.is_dir() {
-            archive.folder(&path);
-            add(archive, &entry.path(), &format!("{path}/"))?;
-        } else if kind.is_symlink() {
-            archive.link(&path, &std::fs::read_link(entry.path())?.display().to_string());
-        } else {
-            archive.file(&path, &std::fs::read(entry.path())?);
-        }
-    }
-    Ok(())
 }

@@ -132,6 +132,15 @@ pub(crate) fn machine(
     })
 }
 
+/// Debian's generic Linux, compressed as it is shipped.
+///
+/// # Errors
+///
+/// When a package cannot be had.
+pub(crate) fn linux(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(image::provide(&workspace.scratch("xen-linux")?)?.linux)
+}
+
 /// The archive that says which domains to create, with their files.
 fn job(domains: &[Domain], client: Option<&str>) -> Result<Vec<u8>> {
     let mut archive = Archive::default();

@@ -1,0 +1,5 @@
+# Serves the first 8 MiB of the disk, until the client says at another port that it has them.
+mkdir /tmp/www
+dd if="/dev/$disk" of=/tmp/www/file bs=64k count=128 2> /dev/null
+httpd -h /tmp/www
+nc -l -p 81
