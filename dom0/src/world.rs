@@ -117,14 +117,7 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
     }
     if world.is_ruled {
         operator::start(&world, vcpu)?;
-        let shared = world.clone();
-        world.background(async move {
-            for name in later {
-                if let Err(error) = shared.create_named(&name).await {
-                    shared.screen.line(format_args!("{error}"));
-                }
-            }
-        })?;
+        world.background(create_all(world.clone(), later))?;
     }
     world.executor.run();
     if world.is_ruled {
@@ -179,6 +172,19 @@ fn configs(
         Err("the bundle has no configuration (*.cfg)".into())
     } else {
         Ok((configs, later))
+    }
+}
+
+/// Makes domains of configurations that may be on a disk, one after the other, and tells what is wrong.
+async fn create_all(world: Rc<World>, names: Vec<String>) {
+    for name in names {
+        let created = match world.files.config(&name).await {
+            Ok(config) => world.create(config).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = created {
+            world.screen.line(format_args!("{error}"));
+        }
     }
 }
 
@@ -263,14 +269,6 @@ impl World {
             return Err(error.to_string());
         }
         born.wait().await.map_err(|error| format!("{name}: {error}"))
-    }
-
-    /// Makes a domain of the configuration of this name, and lets it run.
-    ///
-    /// # Errors
-    /// As [`World::create`], and if there is no such configuration.
-    async fn create_named(self: &Rc<Self>, name: &str) -> Result<DomId, String> {
-        self.create(self.files.config(name).await?).await
     }
 
     /// Starts a domain, whose name was taken.

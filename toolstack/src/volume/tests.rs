@@ -111,7 +111,8 @@ fn long(name: &str, short: &[u8; 11]) -> [u8; 32] {
 /// An image with `WEB.CFG` and, in the folder `My Kernels`, `KERNEL`, scattered.
 fn filled() -> (Image, Vec<u8>) {
     let mut image = Image::new();
-    let kernel: Vec<u8> = (0..100_000_u32).map(|it| (it * 7 % 251) as u8).collect();
+    let kernel: Vec<u8> =
+        (0..100_000_u32).flat_map(|it| (it * 7 % 251).to_le_bytes().into_iter().take(1)).collect();
     let config = image.store(b"name = 'web'\n", 1);
     let at = image.store(&kernel, 3);
     let short = b"MYKERN~1   ";
@@ -184,7 +185,7 @@ fn garbage_is_no_end_of_the_program() {
                 1 => TABLE * SECTOR + place / 3 % 600,
                 _ => ROOT * SECTOR + place / 3 % 96,
             };
-            image.bytes[place] = (random >> 24) as u8;
+            image.bytes[place] = random.to_le_bytes()[3];
         }
         let _any = image.read("web.cfg");
         let _any = image.read("my kernels/kernel");
