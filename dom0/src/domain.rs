@@ -223,10 +223,10 @@ fn connect(world: &World, id: DomId, disk: &Disk, claim: Claim) -> Option<Rc<Bac
         windows: world.windows.clone(),
     };
     let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
-    let (task, store) = (end.clone(), world.store.clone());
+    let (task, store, running) = (end.clone(), world.store.clone(), world.back_ends.clone());
     let spawned = world.spawn(async move {
         block::serve(served, store, &task.stop).await;
-        drop(claim);
+        drop((claim, running));
         task.stopped.signal(());
     });
     if let Err(error) = &spawned {
@@ -246,9 +246,10 @@ fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Opt
         back: nodes::back_end("vif", id, number),
     };
     let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
-    let (task, shared) = (end.clone(), world.clone());
+    let (task, shared, running) = (end.clone(), world.clone(), world.back_ends.clone());
     let spawned = world.spawn(async move {
         vif::serve(&shared, served, &task.stop).await;
+        drop(running);
         task.stopped.signal(());
     });
     if let Err(error) = &spawned {

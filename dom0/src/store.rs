@@ -55,6 +55,11 @@ impl Service {
         result
     }
 
+    /// What is in the store, and how many wait for it.
+    pub(crate) fn counts(&self) -> (xenstore::Counts, usize) {
+        (self.store.borrow().counts(), self.listeners.borrow().len())
+    }
+
     fn tell(&self) {
         let store = self.store.borrow();
         for (client, wake) in &*self.listeners.borrow() {

@@ -15,6 +15,7 @@ use hypercall_abi::types::DomId;
 use hypercall_abi::virq;
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
+use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::task::Executor;
 use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::vcpu::Vcpu;
@@ -37,6 +38,10 @@ type Task = Box<dyn Future<Output = ()>>;
 /// What the services share.
 pub(crate) struct World {
     executor: Executor<Task>,
+    /// This domain's memory.
+    pub(crate) memory: Memory,
+    /// Held by each back end that runs.
+    pub(crate) back_ends: Rc<()>,
     pub(crate) windows: Rc<Windows>,
     /// To map pages of front ends.
     pub(crate) grants: Grants,
@@ -70,13 +75,19 @@ pub(crate) struct World {
 ///
 /// # Errors
 /// If the bundle is wrong, or a domain did not end well.
-pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(
+    boot: &BootInfo<'static>,
+    vcpu: &Vcpu,
+    memory: Memory,
+) -> Result<(), Box<dyn Error>> {
     let files = files(boot.ramdisk()).collect::<Result<Vec<_>, _>>()?;
     let configs = configs(&files, boot)?;
     let network = Network::default();
     let Equipment { disks, cards, lines } = Equipment::find(&network.pages());
     let world = Rc::new(World {
         executor: Executor::default(),
+        memory,
+        back_ends: Rc::default(),
         windows: Rc::default(),
         grants: Grants::start(1)?,
         storage: Storage::new(disks),
@@ -288,6 +299,11 @@ impl World {
     pub(crate) fn configs(&self) -> Vec<String> {
         let files = self.files.iter().filter(|file| file.name.ends_with(".cfg"));
         files.filter_map(|file| Some(parse(file).ok()?.name)).collect()
+    }
+
+    /// How many tasks there are.
+    pub(crate) fn tasks(&self) -> usize {
+        self.executor.tasks()
     }
 
     /// All domains.

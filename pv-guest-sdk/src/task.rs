@@ -133,6 +133,12 @@ impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
         Ok(())
     }
 
+    /// How many tasks there are.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.slots.borrow().iter().filter(|slot| !matches!(slot, Slot::Free)).count()
+    }
+
     /// Runs until all tasks have ended.
     ///
     /// # Panics
