@@ -24,12 +24,12 @@ use toolstack::end::End;
 use toolstack::nodes::{self, Described};
 
 use crate::bell::Flag;
-use crate::block;
 use crate::console::Console;
 use crate::net::vif;
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
+use crate::{block, complaints};
 
 /// Pages in a MiB.
 const PAGES_PER_MIB: u64 = 256;
@@ -138,7 +138,9 @@ async fn once(
     world.store.remove(&nodes::home(id));
     world.store.remove(&format!("/vm/{uuid}"));
     for class in ["vbd", "vif"] {
-        world.store.remove(&format!("/local/domain/0/backend/{class}/{}", id.0));
+        let back_ends = format!("/local/domain/0/backend/{class}/{}", id.0);
+        world.store.remove(&complaints::place(&back_ends));
+        world.store.remove(&back_ends);
     }
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);

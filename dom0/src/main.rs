@@ -16,6 +16,7 @@ extern crate alloc;
 
 mod bell;
 mod block;
+mod complaints;
 mod console;
 mod domain;
 mod equipment;

@@ -23,7 +23,7 @@ use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::println;
 
 use crate::block::{Halves, Page, map};
-use crate::store::Service;
+use crate::complaints::Complaints;
 use crate::window::Windows;
 use crate::world::World;
 
@@ -87,7 +87,7 @@ pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMu
     let Served { domain, mac, front, back } = served;
     let network = &world.network;
     let Some(port) = network.add(mac) else {
-        report(&world.store, &back, "another interface has this address");
+        Complaints::new(back).report(&world.store, "another interface has this address");
         return stop.wait().await;
     };
     work(world, domain, port, (&front, &back), stop).await;
@@ -113,13 +113,14 @@ async fn work(
     let store = &world.store;
     let nodes = Halves { store, front, back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
+    let complaints = Complaints::new(back.to_string());
     let mut device = Device::<Front>::new(port, Limits::default());
     device.changed(&nodes);
     loop {
         for effect in device.effects() {
             match effect {
                 Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => report(store, back, &error),
+                Effect::Report(error) => complaints.report(store, &error),
                 Effect::Attach(parameters) => {
                     device.attached(attach(domain, &parameters, world.grants, &world.windows));
                 }
@@ -137,13 +138,6 @@ async fn work(
             Either::Second(_) => device.changed(&nodes),
         }
     }
-}
-
-/// Says what is wrong, where it is looked for.
-fn report(store: &Service, back: &str, error: &str) {
-    println!("{back}: {error}");
-    let place = back.strip_prefix("/local/domain/0").unwrap_or(back);
-    store.write(&format!("/local/domain/0/error{place}"), error);
 }
 
 /// Maps a front end's rings and connects to its ports.

@@ -28,7 +28,7 @@ pub(crate) async fn garbage(front: &Front) -> Outcome {
     rows.extend([("ring-ref", None), ("event-channel", None)]);
     let more: [(&str, &[&[u8]]); 6] = [
         // Reserved, never used, behind the table, the last that there can be.
-        ("ring-ref", &[b"0", b"2047", b"2048", b"4294967295"]),
+        ("ring-ref", &[b"5", b"2047", b"2048", b"4294967295"]),
         ("event-channel", &[b"0", b"4095", b"4096", b"131072", b"4294967295"]),
         ("protocol", &[b"", b"x86_32-abi", b"x86_64-abi ", b"\0", b"x86_64-abi\0"]),
         ("ring-page-order", &[b"1", b"4", b"5", b"31", b"32", b"4294967295"]),

@@ -40,15 +40,15 @@ struct Pages {
 pub(crate) async fn wrong(front: &Front, link: &mut Link) -> Outcome {
     let info = front.info().await?;
     let ended = front.page(Access::WRITE)?;
-    let revoked = ended.reference();
-    let _frame: Frame = ended.end().map_err(|_| "a page that nobody saw is in use")?;
     let pages = Pages {
         good: front.page(Access::WRITE)?,
         read_only: front.page(Access::empty())?,
         foreign: front.page_for(DomId(0x7fe0), Access::WRITE)?,
-        revoked,
+        revoked: ended.reference(),
         list: front.page(Access::WRITE)?,
     };
+    // Now that nothing else takes its entry.
+    let _frame: Frame = ended.end().map_err(|_| "a page that nobody saw is in use")?;
     for (word, value) in pages.list.words().iter().zip([pages.good.reference().0, 0x0507]) {
         word.store(value, Ordering::Relaxed);
     }
@@ -117,7 +117,7 @@ fn granted(pages: &Pages) -> Vec<Row> {
             let list = [of(gref)];
             rows.push((what, request(operation, 0, &list, 1), STATUS_ERROR));
         };
-        row("an entry that is reserved", GrantRef(0));
+        row("an entry that is reserved", GrantRef(5));
         row("an entry never used", GrantRef(2047));
         row("an entry behind the table", GrantRef(2048));
         row("the last entry there can be", GrantRef(u32::MAX));
