@@ -29,7 +29,7 @@ const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
 /// Guests that do not run alone: they have steps of their own.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 13] = [
     "conformance",
     "nursery",
     "crowd",
@@ -39,6 +39,8 @@ const ALONE: [&str; 11] = [
     "fuzz",
     "attack",
     "heartbeat",
+    "liar",
+    "meets-errors",
     "echo",
     "httpd",
 ];
@@ -107,6 +109,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         ruled(&workspace, &mut builder, options, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
+        block::faults::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
@@ -330,7 +333,7 @@ fn ruled(
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
             machine.guest_args = "operator".into();
             machine.ramdisk = Some(builder.ruled(&scratch)?);
-            rule::drive(&machine, &scratch)
+            rule::drive(&machine, &scratch, rule::rule).map(drop)
         });
     }
 }

@@ -1,7 +1,9 @@
 //! `cargo xtask run blk`: our control domain with a disk of the machine's, and a domain that uses it;
 //! and the tests of that path.
 
+pub(crate) mod faults;
 mod image;
+mod session;
 
 use std::path::Path;
 
