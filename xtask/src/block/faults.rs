@@ -43,12 +43,7 @@ pub(crate) fn test(
     steps: &mut Steps,
 ) {
     let mut bench = Bench { workspace, builder, options };
-    for (system, cpus) in [(System::Paravane, 2), (System::Xen, 1)] {
-        let name = system.name();
-        steps.run(&format!("guests that lie to back ends, with {cpus} CPUs on {name}"), || {
-            bench.lies(system, cpus)
-        });
-    }
+    steps.run("guests that lie to back ends on paravane", || bench.lies(System::Paravane, 2));
     steps.run("disks that fail on paravane", || bench.errors());
     steps.run("configurations of disks that are wrong on paravane", || bench.wrong());
     let cycles = if options.full { MANY_CYCLES } else { CYCLES };
@@ -126,7 +121,8 @@ impl Bench<'_, '_> {
                 }
                 match round {
                     0 => before = session.audit()?,
-                    _ => session.settle(&before)?,
+                    // A CPU that is idle keeps the record of the domain it ran last.
+                    _ => session.settle(&before, 16 * u64::from(cpus - 1))?,
                 }
             }
             Ok(())
@@ -201,7 +197,7 @@ impl Bench<'_, '_> {
                 session.refused(words, error)?;
             }
             shares(&mut session)?;
-            session.settle(&before)
+            session.settle(&before, 0)
         })?;
         Ok(())
     }
@@ -231,7 +227,7 @@ impl Bench<'_, '_> {
                 session.hears(name, "at work")?;
                 session.order(&format!("destroy {name}"))?;
             }
-            session.settle(&before)
+            session.settle(&before, 0)
         })?;
         Ok(())
     }
