@@ -22,8 +22,8 @@ use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::{Grants, Peer};
 use pv_guest_sdk::paging::Access;
-use pv_guest_sdk::println;
 
+use crate::complaints::Complaints;
 use crate::store::Service;
 use crate::window::{Window, Windows};
 
@@ -239,6 +239,7 @@ pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<Noop
     let Served { domain, front, back, disk, grants, windows } = served;
     let nodes = Halves { store: &store, front: &front, back: &back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
+    let complaints = Complaints::new(back.clone());
     let driven = Driven { session: Session::new(disk), count: 0 };
     let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
     device.changed(&nodes);
@@ -246,16 +247,7 @@ pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<Noop
         for effect in device.effects() {
             match effect {
                 Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => {
-                    println!("{back}: {error}");
-                    store.write(
-                        &format!(
-                            "/local/domain/0/error{}",
-                            back.strip_prefix("/local/domain/0").unwrap_or(&back)
-                        ),
-                        &error,
-                    );
-                }
+                Effect::Report(error) => complaints.report(&store, &error),
                 Effect::Attach(parameters) => {
                     device.attached(attach(domain, &parameters, grants, &windows));
                 }

@@ -25,12 +25,12 @@ use toolstack::end::End;
 use toolstack::nodes::{self, Described};
 
 use crate::bell::Flag;
-use crate::block;
 use crate::console::Console;
 use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
+use crate::{block, complaints};
 
 /// Pages in a MiB.
 const PAGES_PER_MIB: u64 = 256;
@@ -139,7 +139,9 @@ async fn once(
     world.store.remove(&nodes::home(id));
     world.store.remove(&format!("/vm/{uuid}"));
     for class in ["vbd", "vif"] {
-        world.store.remove(&format!("/local/domain/0/backend/{class}/{}", id.0));
+        let back_ends = format!("/local/domain/0/backend/{class}/{}", id.0);
+        world.store.remove(&complaints::place(&back_ends));
+        world.store.remove(&back_ends);
     }
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
@@ -224,10 +226,10 @@ fn connect(world: &World, id: DomId, disk: &Disk, claim: Claim) -> Option<Rc<Bac
         windows: world.windows.clone(),
     };
     let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
-    let (task, store) = (end.clone(), world.store.clone());
+    let (task, store, running) = (end.clone(), world.store.clone(), world.back_ends.clone());
     let spawned = world.spawn(async move {
         block::serve(served, store, &task.stop).await;
-        drop(claim);
+        drop((claim, running));
         task.stopped.signal(());
     });
     if let Err(error) = &spawned {
@@ -249,9 +251,10 @@ fn plug(world: &Rc<World>, id: DomId, number: u32, vif: &Vif, uuid: &str) -> Opt
         back: nodes::back_end("vif", id, number),
     };
     let end = Rc::new(BackEnd { stop: Signal::new(), stopped: Signal::new() });
-    let (task, shared) = (end.clone(), world.clone());
+    let (task, shared, running) = (end.clone(), world.clone(), world.back_ends.clone());
     let spawned = world.spawn(async move {
         vif::serve(&shared, served, &task.stop).await;
+        drop(running);
         task.stopped.signal(());
     });
     if let Err(error) = &spawned {

@@ -16,6 +16,7 @@ extern crate alloc;
 
 mod bell;
 mod block;
+mod complaints;
 mod console;
 mod domain;
 mod equipment;
@@ -48,7 +49,12 @@ fn main(boot: &BootInfo<'static>) -> Result<(), Box<dyn Error>> {
         return Ok(report::all(boot)?);
     }
     let vcpu = Vcpu::start(boot)?;
-    Memory::start(boot)?;
+    let memory = Memory::start(boot)?;
     vcpu.start_events()?;
-    world::run(boot, vcpu)
+    world::run(boot, vcpu, memory)
+}
+
+/// How much of the heap is in use, and how large it is. Unit: bytes.
+fn heap() -> (usize, usize) {
+    (__PV_HEAP.used(), __PV_HEAP.size())
 }

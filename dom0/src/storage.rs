@@ -101,6 +101,12 @@ impl Storage {
         Ok(Claim { storage: self.clone(), range: Some(range), disk })
     }
 
+    /// How many disks domains have.
+    pub(crate) fn claimed(self: &Rc<Self>) -> usize {
+        // Whatever else holds it holds it once: the world.
+        Rc::strong_count(self).saturating_sub(1)
+    }
+
     fn without_range(self: &Rc<Self>, disk: Disk, read_only: bool) -> Claim {
         let disk = if read_only { disk.read_only() } else { disk };
         Claim { storage: self.clone(), range: None, disk }

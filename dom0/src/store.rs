@@ -19,6 +19,7 @@ use toolstack::nodes::Node;
 use xenstore::ring::Server;
 use xenstore::{Access, Client, Event, Perms, Quotas, Store};
 
+use crate::complaints::Complaints;
 use crate::window::Window;
 
 /// Wakes a task that has something to read.
@@ -55,6 +56,11 @@ impl Service {
         result
     }
 
+    /// What is in the store, and how many wait for it.
+    pub(crate) fn counts(&self) -> (xenstore::Counts, usize) {
+        (self.store.borrow().counts(), self.listeners.borrow().len())
+    }
+
     fn tell(&self) {
         let store = self.store.borrow();
         for (client, wake) in &*self.listeners.borrow() {
@@ -74,7 +80,8 @@ impl Service {
     /// A node's value as text.
     pub(crate) fn read(&self, path: &str) -> Option<String> {
         let value = self.change(|store, me| store.read(me, path)).ok()?;
-        String::from_utf8(value).ok()
+        // What is no text is nothing of what is looked for, but there.
+        Some(String::from_utf8_lossy(&value).into_owned())
     }
 
     /// Removes a node with all below it.
@@ -182,6 +189,7 @@ pub(crate) async fn serve(
     let mut server = service.change(|store, _| Server::new(store, id, ring.bytes(), ring.words()));
     let wake = service.listen(server.client());
     let _listening = Listening { service, client: server.client() };
+    let complaints = Complaints::new(alloc::format!("domain {id}"));
     let mut is_broken = false;
     loop {
         let served = service.change(|store, _| server.serve(store));
@@ -190,7 +198,7 @@ pub(crate) async fn serve(
             let _is_gone = channel.send();
         }
         if let Some(fault) = served.fault.filter(|_| !is_broken) {
-            println!("domain {id}: its store connection is broken: {fault:?}");
+            complaints.say(&alloc::format!("its store connection is broken: {fault:?}"));
         }
         is_broken = served.fault.is_some();
         if served.again {

@@ -47,6 +47,12 @@ impl Windows {
         let page = Page::at(BASE + (number * PAGE_SIZE) as u64)?;
         Some(Window { windows: self.clone(), number, page })
     }
+
+    /// How many are in use.
+    pub(crate) fn used(&self) -> usize {
+        let free = self.0.borrow();
+        free.fresh.saturating_sub(free.returned.len())
+    }
 }
 
 impl Window {

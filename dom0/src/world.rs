@@ -15,6 +15,7 @@ use hypercall_abi::types::DomId;
 use hypercall_abi::virq;
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
+use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::task::Executor;
 use pv_guest_sdk::time::Instant;
 use pv_guest_sdk::vcpu::Vcpu;
@@ -38,6 +39,10 @@ type Task = Box<dyn Future<Output = ()>>;
 /// What the services share.
 pub(crate) struct World {
     executor: Executor<Task>,
+    /// This domain's memory.
+    pub(crate) memory: Memory,
+    /// Held by each back end that runs.
+    pub(crate) back_ends: Rc<()>,
     pub(crate) windows: Rc<Windows>,
     /// To map pages of front ends.
     pub(crate) grants: Grants,
@@ -72,7 +77,11 @@ pub(crate) struct World {
 ///
 /// # Errors
 /// If the bundle is wrong, or a domain did not end well.
-pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(
+    boot: &BootInfo<'static>,
+    vcpu: &Vcpu,
+    memory: Memory,
+) -> Result<(), Box<dyn Error>> {
     let bundle = match boot.ramdisk() {
         [] => Vec::new(),
         bundle => archive::files(bundle).collect::<Result<Vec<_>, _>>()?,
@@ -85,6 +94,8 @@ pub(crate) fn run(boot: &BootInfo<'static>, vcpu: &Vcpu) -> Result<(), Box<dyn E
     let most = usize::try_from(boot.pages() * 4096 / 4)?;
     let world = Rc::new(World {
         executor: Executor::default(),
+        memory,
+        back_ends: Rc::default(),
         windows: Rc::default(),
         grants: Grants::start(1)?,
         files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
@@ -290,6 +301,11 @@ impl World {
         })?;
         self.started.set(self.started.get() + 1);
         Ok(())
+    }
+
+    /// How many tasks there are.
+    pub(crate) fn tasks(&self) -> usize {
+        self.executor.tasks()
     }
 
     /// All domains.

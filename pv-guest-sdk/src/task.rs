@@ -133,6 +133,12 @@ impl<P: DerefMut<Target: Future<Output = ()>>> Executor<P> {
         Ok(())
     }
 
+    /// How many tasks there are.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.slots.borrow().iter().filter(|slot| !matches!(slot, Slot::Free)).count()
+    }
+
     /// Runs until all tasks have ended.
     ///
     /// # Panics
@@ -240,6 +246,7 @@ mod tests {
         let ends = async { seen.borrow_mut().push("two") };
         executor.spawn(Box::pin(waits)).ok().unwrap();
         executor.spawn(Box::pin(ends)).ok().unwrap();
+        assert_eq!(executor.tasks(), 2);
         let idles = Cell::new(0);
         executor.run_with(
             40,
@@ -251,7 +258,7 @@ mod tests {
             }),
         );
         assert_eq!(*seen.borrow(), ["one waits", "two", "one goes on"]);
-        assert_eq!(idles.get(), 3);
+        assert_eq!((idles.get(), executor.tasks()), (3, 0));
     }
 
     #[test]

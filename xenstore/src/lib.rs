@@ -71,5 +71,5 @@ pub use error::Error;
 pub use path::home;
 pub use perms::{Access, PRIVILEGED, Permission, Perms};
 pub use quota::Quotas;
-pub use store::Store;
+pub use store::{Counts, Store};
 pub use watch::Event;

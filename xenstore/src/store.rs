@@ -362,6 +362,36 @@ impl Store {
     }
 }
 
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Nodes, with the root.
+    pub nodes: usize,
+    /// Clients: connections of domains, and those within this program.
+    pub clients: usize,
+    /// Watches of all of them.
+    pub watches: usize,
+    /// Their open transactions.
+    pub transactions: usize,
+    /// Domains that were introduced, with the privileged one.
+    pub domains: usize,
+}
+
+impl Store {
+    /// Counts what there is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let states = || self.clients.values();
+        Counts {
+            nodes: self.tree.count(),
+            clients: self.clients.len(),
+            watches: states().map(|state| state.watches.len()).sum(),
+            transactions: states().map(|state| state.transactions.len()).sum(),
+            domains: self.domains.len(),
+        }
+    }
+}
+
 /// The events that are no node's.
 pub(crate) const INTRODUCE: &str = "@introduceDomain";
 pub(crate) const RELEASE: &str = "@releaseDomain";

@@ -90,6 +90,11 @@ impl Tree {
         self.owned.get(&domid).copied().unwrap_or(0)
     }
 
+    /// How many nodes there are, with the root.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Node>)> {
         self.nodes.iter()
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::boot::{self, End, Watch};
+use crate::boot::{self, End, Record, Watch};
 use crate::ctl::{Channel, SOCKET};
 use crate::machine::Machine;
 
@@ -54,16 +54,21 @@ fn script(first: u16) -> Vec<Exchange> {
     ]
 }
 
-/// Boots `machine`, whose guest is dom0 with an operator, and rules its domains.
+/// Boots `machine`, whose guest is dom0 with an operator, has its domains ruled until a time is over,
+/// and powers it off.
 ///
 /// # Errors
 ///
-/// When an answer is another, the machine does not end well, or something is left of a domain.
-pub(crate) fn drive(machine: &Machine, scratch: &Path) -> Result<()> {
+/// When `rule` says so, or the machine does not end well.
+pub(crate) fn drive(
+    machine: &Machine,
+    scratch: &Path,
+    rule: impl FnOnce(&mut Channel, Instant) -> Result<()>,
+) -> Result<Record> {
     let _stale = std::fs::remove_file(scratch.join(SOCKET));
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(machine, Watch::Nobody, scratch));
-        let ruled = rule(machine, scratch);
+        let ruled = connect(machine, scratch, rule);
         if ruled.is_err() {
             let ended = Channel::connect(scratch).and_then(|mut it| it.ask("poweroff", &[], true));
             let _the_machine_may_be_beyond_that = ended;
@@ -71,29 +76,42 @@ pub(crate) fn drive(machine: &Machine, scratch: &Path) -> Result<()> {
         let record = boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
         ruled.map_err(|error| error.context(record.report.clone()))?;
         ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-        Ok(())
+        Ok(record)
     })
 }
 
-fn rule(machine: &Machine, scratch: &Path) -> Result<()> {
+fn connect(
+    machine: &Machine,
+    scratch: &Path,
+    rule: impl FnOnce(&mut Channel, Instant) -> Result<()>,
+) -> Result<()> {
     // Before the boot is given up.
     let deadline = Instant::now() + machine.options.limit / 2;
     let mut channel = Channel::wait(scratch, deadline)?;
-    // What a hypervisor keeps of the first domains, such as larger tables, is no loss.
-    exchange(&mut channel, &script(1), deadline)?;
-    let before = left(&mut channel)?;
-    exchange(&mut channel, &script(3), deadline)?;
-    // Xen gives some of a domain's memory back when its CPUs have all been idle.
-    loop {
-        let after = left(&mut channel)?;
-        if before == after {
-            break;
-        }
-        ensure!(Instant::now() < deadline, "before there was {before}, afterwards {after}");
-    }
+    rule(&mut channel, deadline)?;
     match channel.ask("poweroff", &[], true)? {
         Ok(answer) if answer == "all domains have ended\n" => Ok(()),
         other => bail!("poweroff: {other:?}"),
+    }
+}
+
+/// Says everything there is to say, and compares the answers and what is left of domains.
+///
+/// # Errors
+///
+/// When an answer is another, or something is left of a domain.
+pub(crate) fn rule(channel: &mut Channel, deadline: Instant) -> Result<()> {
+    // What a hypervisor keeps of the first domains, such as larger tables, is no loss.
+    exchange(channel, &script(1), deadline)?;
+    let before = left(channel)?;
+    exchange(channel, &script(3), deadline)?;
+    // Xen gives some of a domain's memory back when its CPUs have all been idle.
+    loop {
+        let after = left(channel)?;
+        if before == after {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "before there was {before}, afterwards {after}");
     }
 }
 

@@ -34,7 +34,7 @@ const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
 /// Guests that do not run alone: they have steps of their own.
-const ALONE: [&str; 12] = [
+const ALONE: &[&str] = &[
     "conformance",
     "nursery",
     "crowd",
@@ -44,6 +44,8 @@ const ALONE: [&str; 12] = [
     "fuzz",
     "attack",
     "heartbeat",
+    "liar",
+    "meets-errors",
     "echo",
     "httpd",
     "kv",
@@ -119,6 +121,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         kv::test(&workspace, &mut builder, options, &mut steps);
         xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
         stock::test(&workspace, &mut builder, options, &mut steps);
+        block::faults::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
@@ -342,7 +345,7 @@ fn ruled(
             let mut machine = builder.machine(system, &GuestChoice::of(guest), &options.machine)?;
             machine.guest_args = "operator".into();
             machine.ramdisk = Some(builder.ruled(&scratch)?);
-            rule::drive(&machine, &scratch)
+            rule::drive(&machine, &scratch, rule::rule).map(drop)
         });
     }
 }

@@ -23,6 +23,7 @@ use pv_guest_sdk::grant::Grants;
 
 use super::Attached;
 use crate::block::{Halves, Page, map};
+use crate::complaints::Complaints;
 use crate::window::Windows;
 use crate::world::World;
 
@@ -91,7 +92,7 @@ pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMu
     let attached = network.attach(&served);
     let Served { domain, front, back, .. } = served;
     let Some(attached) = attached else {
-        report(world, &back, "another interface has this address");
+        Complaints::new(back).report(&world.store, "another interface has this address");
         return stop.wait().await;
     };
     work(world, domain, &attached, (&front, &back), stop).await;
@@ -117,13 +118,14 @@ async fn work(
     let store = &world.store;
     let nodes = Halves { store, front, back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
+    let complaints = Complaints::new(back.to_string());
     let mut device = Device::<Front>::new(attached.port, Limits::default());
     device.changed(&nodes);
     loop {
         for effect in device.effects() {
             match effect {
                 Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => report(world, back, &error),
+                Effect::Report(error) => complaints.report(&world.store, &error),
                 Effect::Attach(parameters) => {
                     device.attached(attach(domain, &parameters, world.grants, &world.windows));
                 }
@@ -141,13 +143,6 @@ async fn work(
             Either::Second(_) => device.changed(&nodes),
         }
     }
-}
-
-/// Says what is wrong, where it is looked for.
-fn report(world: &World, back: &str, error: &str) {
-    world.screen.line(format_args!("{back}: {error}"));
-    let place = back.strip_prefix("/local/domain/0").unwrap_or(back);
-    world.store.write(&format!("/local/domain/0/error{place}"), error);
 }
 
 /// Maps a front end's rings and connects to its ports.

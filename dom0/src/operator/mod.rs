@@ -5,6 +5,7 @@
 //! [`channel`] the port. What is pure about them is in `toolstack::operator`.
 
 mod channel;
+mod counts;
 mod lists;
 mod terminal;
 mod verbs;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use toolstack::nodes;
 use toolstack::operator::verbs::{self, Names};
 
-use super::{Operator, lists};
+use super::{Operator, counts, lists};
 use crate::domain::Guest;
 
 /// How long a domain may take to say that it has heard of a shutdown.
@@ -50,6 +50,7 @@ impl Operator {
                 let text = words.get(1).map_or("", |text| text);
                 Ok(json!({ "taken": world.guest(first)?.console.input(text.as_bytes()) }))
             }
+            "audit" => counts::audit(world),
             "dmesg" => dmesg(),
             "top" => lists::top(world, &mut self.top.borrow_mut()),
             "vcpu-list" => lists::vcpus(world, words),

@@ -129,7 +129,7 @@ fn load(device: Device<'static>, grants: Grants) -> Outcome {
     let pattern = vec![0x5a; 64 << 10];
     loop {
         block_on(disk.write(0, &pattern))?;
-        readers(&disk, 4096, 16)?;
+        readers(&disk, 4096, 32)?;
     }
 }
 

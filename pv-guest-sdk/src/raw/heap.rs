@@ -28,6 +28,18 @@ impl Heap {
     pub const fn empty() -> Self {
         Self(Yielding::new(FreeList::empty()))
     }
+
+    /// How much is allocated, with what keeping it costs. Unit: bytes.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.0.lock().used()
+    }
+
+    /// How much memory it has, which only grows. Unit: bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.lock().size()
+    }
 }
 
 impl fmt::Debug for Heap {

@@ -71,6 +71,13 @@ pub const VERBS: &[Verb] = &[
         Names::Domains,
     ),
     verb("input", "DOMAIN TEXT", "types text at a console", (2, 2), Names::Domains),
+    verb(
+        "audit",
+        "",
+        "what this program has in use, and what the hypervisor finds wrong",
+        (0, 0),
+        Names::Nothing,
+    ),
     verb("dmesg", "", "the hypervisor's log", (0, 0), Names::Nothing),
     verb(
         "top",

@@ -188,3 +188,27 @@ fn an_event_too_long_for_a_message_names_what_is_watched() {
     store.write(me, &format!("/a/{}", "b".repeat(200)), b"1").unwrap();
     assert_eq!(tools.events(&mut store), [format!("/a|{token}|")]);
 }
+
+#[test]
+fn what_there_is_is_counted_and_gone_with_its_owner() {
+    let (mut store, me) = store();
+    let before = store.counts();
+    home(&mut store, me, 3);
+    let placed = store.counts();
+    assert!(placed.nodes > before.nodes);
+    store.introduce(me, 3, 1, 1).unwrap();
+    let guest = store.connect(3);
+    store.watch(guest, "data", b"x").unwrap();
+    store.start(guest).unwrap();
+    store.write(guest, "data/a/b", b"1").unwrap();
+    let counts = store.counts();
+    assert_eq!(counts.nodes, placed.nodes + 2);
+    assert_eq!((counts.clients, counts.watches), (before.clients + 1, before.watches + 1));
+    assert_eq!((counts.transactions, counts.domains), (1, before.domains + 1));
+    store.disconnect(guest);
+    store.gone(3);
+    let after = store.counts();
+    assert_eq!((after.clients, after.watches), (before.clients, before.watches));
+    assert_eq!((after.transactions, after.domains), (0, before.domains));
+    assert_eq!(after.nodes, placed.nodes - 1, "its own place is the tools' to remove");
+}

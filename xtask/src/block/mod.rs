@@ -1,8 +1,10 @@
 //! `cargo xtask run blk`: our control domain with a disk of the machine's, and a domain that uses it;
 //! and the tests of that path.
 
+pub(crate) mod faults;
 pub(crate) mod image;
 mod same;
+mod session;
 
 use std::path::Path;
 

@@ -146,6 +146,22 @@ fn take_returned(order: u32) -> Option<Pfn> {
     Some(first)
 }
 
+/// How many pages are in runs that were given back.
+pub(super) fn returned_pages() -> u64 {
+    let returned = RETURNED.lock();
+    let mut pages = 0;
+    for (order, &head) in returned.iter().enumerate() {
+        let mut next = head;
+        while next != NONE {
+            pages += 1 << order;
+            let link: *const u64 = pointer(home(Pfn(next)));
+            // SAFETY: as in `take_returned`; the list is locked.
+            next = unsafe { link.read() };
+        }
+    }
+    pages
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         let Ok(layout) = layout() else { return };

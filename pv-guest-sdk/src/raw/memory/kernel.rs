@@ -34,6 +34,13 @@ impl Memory {
         layout().map_or(0, super::layout::Layout::free)
     }
 
+    /// How many pages are in rows that were given back: memory for devices takes them again, and
+    /// nothing else does, so that what was in a row once need not be exchanged anew.
+    #[must_use]
+    pub fn in_rows(self) -> u64 {
+        super::contiguous::returned_pages()
+    }
+
     /// The machine frame behind one of the guest's pages.
     #[must_use]
     pub fn machine(self, page: Pfn) -> Option<Mfn> {
