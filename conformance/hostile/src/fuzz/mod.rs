@@ -78,7 +78,9 @@ pub struct Fuzz {
     inner: u64,
     /// Loads and stores, and those of them that trapped.
     touches: Count,
-    hash: u64,
+    /// Over all that was asked, and over all that was answered.
+    asked: u64,
+    answered: u64,
     /// Each call is shown before it is made.
     traced: bool,
     /// The time that was last believed, and the counter then.
@@ -102,7 +104,8 @@ impl Fuzz {
             counts: [Count { made: 0, well: 0 }; 64],
             inner: 0,
             touches: Count { made: 0, well: 0 },
-            hash: 0xcbf2_9ce4_8422_2325,
+            asked: 0xcbf2_9ce4_8422_2325,
+            answered: 0xcbf2_9ce4_8422_2325,
             traced: false,
             clock: (peek(land.shared.0 + 32 + 16), tsc()),
             gone: [false; 256],
@@ -154,6 +157,7 @@ impl Fuzz {
         self.note(number, args);
         let answer = raw::call(number, args);
         self.count(number, answer >= 0 && answer != TRAPPED);
+        self.answered = mixed(self.answered, answer.cast_unsigned());
         self.take(after, answer);
     }
 
@@ -168,9 +172,7 @@ impl Fuzz {
         if self.traced {
             println!("{number} {args:x?}");
         }
-        for word in [number].into_iter().chain(args) {
-            self.hash = (self.hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(17);
-        }
+        self.asked = [number].into_iter().chain(args).fold(self.asked, mixed);
     }
 
     fn take(&mut self, after: After, answer: i64) {
@@ -232,6 +234,7 @@ impl Fuzz {
         for (number, after) in (0..count).zip(after) {
             let [call, answer] = [0, 8].map(|at| peek(list + 64 * number + at));
             self.count(call, answer.cast_signed() >= 0);
+            self.answered = mixed(self.answered, answer);
             self.take(after, answer.cast_signed());
         }
         self.inner += count;
@@ -250,6 +253,7 @@ impl Fuzz {
         } else {
             let loaded = raw::load(address);
             self.leaks += u64::from(loaded == Some(SECRET));
+            self.answered = mixed(self.answered, loaded.unwrap_or(1));
             loaded.is_some()
         };
         // What ring 0 has must not be there for ring 3.
@@ -282,14 +286,18 @@ impl Fuzz {
             made += count.made;
             well += count.well;
         }
-        let (inner, traps, hash) = (self.inner, trap::count(), self.hash);
+        let (inner, traps) = (self.inner, trap::count());
         println!("{} of {} loads and stores went through", self.touches.well, self.touches.made);
-        println!(
-            "{well} of {made} calls well, {inner} in multicalls, {traps} traps, hash {hash:x}"
-        );
+        println!("{well} of {made} calls well, {inner} in multicalls, {traps} traps");
+        println!("asked {:016x}, answered {:016x}", self.asked, self.answered);
         println!("{leaks} leaks");
         leaks == 0
     }
+}
+
+/// A hash with a word more in it.
+const fn mixed(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(17)
 }
 
 fn slot_of(number: u64) -> usize {
