@@ -1,8 +1,8 @@
 //! Wild hypercalls that go deep: arguments are combined from what there is (frames, tables, ports,
 //! grants, handles, vCPUs, addresses of every kind) and from what is wrong with a number.
 //!
-//! All choices come from the seed and from nothing that a call answers: the sequence of calls is the
-//! same each time, but for the frames, ports and handles that the hypervisor hands out. The guest
+//! All choices come from the seed and from what was answered so far: where the hypervisor answers the
+//! same, the sequence of calls is the same each time. The guest
 //! keeps itself alive: it names no frame that it lives in, and sets its handlers again after calls
 //! that change them.
 
@@ -13,12 +13,13 @@ mod memory;
 mod tables;
 mod values;
 
+use hypercall_abi::memory as memory_call;
 use pv_guest_sdk::println;
 
 use crate::SECRET;
 use crate::land::{Land, is_lived_in, map};
 use crate::random::Random;
-use crate::raw::memory::{arena, peek, toy, tsc};
+use crate::raw::memory::{arena, peek, poke, toy, tsc};
 use crate::raw::{self, Store, TRAPPED, trap};
 
 /// Ports, handles and grants that are remembered.
@@ -42,13 +43,18 @@ enum After {
     Port(u64, u64),
     /// The handles of so many mappings at this address are remembered from this slot on.
     Handles(u64, u64, u64),
-    /// So many frames at this address become toys, from this number on, if so many were answered.
-    Frames(u64, u64),
-    /// As many toys as were answered are given away, from this number on.
-    Given(u64),
-    /// So many as the structure at this address says became other frames, whose list is at that
-    /// address; they are toys from this number on.
-    Exchanged(u64, u64, u64),
+    /// The frames of a list become toys, from this number on: those from this place of the list on, up
+    /// to the number that was answered.
+    Frames(u64, u64, u64),
+    /// So are toys, from this number on, given away.
+    Given(u64, u64),
+    /// So is what was got by the structure at this address, at once.
+    Back(u64, u64),
+    /// Up to the number that the structure at this address says, toys became other frames, whose list
+    /// is at that address: from this number on, and from that place of the list on.
+    Exchanged(u64, u64, u64, u64),
+    /// If it went well, this toy is pinned, or is not.
+    Pinned(usize, bool),
     /// Handlers are registered again.
     Handlers,
 }
@@ -87,6 +93,8 @@ pub struct Fuzz {
     clock: (u64, u64),
     /// Toys that were given away.
     gone: [bool; 256],
+    /// Toys that were pinned as what they are apt for.
+    pinned: [bool; 256],
     /// What was seen that nobody may see.
     leaks: u64,
 }
@@ -109,6 +117,7 @@ impl Fuzz {
             traced: false,
             clock: (peek(land.shared.0 + 32 + 16), tsc()),
             gone: [false; 256],
+            pinned: [false; 256],
             leaks: 0,
             land,
         }
@@ -188,18 +197,30 @@ impl Fuzz {
                     }
                 }
             }
-            After::Frames(at, slot) if answer > 0 => {
-                (0..answer.cast_unsigned().min(8)).for_each(|it| self.take_frame(at, slot, it));
+            After::Frames(list, slot, from) if answer > 0 => {
+                (from..answer.cast_unsigned().min(8))
+                    .for_each(|it| self.take_frame(list, slot, it));
             }
-            After::Given(slot) if answer > 0 => {
-                (0..answer.cast_unsigned().min(8))
+            After::Given(slot, from) if answer > 0 => {
+                (from..answer.cast_unsigned().min(8))
                     .for_each(|it| self.gone[toy_of(slot + it)] = true);
             }
-            After::Exchanged(argument, list, slot) => {
-                (0..peek(argument + 64).min(4)).for_each(|it| self.take_frame(list, slot, it));
+            After::Back(argument, from) if answer > 0 => {
+                poke(argument + 8, answer.cast_unsigned());
+                let command = u64::from(memory_call::DECREASE_RESERVATION) | from << 6;
+                raw::call(12, [command, argument, 0, 0, 0, 0]);
             }
+            After::Exchanged(argument, list, slot, from) => {
+                (from..peek(argument + 64).min(4)).for_each(|it| self.take_frame(list, slot, it));
+            }
+            // A refusal may be about what a wild call has done to it meanwhile.
+            After::Pinned(toy, pinned) => self.pinned[toy] = pinned == (answer == 0),
             After::Handlers => trap::register(arena()),
-            After::Nothing | After::Port(..) | After::Frames(..) | After::Given(_) => {}
+            After::Nothing
+            | After::Port(..)
+            | After::Frames(..)
+            | After::Given(..)
+            | After::Back(..) => {}
         }
     }
 

@@ -113,8 +113,8 @@ impl Fuzz {
     }
 
     pub(super) fn toy_frame(&mut self) -> u64 {
-        // Few are used often, so that they are in use as something.
-        let end = self.random.of([8, 32, 256]);
+        // Few are used often, so that they are in use as something; those of apt calls are seldom.
+        let end = self.random.of([8, 32, 64]) * if self.random.once_in(16) { 4 } else { 1 };
         self.land.frames[usize::try_from(self.random.below(end)).unwrap_or(0)]
     }
 
