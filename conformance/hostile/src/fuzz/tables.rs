@@ -90,13 +90,14 @@ impl Fuzz {
                 [pin, frame, 0]
             }
             8 => [mmuext::NEW_BASEPTR.into(), self.random.of(self.land.roots), 0],
-            9 => [mmuext::CLEAR_PAGE.into(), from, 0],
+            // A table that is none is so again apt for one.
+            9 => [mmuext::CLEAR_PAGE.into(), self.random.of([from, frame]), 0],
             10 => [mmuext::COPY_PAGE.into(), from, to],
             11 => [self.random.of([mmuext::TLB_FLUSH_LOCAL, mmuext::TLB_FLUSH_ALL]).into(), 0, 0],
             12 => [mmuext::INVLPG_LOCAL.into(), toy(self.random.below(64)), 0],
             13 => [mmuext::SET_LDT.into(), 0, 0],
             14 => [mmuext::NEW_USER_BASEPTR.into(), self.random.of([0, frame]), 0],
-            _ => [mmuext::MARK_SUPER.into(), frame, 0],
+            _ => [mmuext::INVLPG_ALL.into(), self.address(), 0],
         };
         let list = self.words(&operation);
         Call { number: 26, args: [list, 1, self.done(), SELF, 0, 0], after }
