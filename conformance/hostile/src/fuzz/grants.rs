@@ -40,7 +40,9 @@ impl Fuzz {
         let (domain, frame) = (self.own_or_peer(), self.frame());
         if self.land.grant_frame != 0 {
             let word = flags | (domain & 0xffff) << 16 | frame << 32;
-            store(spare(Land::GRANTS) + 8 * entry, word, self.random.of([Store::Move, Store::And]));
+            // The frame stays or is another: bits of both might be one that this guest lives in.
+            let (word, how) = self.random.of([(word, Store::Move), (word | !0xffff, Store::And)]);
+            store(spare(Land::GRANTS) + 8 * entry, word, how);
         }
         let words = [self.domain(), 0];
         let argument = self.words(&words);

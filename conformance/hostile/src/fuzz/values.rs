@@ -109,7 +109,8 @@ impl Fuzz {
             6 => self.random.below(last | 1),
             _ => self.random.wild(),
         };
-        if is_lived_in(frame) || is_lived_in(frame & 0xff_ffff_ffff) { toy } else { frame }
+        let cut = [frame, frame & 0xff_ffff_ffff, frame & 0xffff_ffff];
+        if cut.into_iter().any(is_lived_in) { toy } else { frame }
     }
 
     pub(super) fn toy_frame(&mut self) -> u64 {
