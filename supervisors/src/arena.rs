@@ -45,9 +45,6 @@ const STUCK: Duration = Duration::from_secs(20);
 /// Lines of a guest that are shown; one may say very much.
 const LINES: u32 = 60;
 
-/// The word of a slate that has the number of calls made.
-const CALLS: usize = 0;
-
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What all attacks share.
@@ -123,7 +120,7 @@ impl Arena<'_> {
         let (mut how, mut calls) = (String::new(), 0_u32);
         for mut guest in guests {
             let end = guest.end;
-            calls += guest.word(CALLS);
+            calls += guest.calls();
             self.judge(!attack.expected.is(end), attack.name);
             how += &end.map_or_else(|| "stopped ".into(), |end| alloc::format!("{end} "));
             guest.bury()?;
@@ -168,12 +165,16 @@ impl Arena<'_> {
     fn watch(&mut self, guests: &mut [Guest], until: Option<Instant>) -> Outcome<()> {
         let mut ports: Vec<_> = guests.iter().map(|guest| guest.channel.port()).collect();
         ports.push(self.ended.port());
-        let calls = |guests: &[Guest]| guests.iter().map(|guest| guest.word(CALLS)).sum::<u32>();
+        let calls = |guests: &[Guest]| guests.iter().map(|guest| guest.calls()).sum::<u32>();
         let mut moved = (Instant::now(), 0);
         loop {
             self.ended.take_pending();
             for guest in guests.iter_mut() {
                 guest.look()?;
+                // At once: others may still use what was its.
+                if guest.end.is_some() {
+                    guest.bury()?;
+                }
             }
             let over = until.is_some_and(|until| Instant::now() >= until);
             if over || guests.iter().all(|guest| guest.end.is_some()) {

@@ -56,13 +56,13 @@ impl Fuzz {
 
     fn map_grants(&mut self) -> Call {
         let count = 1 + self.random.below(4);
-        let (list, slot) = (self.room(40 * count), self.random.below(64));
-        for at in (list..).step_by(40).take(usize::try_from(count).unwrap_or(0)) {
+        let (list, slot) = (self.room(32 * count), self.random.below(64));
+        for at in (list..).step_by(32).take(usize::try_from(count).unwrap_or(0)) {
             let flags = self.random.of([2, 2, 2, 6, 3, 1, 18, 10, 0, 0xff]);
             let address = if flags & 16 != 0 { self.entry_place() } else { self.address() };
             let entry = 8 + self.about(ENTRIES);
             let domain = self.own_or_peer() & 0xffff;
-            put(at, &[address, flags | entry << 32, domain, 0xffff, 0]);
+            put(at, &[address, flags | entry << 32, domain | 0xffff << 16, 0]);
         }
         let args = [grant::MAP_GRANT_REF.into(), list, count, 0, 0, 0];
         Call { number: 20, args, after: After::Handles(list, count, slot) }
@@ -73,15 +73,20 @@ impl Fuzz {
         let count = 1 + self.random.below(4);
         let list = self.room(24 * count);
         for at in (list..).step_by(24).take(usize::try_from(count).unwrap_or(0)) {
-            let address = if self.random.once_in(8) { self.entry_place() } else { self.address() };
+            let (known, there) = self.handles[slot_of(self.random.below(64))];
+            let handle = match self.random.below(16) {
+                0 => self.random.wild() & 0xffff_ffff,
+                _ => known,
+            };
+            let address = match self.random.below(8) {
+                0 => self.entry_place(),
+                1 => self.address(),
+                _ => there,
+            };
             let second = match (replace, self.random.below(8)) {
                 (true, _) => self.address(),
                 (false, 0) => self.frame().wrapping_shl(12),
                 _ => 0,
-            };
-            let handle = match self.random.below(16) {
-                0 => self.random.wild() & 0xffff_ffff,
-                _ => self.handles[slot_of(self.random.below(64))],
             };
             put(at, &[address, second, handle]);
         }

