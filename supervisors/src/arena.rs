@@ -108,7 +108,8 @@ impl Arena<'_> {
             // Numbers are given in order. Of two, each is told the other's.
             let peer = if place == 1 { self.last + 2 } else { self.last };
             let shown = self.boot.argument("trace").map_or(LINES, |_| u32::MAX);
-            let guest = Guest::start(image, &self.words(words, peer), place, shown)?;
+            let numbers = (self.last + 1, peer);
+            let guest = Guest::start(image, &self.words(words, numbers), place, shown)?;
             self.last = guest.id();
             guests.push(guest);
         }
@@ -149,7 +150,7 @@ impl Arena<'_> {
     }
 
     /// A guest's command line: what the fuzzer is to do is on ours.
-    fn words(&self, words: &str, peer: u16) -> String {
+    fn words(&self, words: &str, (own, peer): (u16, u16)) -> String {
         let mut all = String::from(words);
         for (name, or) in [("seed", "1"), ("calls", "100000"), ("trace", "-")] {
             let value = self.boot.argument(name).unwrap_or(or);
@@ -157,7 +158,7 @@ impl Arena<'_> {
                 all += &alloc::format!(" {name}={value}");
             }
         }
-        all += &alloc::format!(" peer={peer}");
+        all += &alloc::format!(" own={own} peer={peer}");
         all
     }
 

@@ -73,7 +73,7 @@ pub struct Count {
 pub struct Fuzz {
     random: Random,
     land: Land,
-    /// Domains beside this one whose numbers are tried.
+    /// Domains whose numbers are tried, this one's among them.
     peers: [u64; 4],
     ports: [u64; SLOTS],
     /// Handles of mappings, and where these are.
@@ -103,12 +103,12 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
-    /// A run that begins.
+    /// A run that begins, of the domain with the first of two numbers, beside that with the second.
     #[must_use]
-    pub fn new(land: Land, seed: u64, peer: u64) -> Self {
+    pub fn new(land: Land, seed: u64, [own, peer]: [u64; 2]) -> Self {
         Self {
             random: Random::new(seed),
-            peers: [0, peer, 1, 2],
+            peers: [0, peer, 1, own],
             ports: [0; SLOTS],
             handles: [(0, 0); SLOTS],
             place: 0,

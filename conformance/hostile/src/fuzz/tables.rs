@@ -12,7 +12,7 @@ use crate::raw::memory::{put, toy};
 /// The toys that apt calls take as tables, by level from 1 on: the first, and how many.
 const TABLES: [(u64, u64); 4] = [(64, 16), (80, 8), (88, 4), (92, 4)];
 /// Those that they take as pages.
-const PAGES: (u64, u64) = (96, 64);
+pub(super) const PAGES: (u64, u64) = (96, 64);
 /// Slots of a table that apt calls use.
 const SLOTS: u64 = 8;
 
@@ -40,7 +40,7 @@ impl Fuzz {
     }
 
     /// One of some toys, by its number.
-    fn one_of(&mut self, (first, count): (u64, u64)) -> usize {
+    pub(super) fn one_of(&mut self, (first, count): (u64, u64)) -> usize {
         toy_of(first + self.random.below(count))
     }
 

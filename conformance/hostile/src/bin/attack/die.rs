@@ -183,7 +183,7 @@ impl Attack {
             });
             self.up(vcpu, context);
         }
-        (0..300).for_each(|_| self.rest());
+        (0..30).for_each(|_| self.rest());
     }
 
     /// The others pin and unpin a table of level 4, below which there is more than one entry to the
@@ -219,9 +219,8 @@ impl Attack {
 
     /// Pages that it grants to itself are mapped, some twice, when it dies.
     fn with_grants_to_itself(&mut self) {
-        // Of two domains the second would have the number after this one's.
-        self.peer -= 1;
-        let own = self.peer;
+        let own = self.own;
+        self.peer = own;
         let mut mapped = 0;
         for (number, frame) in (8..40).zip(self.land.frames) {
             poke(spare(Land::GRANTS) + 8 * number, 1 | own << 16 | frame << 32);

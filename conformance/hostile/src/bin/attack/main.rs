@@ -21,6 +21,7 @@ type Outcome = Result<(), &'static str>;
 struct Attack {
     land: Land,
     slate: Slate,
+    own: u64,
     peer: u64,
     /// The first thing that was given away.
     harm: Option<&'static str>,
@@ -30,8 +31,9 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     let word = boot.arguments().next().unwrap_or_default();
     println!("attack {word}");
     let land = Land::new(boot).ok_or("this guest cannot have what it needs")?;
-    let peer = boot.argument("peer").and_then(|it| it.parse().ok()).unwrap_or(0);
-    let mut attack = Attack { land, slate: Slate::new(boot), peer, harm: None };
+    let number = |name| boot.argument(name).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let (own, peer) = (number("own"), number("peer"));
+    let mut attack = Attack { land, slate: Slate::new(boot), own, peer, harm: None };
     match word {
         "tables" => attack.tables(),
         "jumps" => attack.jumps(),
