@@ -57,6 +57,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     one("exhaust", &["exhaust"], Expected::PowerOff),
     one("log", &["log"], Expected::PowerOff),
     one("privileged", &["privileged"], Expected::PowerOff),
+    one("answers", &["answers"], Expected::PowerOff),
     one("spin", &["spin", "spin", "spin"], Expected::Endless),
     one("die-fault", &["die-fault"], Expected::Crash),
     one("die-multicall", &["die-multicall"], Expected::Crash),

@@ -11,6 +11,7 @@ use hostile::slate::{self, Slate};
 use pv_guest_sdk::abi::{domctl, sysctl};
 use pv_guest_sdk::{BootInfo, entry, println};
 
+mod answers;
 mod die;
 mod jumps;
 
@@ -43,6 +44,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         "exhaust" => attack.exhaust(),
         "log" => attack.log(),
         "privileged" => attack.privileged(),
+        "answers" => attack.answers(),
         "spin" => attack.spin(),
         "grant" => attack.grant(),
         "map" => attack.map_granted(),
