@@ -45,9 +45,6 @@ const STUCK: Duration = Duration::from_secs(20);
 /// Lines of a guest that are shown; one may say very much.
 const LINES: u32 = 60;
 
-/// The word of a slate that has the number of calls made.
-const CALLS: usize = 0;
-
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What all attacks share.
@@ -111,7 +108,8 @@ impl Arena<'_> {
             // Numbers are given in order. Of two, each is told the other's.
             let peer = if place == 1 { self.last + 2 } else { self.last };
             let shown = self.boot.argument("trace").map_or(LINES, |_| u32::MAX);
-            let guest = Guest::start(image, &self.words(words, peer), place, shown)?;
+            let numbers = (self.last + 1, peer);
+            let guest = Guest::start(image, &self.words(words, numbers), place, shown)?;
             self.last = guest.id();
             guests.push(guest);
         }
@@ -123,7 +121,7 @@ impl Arena<'_> {
         let (mut how, mut calls) = (String::new(), 0_u32);
         for mut guest in guests {
             let end = guest.end;
-            calls += guest.word(CALLS);
+            calls += guest.calls();
             self.judge(!attack.expected.is(end), attack.name);
             how += &end.map_or_else(|| "stopped ".into(), |end| alloc::format!("{end} "));
             guest.bury()?;
@@ -152,7 +150,7 @@ impl Arena<'_> {
     }
 
     /// A guest's command line: what the fuzzer is to do is on ours.
-    fn words(&self, words: &str, peer: u16) -> String {
+    fn words(&self, words: &str, (own, peer): (u16, u16)) -> String {
         let mut all = String::from(words);
         for (name, or) in [("seed", "1"), ("calls", "100000"), ("trace", "-")] {
             let value = self.boot.argument(name).unwrap_or(or);
@@ -160,7 +158,7 @@ impl Arena<'_> {
                 all += &alloc::format!(" {name}={value}");
             }
         }
-        all += &alloc::format!(" peer={peer}");
+        all += &alloc::format!(" own={own} peer={peer}");
         all
     }
 
@@ -168,12 +166,16 @@ impl Arena<'_> {
     fn watch(&mut self, guests: &mut [Guest], until: Option<Instant>) -> Outcome<()> {
         let mut ports: Vec<_> = guests.iter().map(|guest| guest.channel.port()).collect();
         ports.push(self.ended.port());
-        let calls = |guests: &[Guest]| guests.iter().map(|guest| guest.word(CALLS)).sum::<u32>();
+        let calls = |guests: &[Guest]| guests.iter().map(|guest| guest.calls()).sum::<u32>();
         let mut moved = (Instant::now(), 0);
         loop {
             self.ended.take_pending();
             for guest in guests.iter_mut() {
                 guest.look()?;
+                // At once: others may still use what was its.
+                if guest.end.is_some() {
+                    guest.bury()?;
+                }
             }
             let over = until.is_some_and(|until| Instant::now() >= until);
             if over || guests.iter().all(|guest| guest.end.is_some()) {

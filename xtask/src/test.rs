@@ -371,39 +371,67 @@ fn hard(
     }
 }
 
-/// Lets hostile guests loose beside a neighbour: all attacks and a million wild calls on two CPUs, and
-/// on one where time counts instructions, so that a beat that is missed is the kernel's fault.
+/// Boots of hostile guests beside a neighbour: the step's name, what the arena is told, the CPUs, whether
+/// instructions are counted. All attacks and a million wild calls on two CPUs; and on one where time
+/// counts instructions, so that a beat that is missed is the kernel's fault.
+const HOSTILE: [(&str, &str, u32, bool); 2] = [
+    ("hostile guests on paravane", "seed=1 calls=1000000", 2, false),
+    ("hostile guests, no beat missed, counted, on paravane", "seed=2 calls=20000 strict", 1, true),
+];
+
+/// The same, where all is tested.
+const HOSTILE_LONG: [(&str, &str, u32, bool); 3] = [
+    ("ten million wild calls on paravane", "only=fuzz seed=7 calls=10000000", 2, false),
+    ("ten million others on paravane", "only=fuzz seed=4 calls=10000000", 2, false),
+    ("ten million wild calls on one CPU on paravane", "only=fuzz seed=3 calls=10000000", 1, false),
+];
+
+/// A seed's wild calls, that are to be the same when they are made again.
+const AGAIN: &str = "only=fuzz seed=5 calls=50000";
+
+/// Lets hostile guests loose.
 fn hostile(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
     steps: &mut Steps,
 ) {
-    for (name, args, cpus, icount) in [
-        ("hostile guests on paravane", "seed=1 calls=1000000", 2, false),
-        (
-            "hostile guests, no beat missed, counted, on paravane",
-            "seed=2 calls=20000 strict",
-            1,
-            true,
-        ),
-    ] {
-        steps.run(name, || {
-            let guest = workspace.guests.iter().find(|guest| guest.name == "arena");
-            let guest = guest.context("there is no arena")?;
-            let scratch = workspace.scratch("arena")?;
-            let mut options = options.machine.clone();
-            (options.smp, options.icount) = (cpus, icount);
-            options.limit = options.limit.max(Duration::from_secs(600));
-            let mut machine =
-                builder.machine(System::Paravane, &GuestChoice::of(guest), &options)?;
-            args.clone_into(&mut machine.guest_args);
-            machine.ramdisk = builder.ramdisk("arena", &scratch)?;
-            let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
-            ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
-            Ok(())
-        });
+    let long = HOSTILE_LONG.iter().filter(|_| options.full);
+    for row in HOSTILE.iter().chain(long) {
+        steps.run(row.0, || arena(workspace, builder, options, row).map(drop));
     }
+    let name = "a seed's wild calls and their answers, twice the same, counted, on paravane";
+    steps.run(name, || {
+        let [first, second] = [(); 2].map(|()| {
+            let said = arena(workspace, builder, options, &(name, AGAIN, 1, true))?;
+            let hashes = said.lines().find(|line| line.trim_start().starts_with("asked "));
+            hashes.map(String::from).context("the fuzzer tells no hashes")
+        });
+        let (first, second) = (first?, second?);
+        ensure!(first == second, "at first {first}, then {second}");
+        Ok(())
+    });
+}
+
+/// What the arena says.
+fn arena(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    (_, args, cpus, icount): &(&str, &str, u32, bool),
+) -> Result<String> {
+    let guest = workspace.guests.iter().find(|guest| guest.name == "arena");
+    let guest = guest.context("there is no arena")?;
+    let scratch = workspace.scratch("arena")?;
+    let mut options = options.machine.clone();
+    (options.smp, options.icount) = (*cpus, *icount);
+    options.limit = options.limit.max(Duration::from_secs(1200));
+    let mut machine = builder.machine(System::Paravane, &GuestChoice::of(guest), &options)?;
+    (*args).clone_into(&mut machine.guest_args);
+    machine.ramdisk = builder.ramdisk("arena", &scratch)?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+    Ok(record.console.transcript())
 }
 
 /// What a guest says on one system, when it ends as expected.

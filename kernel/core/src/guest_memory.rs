@@ -92,6 +92,18 @@ pub fn read<T: FromBytes + IntoBytes>(
 
 /// Copies one structure to the guest.
 ///
+/// Every byte of it is some field's, so that no byte comes from whatever lay there before: what has
+/// padding is not [`IntoBytes`], and a reserved field has to be given a value.
+///
+/// ```compile_fail,E0277
+/// #[derive(zerocopy::IntoBytes, zerocopy::Immutable)]
+/// #[repr(C)]
+/// struct Padded {
+///     short: u32,
+///     long: u64,
+/// }
+/// ```
+///
 /// # Errors
 ///
 /// [`GuestFault`] if any byte of it can't be written; bytes before it may have been.

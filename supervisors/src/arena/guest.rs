@@ -18,6 +18,8 @@ const WINDOW: u64 = 0xffff_a000_0000_0000;
 /// Each domain's memory: 16 MiB. Unit: pages.
 const PAGES: u64 = 4096;
 const VCPUS: u32 = 4;
+/// The word of a slate that has the number of calls made.
+const CALLS: usize = 0;
 
 /// See the module.
 pub(crate) struct Guest {
@@ -32,6 +34,8 @@ pub(crate) struct Guest {
     slate: Option<Foreign>,
     /// How it ended, if it has.
     pub(crate) end: Option<End>,
+    /// How many calls it had made when it was destroyed.
+    calls: Option<u32>,
 }
 
 /// The page of a window, by its number.
@@ -63,11 +67,17 @@ impl Guest {
             shown,
             slate,
             end: None,
+            calls: None,
         })
     }
 
     pub(crate) fn id(&self) -> u16 {
         self.domain.id().0
+    }
+
+    /// How many calls it has made.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.unwrap_or_else(|| self.word(CALLS))
     }
 
     /// A word of its slate.
@@ -85,6 +95,9 @@ impl Guest {
 
     /// Shows what it has said, and notes whether it has ended.
     pub(crate) fn look(&mut self) -> Outcome<()> {
+        if self.calls.is_some() {
+            return Ok(());
+        }
         self.channel.take_pending();
         let end = End::of(&self.domain.info()?);
         let mut text = [0; 512];
@@ -109,8 +122,12 @@ impl Guest {
         Ok(())
     }
 
-    /// Destroys it, and makes sure that nothing is left of it.
+    /// Destroys it, unless that was done, and makes sure that nothing is left of it.
     pub(crate) fn bury(&mut self) -> Outcome<()> {
+        if self.calls.is_some() {
+            return Ok(());
+        }
+        self.calls = Some(self.calls());
         // A frame that is mapped would keep what is left of the domain.
         (self.console, self.slate) = (None, None);
         self.domain.control(Plain::Destroy)?;

@@ -1,7 +1,7 @@
 //! Wild hypercalls by the million, the same each time for a seed.
 //!
-//! Words on its command line: `seed=N` (1), `calls=N` (100,000), `peer=N`, the number of a domain to
-//! share with (1). It ends well when all calls were made and nothing was seen that is not its own.
+//! Words on its command line: `seed=N` (1), `calls=N` (100,000), `own=N` (2) and `peer=N`
+//! (1), the numbers of this domain and of one to share with. It ends well when all calls were made and nothing was seen that is not its own.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ fn main(boot: &BootInfo<'static>) -> Result<(), &'static str> {
     let trace = number("trace", u64::MAX);
     println!("seed {seed}, {calls} calls");
     let land = Land::new(boot).ok_or("this guest cannot have what it needs")?;
-    let mut fuzz = Fuzz::new(land, seed, number("peer", 1));
+    let mut fuzz = Fuzz::new(land, seed, [number("own", 2), number("peer", 1)]);
     let (mut made, slate) = (0, Slate::new(boot));
     while made < calls {
         fuzz.trace(made >= trace);

@@ -2,6 +2,7 @@
 
 use hypercall_abi::grant;
 
+use super::tables::PAGES;
 use super::{After, Call, Fuzz, slot_of};
 use crate::land::Land;
 use crate::raw::memory::{put, spare};
@@ -9,6 +10,8 @@ use crate::raw::{Store, store};
 
 /// Entries that are used.
 const ENTRIES: u64 = 64;
+/// Entries that grant pages to this guest itself half of the time.
+const APT: u64 = 8;
 
 impl Fuzz {
     pub(super) fn grant_table(&mut self) -> Call {
@@ -35,32 +38,40 @@ impl Fuzz {
 
     /// Changes an entry of the table, then asks for the table's size.
     fn permit(&mut self) -> Call {
-        let entry = 8 + self.random.below(ENTRIES);
-        let flags = self.random.of([1, 1, 1, 5, 0, 2, 3, 0x19, 0x109, 0xffff]);
-        let (domain, frame) = (self.own_or_peer(), self.frame());
+        let (entry, flags, domain, frame) = if self.random.once_in(2) {
+            let page = self.one_of(PAGES);
+            (8 + self.random.below(APT), 1, self.peers[3], self.land.frames[page])
+        } else {
+            let flags = self.random.of([1, 1, 1, 5, 0, 2, 3, 0x19, 0x109, 0xffff]);
+            (8 + self.random.below(ENTRIES), flags, self.own_or_peer(), self.frame())
+        };
         if self.land.grant_frame != 0 {
             let word = flags | (domain & 0xffff) << 16 | frame << 32;
-            store(spare(Land::GRANTS) + 8 * entry, word, self.random.of([Store::Move, Store::And]));
+            // The frame stays or is another: bits of both might be one that this guest lives in.
+            let (word, how) = self.random.of([(word, Store::Move), (word | !0xffff, Store::And)]);
+            store(spare(Land::GRANTS) + 8 * entry, word, how);
         }
         let words = [self.domain(), 0];
         let argument = self.words(&words);
         Self::call(20, [grant::QUERY_SIZE.into(), argument, 1, 0, 0, 0])
     }
 
-    /// This guest's number is one of the peers': it cannot know which.
     fn own_or_peer(&mut self) -> u64 {
         if self.random.once_in(8) { self.domain() } else { self.random.of(self.peers) }
     }
 
     fn map_grants(&mut self) -> Call {
         let count = 1 + self.random.below(4);
-        let (list, slot) = (self.room(40 * count), self.random.below(64));
-        for at in (list..).step_by(40).take(usize::try_from(count).unwrap_or(0)) {
-            let flags = self.random.of([2, 2, 2, 6, 3, 1, 18, 10, 0, 0xff]);
+        let (list, slot) = (self.room(32 * count), self.random.below(64));
+        for at in (list..).step_by(32).take(usize::try_from(count).unwrap_or(0)) {
+            let (flags, entry, domain) = if self.random.once_in(2) {
+                (self.random.of([2, 6]), 8 + self.random.below(APT), self.peers[3])
+            } else {
+                let flags = self.random.of([2, 2, 2, 6, 3, 1, 18, 10, 0, 0xff]);
+                (flags, 8 + self.about(ENTRIES), self.own_or_peer() & 0xffff)
+            };
             let address = if flags & 16 != 0 { self.entry_place() } else { self.address() };
-            let entry = 8 + self.about(ENTRIES);
-            let domain = self.own_or_peer() & 0xffff;
-            put(at, &[address, flags | entry << 32, domain, 0xffff, 0]);
+            put(at, &[address, flags | entry << 32, domain | 0xffff << 16, 0]);
         }
         let args = [grant::MAP_GRANT_REF.into(), list, count, 0, 0, 0];
         Call { number: 20, args, after: After::Handles(list, count, slot) }
@@ -71,15 +82,20 @@ impl Fuzz {
         let count = 1 + self.random.below(4);
         let list = self.room(24 * count);
         for at in (list..).step_by(24).take(usize::try_from(count).unwrap_or(0)) {
-            let address = if self.random.once_in(8) { self.entry_place() } else { self.address() };
+            let (known, there) = self.handles[slot_of(self.random.below(64))];
+            let handle = match self.random.below(16) {
+                0 => self.random.wild() & 0xffff_ffff,
+                _ => known,
+            };
+            let address = match self.random.below(8) {
+                0 => self.entry_place(),
+                1 => self.address(),
+                _ => there,
+            };
             let second = match (replace, self.random.below(8)) {
                 (true, _) => self.address(),
                 (false, 0) => self.frame().wrapping_shl(12),
                 _ => 0,
-            };
-            let handle = match self.random.below(16) {
-                0 => self.random.wild() & 0xffff_ffff,
-                _ => self.handles[slot_of(self.random.below(64))],
             };
             put(at, &[address, second, handle]);
         }

@@ -35,31 +35,39 @@ impl Fuzz {
         let (more, wild) = (self.random.once_in(2), [(); 8].map(|()| self.about(1 << 20)));
         let (order, bits) = (self.order(), self.random.of([0, 0, 0, 0, 0, 13, 20, 32, 255]));
         let domain = if self.random.once_in(8) { self.domain() } else { SELF };
-        let done = if self.random.once_in(16) { self.random.below(4) << 6 } else { 0 };
+        // Those before the first that counts stay as they are.
+        let from = if self.random.once_in(16) { self.random.below(4) } else { 0 };
         let frame = self.frame();
         let first = (slot..slot + 256).find(|&at| self.gone[toy_of(at)]);
         let (command, list, count, after, order) = match first {
             Some(first) if !any => {
                 let gone = (first..first + wish).take_while(|&at| self.gone[toy_of(at)]).count();
                 let list = self.words(&wild);
-                (abi::POPULATE_PHYSMAP, list, gone as u64, After::Frames(list, first), 0)
+                (abi::POPULATE_PHYSMAP, list, gone as u64, After::Frames(list, first, from), 0)
             }
-            // As much as there is, in extents of any size. It is lost to this guest.
+            // As much as there is, in extents of any size. It goes back: nobody could find it any more.
             _ if any && more => {
                 let list = self.words(&wild);
                 let op = if strange { abi::INCREASE_RESERVATION } else { abi::POPULATE_PHYSMAP };
-                (op, list, wish, After::Nothing, order)
+                (op, list, wish, After::Back(0, from), order)
             }
             _ => {
                 let toys = [0, 1, 2, 3, 4, 5, 6, 7].map(|it| self.land.frames[toy_of(slot + it)]);
                 let list = self.words(&if strange { [frame; 8] } else { toys });
-                let after = if strange { After::Nothing } else { After::Given(slot) };
+                let after = if strange { After::Nothing } else { After::Given(slot, from) };
                 (abi::DECREASE_RESERVATION, list, wish, after, 0)
             }
         };
         let argument = self.words(&[list, count, order | bits << 32, domain]);
-        let command = u64::from(command) | done;
-        Call { number: 12, args: [command, self.maybe(argument), 0, 0, 0, 0], after }
+        let command = u64::from(command) | from << 6;
+        let passed = self.maybe(argument);
+        let after = match after {
+            // What is asked then is what another call has left.
+            _ if passed != argument => After::Nothing,
+            After::Back(..) => After::Back(argument, from),
+            after => after,
+        };
+        Call { number: 12, args: [command, passed, 0, 0, 0, 0], after }
     }
 
     fn exchange(&mut self) -> Call {
@@ -74,6 +82,6 @@ impl Fuzz {
         let [a, b, c, d] = out;
         let argument = self.words(&[list, count, 0, domain, a, b, c, d, done]);
         let args = [abi::EXCHANGE.into(), self.maybe(argument), 0, 0, 0, 0];
-        Call { number: 12, args, after: After::Exchanged(argument, new, slot) }
+        Call { number: 12, args, after: After::Exchanged(argument, new, slot, done) }
     }
 }

@@ -1,8 +1,8 @@
 //! Wild hypercalls that go deep: arguments are combined from what there is (frames, tables, ports,
 //! grants, handles, vCPUs, addresses of every kind) and from what is wrong with a number.
 //!
-//! All choices come from the seed and from nothing that a call answers: the sequence of calls is the
-//! same each time, but for the frames, ports and handles that the hypervisor hands out. The guest
+//! All choices come from the seed and from what was answered so far: where the hypervisor answers the
+//! same, the sequence of calls is the same each time. The guest
 //! keeps itself alive: it names no frame that it lives in, and sets its handlers again after calls
 //! that change them.
 
@@ -13,12 +13,13 @@ mod memory;
 mod tables;
 mod values;
 
+use hypercall_abi::memory as memory_call;
 use pv_guest_sdk::println;
 
 use crate::SECRET;
 use crate::land::{Land, is_lived_in, map};
 use crate::random::Random;
-use crate::raw::memory::{arena, peek, toy, tsc};
+use crate::raw::memory::{arena, peek, poke, toy, tsc};
 use crate::raw::{self, Store, TRAPPED, trap};
 
 /// Ports, handles and grants that are remembered.
@@ -42,13 +43,18 @@ enum After {
     Port(u64, u64),
     /// The handles of so many mappings at this address are remembered from this slot on.
     Handles(u64, u64, u64),
-    /// So many frames at this address become toys, from this number on, if so many were answered.
-    Frames(u64, u64),
-    /// As many toys as were answered are given away, from this number on.
-    Given(u64),
-    /// So many as the structure at this address says became other frames, whose list is at that
-    /// address; they are toys from this number on.
-    Exchanged(u64, u64, u64),
+    /// The frames of a list become toys, from this number on: those from this place of the list on, up
+    /// to the number that was answered.
+    Frames(u64, u64, u64),
+    /// So are toys, from this number on, given away.
+    Given(u64, u64),
+    /// So is what was got by the structure at this address, at once.
+    Back(u64, u64),
+    /// Up to the number that the structure at this address says, toys became other frames, whose list
+    /// is at that address: from this number on, and from that place of the list on.
+    Exchanged(u64, u64, u64, u64),
+    /// If it went well, this toy is pinned, or is not.
+    Pinned(usize, bool),
     /// Handlers are registered again.
     Handlers,
 }
@@ -67,10 +73,11 @@ pub struct Count {
 pub struct Fuzz {
     random: Random,
     land: Land,
-    /// Domains beside this one whose numbers are tried.
+    /// Domains whose numbers are tried, this one's among them.
     peers: [u64; 4],
     ports: [u64; SLOTS],
-    handles: [u64; SLOTS],
+    /// Handles of mappings, and where these are.
+    handles: [(u64, u64); SLOTS],
     /// Where the next structure of this step goes.
     place: u64,
     counts: [Count; 64],
@@ -78,34 +85,43 @@ pub struct Fuzz {
     inner: u64,
     /// Loads and stores, and those of them that trapped.
     touches: Count,
-    hash: u64,
+    /// Over all that was asked, and over all that was answered.
+    asked: u64,
+    answered: u64,
     /// Each call is shown before it is made.
     traced: bool,
     /// The time that was last believed, and the counter then.
     clock: (u64, u64),
+    /// Mappings of grants.
+    granted: u64,
     /// Toys that were given away.
     gone: [bool; 256],
+    /// Toys that were pinned as what they are apt for.
+    pinned: [bool; 256],
     /// What was seen that nobody may see.
     leaks: u64,
 }
 
 impl Fuzz {
-    /// A run that begins.
+    /// A run that begins, of the domain with the first of two numbers, beside that with the second.
     #[must_use]
-    pub fn new(land: Land, seed: u64, peer: u64) -> Self {
+    pub fn new(land: Land, seed: u64, [own, peer]: [u64; 2]) -> Self {
         Self {
             random: Random::new(seed),
-            peers: [0, peer, 1, 2],
+            peers: [0, peer, 1, own],
             ports: [0; SLOTS],
-            handles: [0; SLOTS],
+            handles: [(0, 0); SLOTS],
             place: 0,
             counts: [Count { made: 0, well: 0 }; 64],
             inner: 0,
             touches: Count { made: 0, well: 0 },
-            hash: 0xcbf2_9ce4_8422_2325,
+            asked: 0xcbf2_9ce4_8422_2325,
+            answered: 0xcbf2_9ce4_8422_2325,
             traced: false,
             clock: (peek(land.shared.0 + 32 + 16), tsc()),
+            granted: 0,
             gone: [false; 256],
+            pinned: [false; 256],
             leaks: 0,
             land,
         }
@@ -154,6 +170,7 @@ impl Fuzz {
         self.note(number, args);
         let answer = raw::call(number, args);
         self.count(number, answer >= 0 && answer != TRAPPED);
+        self.answered = mixed(self.answered, answer.cast_unsigned());
         self.take(after, answer);
     }
 
@@ -168,9 +185,7 @@ impl Fuzz {
         if self.traced {
             println!("{number} {args:x?}");
         }
-        for word in [number].into_iter().chain(args) {
-            self.hash = (self.hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(17);
-        }
+        self.asked = [number].into_iter().chain(args).fold(self.asked, mixed);
     }
 
     fn take(&mut self, after: After, answer: i64) {
@@ -180,24 +195,37 @@ impl Fuzz {
             }
             After::Handles(at, count, slot) => {
                 for number in 0..count {
-                    let mapped = peek(at + 24 + 40 * number);
-                    if mapped & 0xffff == 0 {
-                        self.handles[slot_of(slot + number)] = mapped >> 32;
+                    let [place, _, mapped] = [0, 8, 16].map(|it| peek(at + it + 32 * number));
+                    if mapped >> 16 & 0xffff == 0 {
+                        self.handles[slot_of(slot + number)] = (mapped >> 32, place);
+                        self.granted += 1;
                     }
                 }
             }
-            After::Frames(at, slot) if answer > 0 => {
-                (0..answer.cast_unsigned().min(8)).for_each(|it| self.take_frame(at, slot, it));
+            After::Frames(list, slot, from) if answer > 0 => {
+                (from..answer.cast_unsigned().min(8))
+                    .for_each(|it| self.take_frame(list, slot, it));
             }
-            After::Given(slot) if answer > 0 => {
-                (0..answer.cast_unsigned().min(8))
+            After::Given(slot, from) if answer > 0 => {
+                (from..answer.cast_unsigned().min(8))
                     .for_each(|it| self.gone[toy_of(slot + it)] = true);
             }
-            After::Exchanged(argument, list, slot) => {
-                (0..peek(argument + 64).min(4)).for_each(|it| self.take_frame(list, slot, it));
+            After::Back(argument, from) if answer > 0 => {
+                poke(argument + 8, answer.cast_unsigned());
+                let command = u64::from(memory_call::DECREASE_RESERVATION) | from << 6;
+                raw::call(12, [command, argument, 0, 0, 0, 0]);
             }
+            After::Exchanged(argument, list, slot, from) => {
+                (from..peek(argument + 64).min(4)).for_each(|it| self.take_frame(list, slot, it));
+            }
+            // A refusal may be about what a wild call has done to it meanwhile.
+            After::Pinned(toy, pinned) => self.pinned[toy] = pinned == (answer == 0),
             After::Handlers => trap::register(arena()),
-            After::Nothing | After::Port(..) | After::Frames(..) | After::Given(_) => {}
+            After::Nothing
+            | After::Port(..)
+            | After::Frames(..)
+            | After::Given(..)
+            | After::Back(..) => {}
         }
     }
 
@@ -232,6 +260,7 @@ impl Fuzz {
         for (number, after) in (0..count).zip(after) {
             let [call, answer] = [0, 8].map(|at| peek(list + 64 * number + at));
             self.count(call, answer.cast_signed() >= 0);
+            self.answered = mixed(self.answered, answer);
             self.take(after, answer.cast_signed());
         }
         self.inner += count;
@@ -250,6 +279,7 @@ impl Fuzz {
         } else {
             let loaded = raw::load(address);
             self.leaks += u64::from(loaded == Some(SECRET));
+            self.answered = mixed(self.answered, loaded.unwrap_or(1));
             loaded.is_some()
         };
         // What ring 0 has must not be there for ring 3.
@@ -282,14 +312,19 @@ impl Fuzz {
             made += count.made;
             well += count.well;
         }
-        let (inner, traps, hash) = (self.inner, trap::count(), self.hash);
+        let (inner, traps) = (self.inner, trap::count());
         println!("{} of {} loads and stores went through", self.touches.well, self.touches.made);
-        println!(
-            "{well} of {made} calls well, {inner} in multicalls, {traps} traps, hash {hash:x}"
-        );
+        println!("{} grants were mapped", self.granted);
+        println!("{well} of {made} calls well, {inner} in multicalls, {traps} traps");
+        println!("asked {:016x}, answered {:016x}", self.asked, self.answered);
         println!("{leaks} leaks");
         leaks == 0
     }
+}
+
+/// A hash with a word more in it.
+const fn mixed(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(17)
 }
 
 fn slot_of(number: u64) -> usize {

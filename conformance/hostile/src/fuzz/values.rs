@@ -109,12 +109,13 @@ impl Fuzz {
             6 => self.random.below(last | 1),
             _ => self.random.wild(),
         };
-        if is_lived_in(frame) || is_lived_in(frame & 0xff_ffff_ffff) { toy } else { frame }
+        let cut = [frame, frame & 0xff_ffff_ffff, frame & 0xffff_ffff];
+        if cut.into_iter().any(is_lived_in) { toy } else { frame }
     }
 
     pub(super) fn toy_frame(&mut self) -> u64 {
-        // Few are used often, so that they are in use as something.
-        let end = self.random.of([8, 32, 256]);
+        // Few are used often, so that they are in use as something; those of apt calls are seldom.
+        let end = self.random.of([8, 32, 64]) * if self.random.once_in(16) { 4 } else { 1 };
         self.land.frames[usize::try_from(self.random.below(end)).unwrap_or(0)]
     }
 

@@ -126,6 +126,15 @@ impl Pins {
     }
 }
 
+/// Looks whether an entry admits `by`, by the kinds given; it may do otherwise at once.
+///
+/// # Errors
+///
+/// [`Status::GENERAL`]: it does not.
+pub(super) fn check(cell: &impl Cell, (by, kind): (DomId, EntryState)) -> Result<(), Status> {
+    if Entry(cell.load()).admits(by, kind) { Ok(()) } else { Err(Status::GENERAL) }
+}
+
 /// Sets the flags for a use that begins. An entry that is not in use yet has to admit `fresh`, by
 /// the kinds given.
 ///

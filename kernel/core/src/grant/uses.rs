@@ -85,10 +85,10 @@ impl<P: Platform> GrantTable<P> {
         let (number, place) = place(reference);
         let bucket = match self.uses.buckets.get(number) {
             Some(bucket) => bucket,
-            // Made for entries that exist alone.
+            // Made for entries alone that admit the caller: their owner pays for it.
             None => {
                 self.check_open()?;
-                let _entry = self.word(platform, reference)?;
+                entry::check(self.word(platform, reference)?, (by, kind))?;
                 self.uses.bucket(platform, reference)?
             }
         };

@@ -247,3 +247,20 @@ fn naming_entries_that_are_not_there_costs_their_domain_nothing() {
     assert_eq!(world.machine().objects(), before);
     world.check();
 }
+
+#[test]
+fn naming_entries_that_do_not_admit_costs_their_domain_nothing() {
+    let world = World::new(64, 2);
+    let mfn = world.frame(0);
+    for (reference, value) in [(9, 0), (300, 0), (10, entry(1, 7, mfn)), (301, entry(2, 2, mfn))] {
+        world.grant(0, reference, value);
+    }
+    // The caller's first handle costs the caller something.
+    assert_eq!(world.map(1, (1, 9), (HOST, 5 << 12)).err(), Some(Status::GENERAL));
+    let before = world.machine().objects();
+    for reference in [9, 10, 300, 301] {
+        assert_eq!(world.map(1, (1, reference), (HOST, 5 << 12)).err(), Some(Status::GENERAL));
+    }
+    assert_eq!(world.machine().objects(), before);
+    world.check();
+}

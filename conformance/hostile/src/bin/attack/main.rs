@@ -5,11 +5,15 @@
 #![forbid(unsafe_code)]
 
 use hostile::land::{Land, READ, SELF, WRITE, is_lived_in, map};
-use hostile::raw::memory::{arena, arena_end, peek, poke, put, spare, toy};
-use hostile::raw::{Store, TRAPPED, call, load, run, store, trap};
+use hostile::raw::memory::{arena, put, spare, toy};
+use hostile::raw::{Store, call, load, run, store, trap};
 use hostile::slate::{self, Slate};
-use pv_guest_sdk::abi::{domctl, sched, sysctl};
+use pv_guest_sdk::abi::{domctl, sysctl};
 use pv_guest_sdk::{BootInfo, entry, println};
+
+mod answers;
+mod die;
+mod jumps;
 
 entry!(main);
 
@@ -18,6 +22,7 @@ type Outcome = Result<(), &'static str>;
 struct Attack {
     land: Land,
     slate: Slate,
+    own: u64,
     peer: u64,
     /// The first thing that was given away.
     harm: Option<&'static str>,
@@ -27,8 +32,9 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     let word = boot.arguments().next().unwrap_or_default();
     println!("attack {word}");
     let land = Land::new(boot).ok_or("this guest cannot have what it needs")?;
-    let peer = boot.argument("peer").and_then(|it| it.parse().ok()).unwrap_or(0);
-    let mut attack = Attack { land, slate: Slate::new(boot), peer, harm: None };
+    let number = |name| boot.argument(name).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let (own, peer) = (number("own"), number("peer"));
+    let mut attack = Attack { land, slate: Slate::new(boot), own, peer, harm: None };
     match word {
         "tables" => attack.tables(),
         "jumps" => attack.jumps(),
@@ -38,6 +44,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         "exhaust" => attack.exhaust(),
         "log" => attack.log(),
         "privileged" => attack.privileged(),
+        "answers" => attack.answers(),
         "spin" => attack.spin(),
         "grant" => attack.grant(),
         "map" => attack.map_granted(),
@@ -111,44 +118,6 @@ impl Attack {
             let seen = load(address).is_some() && address >> 39 != 0xffff_8000_0000_0000 >> 39;
             self.must(!seen, "the hypervisor's addresses were read");
         }
-    }
-
-    /// Frames for `iret` with all kinds of selectors and flags, and places to go that are none.
-    fn jumps(&mut self) {
-        let page = spare(Land::CODE);
-        run::write(page, &[0x90]);
-        let [event, failsafe] = trap::callbacks();
-        // Where a frame cannot be returned to, the failsafe callback gives up.
-        self.call(4, [event, trap::give_up(257), trap::give_up(258), 0, 0, 0]);
-        for cs in
-            [0, 8, 0x10, 0x33 & !3, 0xe008, 0xe010, 0xe018, 0xe020, 0xe030, 0xe031, 0xe032, 0xfff8]
-        {
-            for flags in [0, 0x202, 0x3202, 0x20202, 0x4202, 0x10202, 0x200202, 0x302, u64::MAX] {
-                for rip in [page, 0x8000_0000_0000, 0xffff_8400_0000_0000, u64::MAX, 0] {
-                    for ss in [0xe02b, 0, 0xe028, 0xe033] {
-                        let end = spare(7);
-                        // rax, r11, rcx, flags, rip, cs, rflags, rsp, ss
-                        let sysret = flags & 1;
-                        put(end, &[0, 0, 0, sysret << 8, rip, cs, flags & !1, spare(6), ss]);
-                        // mov rsp, rsi; syscall
-                        let code = [0x48, 0x89, 0xf4, 0x0f, 0x05];
-                        self.slate.add(slate::CALLS, 1);
-                        run::code(spare(5), &code, [23, 0, 0, 0, end, 0]);
-                        if flags & 0x100 != 0 {
-                            continue;
-                        }
-                    }
-                }
-            }
-        }
-        self.call(4, [event, failsafe, trap::give_up(258), 0, 0, 0]);
-        for address in [1 << 47, 1 << 63, 0xffff_7fff_ffff_ffff, 0x0000_8000_0000_0000] {
-            put(arena(), &[0, address]);
-            self.must(self.call(30, [0, arena(), 0, 0, 0, 0]) < 0, "a callback that is no address");
-            put(arena(), &[14 | 0xe033 << 16, address, 0, 0]);
-            self.must(self.call(0, [arena(), 0, 0, 0, 0, 0]) < 0, "a handler that is no address");
-        }
-        trap::register(arena());
     }
 
     /// Instructions that are not for ring 3.
@@ -328,123 +297,6 @@ impl Attack {
         println!("spinning; events would come to {event:x}");
         loop {
             self.slate.add(slate::CALLS, 1);
-        }
-    }
-
-    /// Grants pages to the next domain, and dies a while later.
-    fn grant(&mut self) {
-        let next = self.peer;
-        for (entry, frame) in (8..72).zip(self.land.frames) {
-            poke(spare(Land::GRANTS) + 8 * entry, 1 | next << 16 | frame << 32);
-        }
-        for _ in 0..2000 {
-            self.call(29, [u64::from(sched::YIELD), 0, 0, 0, 0, 0]);
-        }
-        self.die("die-fault");
-    }
-
-    /// Maps what the domain before it grants, again and again, while and after that one dies.
-    fn map_granted(&mut self) {
-        let mut mapped = 0;
-        for round in 0..4000_u64 {
-            let entry = 8 + round % 64;
-            let words = [toy(round % 32), 2 | entry << 32, self.peer, 0xffff, 0];
-            put(arena(), &words);
-            self.call(20, [0, arena(), 1, 0, 0, 0]);
-            if peek(arena() + 24) & 0xffff == 0 {
-                mapped += 1;
-                let handle = peek(arena() + 24) >> 32;
-                store(toy(round % 32), round, Store::Move);
-                // Some are left mapped when this one dies.
-                if !round.is_multiple_of(64) {
-                    put(arena(), &[toy(round % 32), 0, handle]);
-                    self.call(20, [1, arena(), 1, 0, 0, 0]);
-                }
-            }
-            if round % 8 == 0 {
-                self.call(29, [u64::from(sched::YIELD), 0, 0, 0, 0, 0]);
-            }
-        }
-        println!("mapped {mapped}");
-    }
-
-    /// Dies in one state or another.
-    fn die(&mut self, how: &str) {
-        match how {
-            "die-multicall" => {
-                let list = arena();
-                for number in 0..64 {
-                    put(list + 64 * number, &[17, 0, 0, 0, 0, 0, 0, 0]);
-                }
-                // shutdown, crashed
-                poke(arena_end() - 16, 3);
-                put(list + 64 * 40, &[29, 0, 2, arena_end() - 16, 0, 0, 0, 0]);
-                self.call(13, [list, 64, 0, 0, 0, 0]);
-            }
-            "die-vcpus" => {
-                for vcpu in 1..4 {
-                    let context = self.land.context(vcpu, |context| {
-                        // The last one faults where there is no handler.
-                        if vcpu == 3 {
-                            context.user_regs.rip = 0;
-                            context.trap_ctxt = [Default::default(); 256];
-                        }
-                    });
-                    self.call(24, [0, vcpu, context, 0, 0, 0]);
-                    self.call(24, [1, vcpu, 0, 0, 0, 0]);
-                }
-                loop {
-                    self.call(29, [u64::from(sched::YIELD), 0, 0, 0, 0, 0]);
-                }
-            }
-            "die-poll" => {
-                put(arena(), &[0, 0, 0]);
-                loop {
-                    self.call(29, [u64::from(sched::POLL), arena(), 0, 0, 0, 0]);
-                }
-            }
-            "die-callback" => {
-                self.call(4, [0xffff_8400_0000_0000, 0, 0, 0, 0, 0]);
-                self.call(0, [0, 0, 0, 0, 0, 0]);
-                let (shared, _) = self.land.shared;
-                poke(shared, peek(shared) | 1);
-                self.call(29, [u64::from(sched::BLOCK), 0, 0, 0, 0, 0]);
-                load(0);
-            }
-            "die-timers" => {
-                self.ask(24, 6, &[1_000_000]);
-                self.ask(29, 6, &[0]);
-            }
-            _ => self.die_by_code(how),
-        }
-        self.must(call(17, [0; 6]) == TRAPPED, "this guest should be dead");
-    }
-
-    /// Dies by instructions that no compiler writes, or by a fault.
-    fn die_by_code(&mut self, how: &str) {
-        match how {
-            "die-stack" => {
-                // mov rsp, rsi; ud2
-                run::code(
-                    spare(Land::CODE),
-                    &[0x48, 0x89, 0xf4, 0x0f, 0x0b],
-                    [0, 0, 0, 0, 1 << 63, 0],
-                );
-            }
-            "die-sysenter" => {
-                run::code(spare(Land::CODE), &[0x0f, 0x34], [0; 6]);
-                self.call(0, [0, 0, 0, 0, 0, 0]);
-                load(0);
-            }
-            "die-iret" => {
-                put(spare(7), &[0, 0, 0, 0, 0, 0xe033, 0x202, 0, 0xe02b]);
-                run::code(spare(5), &[0x48, 0x89, 0xf4, 0x0f, 0x05], [23, 0, 0, 0, spare(7), 0]);
-            }
-            _ => {
-                // A fault without a handler.
-                self.call(0, [0, 0, 0, 0, 0, 0]);
-                load(0);
-            }
         }
     }
 }
