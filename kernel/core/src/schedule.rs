@@ -157,13 +157,16 @@ impl<P: Platform> System<P> {
         self.apply(poke);
     }
 
-    /// Makes a CPU ask the scheduler.
+    /// Makes CPUs ask the scheduler. This one needs no more than its timer if that is soon enough.
     pub(crate) fn apply(&self, poke: Poke) {
         for cpu in poke.cpus().iter() {
             if cpu != self.platform.cpu() {
                 self.platform.poke(cpu);
             } else if let Some(here) = self.cpus.get(cpu) {
-                here.call_attention();
+                match poke.later(cpu) {
+                    Some(time) => here.set_alarm(self, time),
+                    None => here.call_attention(),
+                }
             }
         }
     }

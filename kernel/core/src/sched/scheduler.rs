@@ -211,10 +211,11 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         }
         record.set_woken(woken || record.woken());
         queue.enter(unit);
-        let poke = if queue.asks_after(Self::asked_for(&queue, unit)) {
-            Poke::one(cpu)
-        } else {
-            Poke::NONE
+        let time = Self::asked_for(&queue, unit);
+        let poke = match queue.asks_after(time) {
+            true if time > queue.now => Poke::by(cpu, time),
+            true => Poke::one(cpu),
+            false => Poke::NONE,
         };
         self.idle.clear(cpu);
         self.untimed.clear(cpu);
@@ -259,7 +260,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         let others = cpus.without(cpu);
         let idle = self.idle.get().and(others);
         if !idle.is_empty() {
-            return Poke(idle);
+            return Poke::all(idle);
         }
         self.untimed.get().and(others).iter().next().map_or(Poke::NONE, Poke::one)
     }

@@ -159,7 +159,7 @@ impl Simulation {
     fn apply(&mut self, poke: Poke) {
         for cpu in poke.cpus().iter() {
             let ask = &mut self.cpus[usize::from(cpu.number())].ask;
-            let at = self.now + LATENCY;
+            let at = (self.now + LATENCY).max(poke.later(cpu).unwrap_or(0));
             *ask = Some(ask.map_or(at, |ask| ask.min(at)));
         }
     }
