@@ -196,11 +196,14 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     let fault_address = vcpu.map_or(0, Vcpu::fault_address);
     let trap = Trap::new(frame, fault_address);
     let resume = vcpu.map_or(Resume::Unhandled, |vcpu| vcpu.dispatch(&trap));
-    match (resume, fixup(frame.rip)) {
-        (Resume::Again, _) => {}
-        (Resume::Skip, _) if trap.vector().is_behind() => {}
-        (Resume::Skip, Some(fixup)) => frame.rip = fixup,
-        _ => unhandled(&trap),
+    match resume {
+        Resume::Again => {}
+        Resume::Skip if trap.vector().is_behind() => {}
+        Resume::Skip => match fixup(frame.rip) {
+            Some(fixup) => frame.rip = fixup,
+            None => unhandled(&trap),
+        },
+        Resume::Unhandled => unhandled(&trap),
     }
     if frame.vector() == Vector::DEBUG {
         // A single step is over; who wants another one sets the flag again.
