@@ -183,7 +183,7 @@ impl<P: Page> State<P> {
             let under_way = |slot: &Slot| {
                 slot.id == id && matches!(slot.phase, Phase::Asked | Phase::Abandoned)
             };
-            let number = (id % REQUESTS as u64) as usize;
+            let number = usize::try_from(id % REQUESTS as u64).unwrap_or(REQUESTS);
             let slot = self.slots.get_mut(number).filter(|slot| under_way(slot));
             let slot = slot.ok_or(Breach::Answer(id))?;
             if operation != slot.operation && operation != abi::INDIRECT {
