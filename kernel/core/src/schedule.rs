@@ -158,7 +158,14 @@ impl<P: Platform> System<P> {
     }
 
     /// Makes CPUs ask the scheduler. This one needs no more than its timer if that is soon enough.
+    #[inline]
     pub(crate) fn apply(&self, poke: Poke) {
+        if !poke.cpus().is_empty() {
+            self.poke(poke);
+        }
+    }
+
+    fn poke(&self, poke: Poke) {
         for cpu in poke.cpus().iter() {
             if cpu != self.platform.cpu() {
                 self.platform.poke(cpu);

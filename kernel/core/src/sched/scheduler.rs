@@ -6,7 +6,7 @@ use hypercall_abi::vcpu::{RUNNABLE, RunstateInfo};
 
 use super::queue::{CpuQueue, Locked, NEVER, Scan, rebased};
 use super::unit::Presence;
-use super::{Choice, Poke, Reasons, Unit, fair, point};
+use super::{Choice, Poke, Reasons, Scheduling, Unit, fair, point};
 use crate::cpu::{CpuId, CpuSet};
 use crate::platform::{NoMemory, Platform};
 
@@ -100,12 +100,12 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     }
 
     /// What a unit is doing, and how long it did what until it began to. Unit: nanoseconds.
-    pub fn runstate(&self, platform: &P, unit: &T) -> RunstateInfo {
+    pub fn runstate(&self, platform: &P, unit: &Scheduling) -> RunstateInfo {
         loop {
-            let place = unit.scheduling().place();
+            let place = unit.place();
             let _queue = self.queue(place.cpu).map(|queue| queue.lock(platform, 0));
-            if unit.scheduling().place().cpu == place.cpu {
-                return unit.scheduling().runstate.info();
+            if unit.place().cpu == place.cpu {
+                return unit.runstate.info();
             }
         }
     }

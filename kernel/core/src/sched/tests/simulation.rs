@@ -274,7 +274,7 @@ impl Simulation {
             assert_eq!(times, expected, "unit {} runs {times} times", seen.unit.number);
             let is_off = record.place().presence == Presence::Off;
             assert_eq!(is_off, times == 0 && !record.reasons().is_empty(), "a unit is lost");
-            let info = up_to(self.scheduler.runstate(&self.machine, &seen.unit), self.now);
+            let info = up_to(self.scheduler.runstate(&self.machine, &seen.unit.record), self.now);
             assert_eq!(info.time.iter().sum::<u64>(), self.now - seen.born, "{info:?}");
             assert_eq!(info.time[0], seen.ran, "{info:?}");
         }
