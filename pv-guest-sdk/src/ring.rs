@@ -103,13 +103,15 @@ pub(crate) struct Ring<P> {
     shown: u32,
     /// Responses taken.
     taken: u32,
+    /// The response that the back end was told to tell of.
+    event: u32,
 }
 
 impl<P: Page> Ring<P> {
     /// An empty ring in zeroed pages, with so many slots, a power of two, of so many bytes.
     pub(crate) fn new(pages: Vec<P, RING_PAGES>, slots: u32, slot_size: u32) -> Self {
         let slot_size = slot_size as usize / 4;
-        let ring = Self { slots, slot_size, pages, put: 0, shown: 0, taken: 0 };
+        let ring = Self { slots, slot_size, pages, put: 0, shown: 0, taken: 0, event: 1 };
         for event in [REQUEST_EVENT, RESPONSE_EVENT] {
             ring.word(event).store(1, Ordering::Release);
         }
@@ -125,6 +127,7 @@ impl<P: Page> Ring<P> {
     }
 
     /// The words of a slot, which may go on in a second page.
+    #[inline]
     fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
         let first = HEADER + self.slot_size * (index % self.slots) as usize;
         let mut pages = self.pages[first / WORDS..].iter().map(|page| page.words().as_slice());
@@ -164,6 +167,11 @@ impl<P: Page> Ring<P> {
     pub(crate) fn take<const N: usize>(&mut self, behind: u32) -> Result<Option<[u8; N]>, TooMany> {
         if self.waiting()? == 0 {
             let event = self.taken.wrapping_add(1).wrapping_add(behind);
+            if self.event == event {
+                // It has known since an earlier look.
+                return Ok(None);
+            }
+            self.event = event;
             // One that came before the back end knew is seen here.
             self.word(RESPONSE_EVENT).store(event, Ordering::Release);
             fence(Ordering::SeqCst);
@@ -199,6 +207,7 @@ impl<P: Page> Ring<P> {
     #[cfg(test)]
     pub(crate) fn start_at(&mut self, index: u32) {
         (self.put, self.shown, self.taken) = (index, index, index);
+        self.event = index.wrapping_add(1);
         for word in [REQUESTS_PUT, RESPONSES_PUT] {
             self.word(word).store(index, Ordering::Release);
         }
