@@ -171,8 +171,8 @@ pub(crate) fn test(
 /// The most that reads from a disk in memory may cost: what the guest `blk` calls them, and
 /// instructions of the whole machine.
 const COSTS: [(&str, u64); 3] = [
-    ("4096 bytes at depth 1", 13_100),
-    ("4096 bytes at depth 32", 5_300),
+    ("4096 bytes at depth 1", 13_000),
+    ("4096 bytes at depth 32", 5_150),
     ("131072 bytes at depth 1", 62_000),
 ];
 
