@@ -77,7 +77,7 @@ pub struct Device<G: Guest, D> {
 
 impl<G: Guest, D: Disk<G::Piece>> Device<G, D> {
     /// A device that has said nothing yet. `persistent`: whether front ends that keep their grants
-    /// are served by pages that stay mapped; a disk that lies in memory has no use for that.
+    /// are served by pages that stay mapped.
     #[must_use]
     pub fn new(disk: D, limits: Limits, persistent: bool) -> Self {
         let seen = Seen {
@@ -86,7 +86,6 @@ impl<G: Guest, D: Disk<G::Piece>> Device<G, D> {
             discard: true,
             parameters: Err(String::new()),
         };
-        let persistent = persistent && disk.resident(0, 1).is_none();
         Self {
             disk,
             limits: limits.sound(),

@@ -37,8 +37,8 @@ pub(crate) struct Flight<B, P> {
     pub(crate) pieces: Vec<P>,
     /// How many mapped pages it was promised.
     pub(crate) promised: usize,
-    /// Whether it uses the mapped pages of its segments.
-    pub(crate) mapped: bool,
+    /// Where the mapped pages of its segments are, if it uses such.
+    pub(crate) places: Vec<u32>,
     /// Whether the disk has it.
     pub(crate) submitted: bool,
     /// Whether its last copies were made.
@@ -57,7 +57,7 @@ impl<B, P> Flight<B, P> {
             buffers: Vec::new(),
             pieces: Vec::new(),
             promised: 0,
-            mapped: false,
+            places: Vec::new(),
             submitted: false,
             copied: false,
         }
@@ -110,7 +110,8 @@ impl<B, P> Flights<B, P> {
             flight.action = Action::None;
             flight.segments.clear();
             flight.pieces.clear();
-            (flight.promised, flight.mapped) = (0, false);
+            flight.places.clear();
+            flight.promised = 0;
             (flight.submitted, flight.copied) = (false, false);
             self.free.push(ticket.0);
         }

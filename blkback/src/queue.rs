@@ -4,9 +4,9 @@
 //! the data that goes to the disk, the pages to map, the data that comes from the disk. A turn
 //! takes requests up to a limit, so that one device leaves the processor to the others.
 //!
-//! Three ways lead to the data. A disk that lies in memory is copied to and from; where the front
-//! end keeps its grants, its pages stay mapped and the device reads and writes them; else data goes
-//! through pages of this domain's own.
+//! Three ways lead to the data. Where the front end keeps its grants, its pages stay mapped and the
+//! disk reads and writes them; else a disk that lies in memory is copied to and from by grant, and
+//! the data of others goes through pages of this domain's own.
 
 mod movement;
 
@@ -101,10 +101,10 @@ impl<G: Guest> Queue<G> {
         limits: Limits,
         keep_mapped: bool,
     ) -> Self {
-        let mode = if disk.resident(0, 1).is_some() {
-            Mode::Resident
-        } else if keep_mapped {
+        let mode = if keep_mapped {
             Mode::Mapped(Cache::new(limits.mappings))
+        } else if disk.resident(0, 1).is_some() {
+            Mode::Resident
         } else {
             Mode::Buffers
         };
@@ -324,7 +324,7 @@ impl<G: Guest> Queue<G> {
         let Some(flight) = self.flights.get(ticket) else { return };
         match flight.action {
             Action::Transfer(Direction::ToGuest)
-                if !flight.buffers.is_empty() && !flight.mapped =>
+                if !flight.buffers.is_empty() && flight.places.is_empty() =>
             {
                 self.copy_buffers(ticket, Direction::ToGuest);
             }
@@ -351,9 +351,7 @@ impl<G: Guest> Queue<G> {
         self.ring.respond(&response(flight.id, flight.answered, status));
         self.pool.give(&mut flight.buffers);
         if let Mode::Mapped(cache) = &mut self.mode {
-            if flight.mapped {
-                flight.segments.iter().for_each(|segment| cache.end(segment.gref));
-            }
+            flight.places.iter().for_each(|&place| cache.end(place));
             cache.forgive(flight.promised);
         }
         if flight.operation == WRITE_BARRIER {

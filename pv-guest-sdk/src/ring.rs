@@ -17,6 +17,8 @@ const RESPONSES_PUT: usize = core::mem::offset_of!(SharedRing, rsp_prod) / 4;
 const RESPONSE_EVENT: usize = core::mem::offset_of!(SharedRing, rsp_event) / 4;
 /// Words before the first slot.
 const HEADER: usize = RING_HEADER as usize / 4;
+/// Words in a page.
+const WORDS: usize = PAGE_SIZE / 4;
 
 /// The most pages a ring has.
 pub(crate) const RING_PAGES: usize = 1 << MAX_RING_ORDER;
@@ -101,13 +103,15 @@ pub(crate) struct Ring<P> {
     shown: u32,
     /// Responses taken.
     taken: u32,
+    /// The response that the back end was told to tell of.
+    event: u32,
 }
 
 impl<P: Page> Ring<P> {
     /// An empty ring in zeroed pages, with so many slots, a power of two, of so many bytes.
     pub(crate) fn new(pages: Vec<P, RING_PAGES>, slots: u32, slot_size: u32) -> Self {
         let slot_size = slot_size as usize / 4;
-        let ring = Self { slots, slot_size, pages, put: 0, shown: 0, taken: 0 };
+        let ring = Self { slots, slot_size, pages, put: 0, shown: 0, taken: 0, event: 1 };
         for event in [REQUEST_EVENT, RESPONSE_EVENT] {
             ring.word(event).store(1, Ordering::Release);
         }
@@ -119,12 +123,16 @@ impl<P: Page> Ring<P> {
     }
 
     fn word(&self, index: usize) -> &AtomicU32 {
-        const WORDS: usize = PAGE_SIZE / 4;
         &self.pages[index / WORDS].words()[index % WORDS]
     }
 
-    fn slot(&self, index: u32) -> usize {
-        HEADER + self.slot_size * (index % self.slots) as usize
+    /// The words of a slot, which may go on in a second page.
+    #[inline]
+    fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
+        let first = HEADER + self.slot_size * (index % self.slots) as usize;
+        let mut pages = self.pages[first / WORDS..].iter().map(|page| page.words().as_slice());
+        let (page, next) = (pages.next().unwrap_or_default(), pages.next().unwrap_or_default());
+        [&page[first % WORDS..], next]
     }
 
     pub(crate) const fn slots(&self) -> u32 {
@@ -133,10 +141,13 @@ impl<P: Page> Ring<P> {
 
     /// Writes a request, for which there must be room. The back end does not see it yet.
     pub(crate) fn put(&mut self, request: &[u8]) {
-        let start = self.slot(self.put);
-        for (index, word) in request.chunks_exact(4).enumerate() {
-            let word = word.try_into().map_or(0, u32::from_le_bytes);
-            self.word(start + index).store(word, Ordering::Relaxed);
+        let mut rest = request.as_chunks::<4>().0;
+        for places in self.slot(self.put) {
+            let (here, behind) = rest.split_at(rest.len().min(places.len()));
+            for (bytes, word) in here.iter().zip(places) {
+                word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+            }
+            rest = behind;
         }
         self.put = self.put.wrapping_add(1);
     }
@@ -156,6 +167,11 @@ impl<P: Page> Ring<P> {
     pub(crate) fn take<const N: usize>(&mut self, behind: u32) -> Result<Option<[u8; N]>, TooMany> {
         if self.waiting()? == 0 {
             let event = self.taken.wrapping_add(1).wrapping_add(behind);
+            if self.event == event {
+                // It has known since an earlier look.
+                return Ok(None);
+            }
+            self.event = event;
             // One that came before the back end knew is seen here.
             self.word(RESPONSE_EVENT).store(event, Ordering::Release);
             fence(Ordering::SeqCst);
@@ -163,10 +179,14 @@ impl<P: Page> Ring<P> {
                 return Ok(None);
             }
         }
-        let start = self.slot(self.taken);
         let mut bytes = [0; N];
-        for (index, bytes) in bytes.chunks_exact_mut(4).enumerate() {
-            bytes.copy_from_slice(&self.word(start + index).load(Ordering::Relaxed).to_le_bytes());
+        let mut rest = bytes.as_chunks_mut::<4>().0;
+        for places in self.slot(self.taken) {
+            let (here, behind) = rest.split_at_mut(rest.len().min(places.len()));
+            for (bytes, word) in here.iter_mut().zip(places) {
+                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+            rest = behind;
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(bytes))
@@ -187,6 +207,7 @@ impl<P: Page> Ring<P> {
     #[cfg(test)]
     pub(crate) fn start_at(&mut self, index: u32) {
         (self.put, self.shown, self.taken) = (index, index, index);
+        self.event = index.wrapping_add(1);
         for word in [REQUESTS_PUT, RESPONSES_PUT] {
             self.word(word).store(index, Ordering::Release);
         }

@@ -44,6 +44,8 @@ pub struct Vcpu {
     handlers: [Cell<Option<Handler>>; Vector::COUNT],
     /// While an observer runs: the last trap it saw.
     observed: Cell<Option<Option<Observed>>>,
+    /// It waits, and holds events back as soon as it goes on.
+    waits: Cell<bool>,
     /// The page tables of user mode that are loaded; machine frame, 0 for none.
     pub(crate) user_root: Cell<u64>,
     /// Who waits for a time on it; used with events held back.
@@ -60,6 +62,7 @@ impl Vcpu {
             info: Cell::new(None),
             handlers: [const { Cell::new(None) }; Vector::COUNT],
             observed: Cell::new(None),
+            waits: Cell::new(false),
             user_root: Cell::new(0),
             timers: RefCell::new(Queue::new()),
             runstate: [const { AtomicU64::new(0) }; 6],
@@ -162,6 +165,21 @@ impl Vcpu {
             self.hold_events(hold);
         }
         before
+    }
+
+    /// Waits for an event, as the code that calls this holds events back. It still does then.
+    pub(crate) fn wait(&self) {
+        self.waits.set(true);
+        // An event that came since is pending, and ends this at once.
+        Machine.call(&request::block());
+        self.hold_events(true);
+        self.waits.set(false);
+    }
+
+    /// Whether the event that is being delivered has ended the waiting. Only the first one has: code
+    /// that it interrupted in a handler wants events to be as they were.
+    pub(crate) fn ends_wait(&self) -> bool {
+        self.waits.replace(false)
     }
 
     /// Does something that a handler must not come between, as it changes the same memory.

@@ -43,9 +43,7 @@ pub(crate) fn until(mut condition: impl FnMut() -> bool) {
     let vcpu = crate::vcpu::Vcpu::current().filter(|vcpu| !vcpu.exchange_hold(true));
     let vcpu = vcpu.expect("to wait, events must come: see Vcpu::start_events; no handler waits");
     while !condition() {
-        // An event that came since is pending, and ends this at once.
-        Machine.call(&request::block());
-        vcpu.hold_events(true);
+        vcpu.wait();
     }
     vcpu.hold_events(false);
 }

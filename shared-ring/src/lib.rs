@@ -128,9 +128,13 @@ impl<P: Words, T: Protocol> Ring<P, T> {
             return Ok(None);
         }
         let mut request = T::Request::new_zeroed();
-        let words = request.as_mut_bytes().as_chunks_mut::<4>().0;
-        for (place, word) in words.iter_mut().zip(self.slot(self.taken)) {
-            *place = word.load(Ordering::Relaxed).to_le_bytes();
+        let mut rest = request.as_mut_bytes().as_chunks_mut::<4>().0;
+        for words in self.slot(self.taken) {
+            let (here, behind) = rest.split_at_mut(rest.len().min(words.len()));
+            for (place, word) in here.iter_mut().zip(words) {
+                *place = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+            rest = behind;
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(request))
@@ -142,9 +146,13 @@ impl<P: Words, T: Protocol> Ring<P, T> {
         if self.in_flight() == 0 {
             return;
         }
-        let words = response.as_bytes().as_chunks::<4>().0;
-        for (bytes, word) in words.iter().zip(self.slot(self.answered)) {
-            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        let mut rest = response.as_bytes().as_chunks::<4>().0;
+        for words in self.slot(self.answered) {
+            let (here, behind) = rest.split_at(rest.len().min(words.len()));
+            for (bytes, word) in here.iter().zip(words) {
+                word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+            }
+            rest = behind;
         }
         self.answered = self.answered.wrapping_add(1);
     }
@@ -201,10 +209,13 @@ impl<P: Words, T: Protocol> Ring<P, T> {
         if waiting <= free { Ok(waiting) } else { Err(RingError::Indices) }
     }
 
-    /// The words of a slot, which may lie in two pages.
-    fn slot(&self, index: u32) -> impl Iterator<Item = &AtomicU32> {
+    /// The words of a slot and what is behind them; they may go on in a second page.
+    fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
         let first = HEADER_WORDS + (index & (self.slots - 1)) as usize * Self::SLOT_WORDS;
-        (first..first + Self::SLOT_WORDS).map(|index| self.word(index))
+        let pages = self.pages.get(first / PAGE_WORDS..).unwrap_or_default();
+        let mut pages = pages.iter().map(|page| page.words().as_slice());
+        let (page, next) = (pages.next().unwrap_or_default(), pages.next().unwrap_or_default());
+        [page.get(first % PAGE_WORDS..).unwrap_or_default(), next]
     }
 
     /// A word by its number from the ring's start. Slots end before the last page does.

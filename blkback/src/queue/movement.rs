@@ -83,10 +83,9 @@ impl<G: Guest> Queue<G> {
             }
             Mode::Buffers => {}
             Mode::Mapped(cache) => {
-                for segment in &flight.segments {
-                    cache.begin(segment.gref, &mut self.guest);
-                }
-                flight.mapped = true;
+                let segments = flight.segments.iter();
+                let places = segments.map(|segment| cache.begin(segment.gref, &mut self.guest));
+                flight.places.extend(places);
             }
         }
     }
@@ -129,7 +128,7 @@ impl<G: Guest> Queue<G> {
             let (offset, length) = extent(segment);
             let piece = match &self.mode {
                 Mode::Mapped(cache) => {
-                    let page = cache.get(segment.gref);
+                    let page = flight.places.get(index).and_then(|&place| cache.get(place));
                     page.map(|page| self.guest.part_of_mapping(page, offset, length))
                 }
                 _ => {

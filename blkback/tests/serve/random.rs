@@ -214,7 +214,7 @@ fn many_requests_do_what_the_model_does() {
     let small = Limits { turn: 9, buffers: 40, mappings: 60, indirect: 40 };
     let mut seed = 1;
     for limits in [Limits::default(), small] {
-        for (resident, persistent) in [(true, false), (false, false), (false, true)] {
+        for (resident, persistent) in [(true, false), (true, true), (false, false), (false, true)] {
             for order in [0, 1, 4] {
                 seed += 1;
                 let mut model = Model::new(seed, resident, order, persistent, limits);

@@ -68,8 +68,7 @@ fn what_the_disk_has_not_is_not_offered() {
     let rig = Rig::new(plain, true, Limits::default());
     assert_eq!((rig.back("info"), rig.back("feature-flush-cache")), ("4", "0"));
     assert_eq!((rig.back("feature-barrier"), rig.back("feature-discard")), ("0", "0"));
-    // A disk in memory is copied to and from.
-    assert_eq!((rig.back("discard-granularity"), rig.back("feature-persistent")), ("", "0"));
+    assert_eq!((rig.back("discard-granularity"), rig.back("feature-persistent")), ("", "1"));
     let mut rig = fresh();
     rig.store.back.insert("discard-enable".to_owned(), "0".to_owned());
     rig.connect(0, false);

@@ -160,6 +160,10 @@ impl Session {
 
     /// The next answer, with its request's number; or the caller's task is woken when there is one.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<(u32, Result<(), DiskError>)> {
+        if self.flying == 0 && self.kept.is_empty() && self.cuts.is_empty() {
+            // No device will answer.
+            return self.at_once.pop_front().map_or(Poll::Pending, Poll::Ready);
+        }
         loop {
             if !self.kept.is_empty()
                 && let Device::Virtio(block) = self.disk.device.clone()

@@ -67,7 +67,7 @@ impl<P: Platform> Context<'_, P> {
     /// on another CPU that it is being written.
     fn write_runstate_at(&self, address: u64) {
         let platform = &self.system.platform;
-        let mut info: RunstateInfo = self.system.runstate(&self.target());
+        let mut info: RunstateInfo = self.system.runstate(self.vcpu);
         if !self.has_assist(TYPE_RUNSTATE_UPDATE_FLAG) {
             let _ = guest_memory::write(platform, address, &info);
             return;

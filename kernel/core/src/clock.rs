@@ -66,13 +66,15 @@ impl Clock {
     /// System time when the counter stands at `tsc`. Unit: nanoseconds.
     #[must_use]
     pub fn time_at(&self, tsc: u64) -> u64 {
-        let cycles = u128::from(tsc.saturating_sub(self.start));
+        let cycles = tsc.saturating_sub(self.start);
+        let shift = u32::from(self.shift.unsigned_abs());
         let shifted = if self.shift < 0 {
-            cycles.wrapping_shr(u32::from(self.shift.unsigned_abs()))
+            u128::from(cycles.wrapping_shr(shift))
         } else {
-            cycles.wrapping_shl(u32::from(self.shift.unsigned_abs()))
+            u128::from(cycles).wrapping_shl(shift)
         };
-        let time = shifted.saturating_mul(u128::from(self.factor)).wrapping_shr(32);
+        // A rate is at least 1 kHz, so the shift is at most 20: the product has 64 + 20 + 32 bits.
+        let time = shifted.wrapping_mul(u128::from(self.factor)).wrapping_shr(32);
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 

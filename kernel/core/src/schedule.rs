@@ -159,13 +159,23 @@ impl<P: Platform> System<P> {
         self.apply(poke);
     }
 
-    /// Makes a CPU ask the scheduler.
+    /// Makes CPUs ask the scheduler. This one needs no more than its timer if that is soon enough.
+    #[inline]
     pub(crate) fn apply(&self, poke: Poke) {
+        if !poke.cpus().is_empty() {
+            self.poke(poke);
+        }
+    }
+
+    fn poke(&self, poke: Poke) {
         for cpu in poke.cpus().iter() {
             if cpu != self.platform.cpu() {
                 self.platform.poke(cpu);
             } else if let Some(here) = self.cpus.get(cpu) {
-                here.call_attention();
+                match poke.later(cpu) {
+                    Some(time) => here.set_alarm(self, time),
+                    None => here.call_attention(),
+                }
             }
         }
     }

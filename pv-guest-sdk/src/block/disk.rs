@@ -114,7 +114,7 @@ impl<'a, S: Sharing> Disk<'a, S> {
         nodes.extend([("ring-ref", None), ("ring-ref0", None)]);
         nodes.extend(names.iter().zip(&values).map(|(name, value)| (&**name, Some(&**value))));
         nodes.extend([("event-channel", Some(&*port)), ("protocol", Some(abi::PROTOCOL))]);
-        nodes.extend([("feature-persistent", Some("0"))]);
+        nodes.extend([("feature-persistent", Some("1"))]);
         nodes.extend([("ring-page-order", (!single).then_some(&*order))]);
         Ok(self.device.publish(&nodes, State::Initialised).await?)
     }

@@ -1,6 +1,7 @@
 //! Requests that are under way, and the pages their data goes through.
 
 use core::future::poll_fn;
+use core::iter;
 use core::sync::atomic::Ordering;
 use core::task::{Context, Poll};
 
@@ -15,6 +16,7 @@ use zerocopy::IntoBytes;
 use super::error::{Breach, DiskError};
 use crate::event::Signal;
 use crate::lock::Held;
+use crate::raw::copy::{copy_in, copy_out};
 use crate::ring::{Page, RING_PAGES, Ring, TooMany};
 
 impl From<TooMany> for Breach {
@@ -181,8 +183,9 @@ impl<P: Page> State<P> {
             let under_way = |slot: &Slot| {
                 slot.id == id && matches!(slot.phase, Phase::Asked | Phase::Abandoned)
             };
-            let number = self.slots.iter().position(under_way).ok_or(Breach::Answer(id))?;
-            let slot = &mut self.slots[number];
+            let number = usize::try_from(id % REQUESTS as u64).unwrap_or(REQUESTS);
+            let slot = self.slots.get_mut(number).filter(|slot| under_way(slot));
+            let slot = slot.ok_or(Breach::Answer(id))?;
             if operation != slot.operation && operation != abi::INDIRECT {
                 return Err(Breach::Operation(operation));
             }
@@ -209,35 +212,24 @@ pub(super) struct Ticket<'q, P: Page, S: Signal> {
 
 impl<P: Page, S: Signal> Ticket<'_, P, S> {
     fn pages(&self) -> impl Iterator<Item = &P> {
-        let bits = self.pages;
-        self.queue
-            .pages
-            .iter()
-            .enumerate()
-            .filter(move |(bit, _)| bits >> bit & 1 != 0)
-            .map(|it| it.1)
+        let mut bits = self.pages;
+        iter::from_fn(move || {
+            let bit = bits.trailing_zeros();
+            bits &= bits.wrapping_sub(1);
+            self.queue.pages.get(bit as usize)
+        })
     }
 
-    /// Copies data, a multiple of 4 bytes, to the first pages.
+    /// Copies data to the first pages.
     pub(super) fn fill(&self, data: &[u8]) {
-        for (page, data) in self.pages().zip(data.chunks(PAGE_SIZE)) {
-            for (word, bytes) in page.words().iter().zip(data.chunks_exact(4)) {
-                word.store(bytes.try_into().map_or(0, u32::from_le_bytes), Ordering::Relaxed);
-            }
-        }
+        let pages = self.pages().zip(data.chunks(PAGE_SIZE));
+        pages.for_each(|(page, data)| copy_in(page.words(), data));
     }
 
     /// Copies data from the first pages.
     pub(super) fn drain(&self, data: &mut [u8]) {
-        for (page, data) in self.pages().zip(data.chunks_mut(PAGE_SIZE)) {
-            // A sector's 128 words are whole groups of eight.
-            let (groups, _) = page.words().as_chunks::<8>();
-            for (words, bytes) in groups.iter().zip(data.as_chunks_mut::<32>().0) {
-                for (word, bytes) in words.iter().zip(bytes.as_chunks_mut::<4>().0) {
-                    *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-                }
-            }
-        }
+        let pages = self.pages().zip(data.chunks_mut(PAGE_SIZE));
+        pages.for_each(|(page, data)| copy_out(page.words(), data));
     }
 
     /// Asks for a transfer of so many bytes between the first pages and the disk, or for a flush. If
@@ -290,7 +282,8 @@ impl<P: Page, S: Signal> Ticket<'_, P, S> {
         const ID: usize = core::mem::offset_of!(Request, id);
         let mut state = self.queue.state.lock();
         state.count += 1;
-        let id = state.count;
+        // Its slot is found by it.
+        let id = state.count * REQUESTS as u64 + self.number as u64;
         request[ID..ID + 8].copy_from_slice(&id.to_le_bytes());
         let slot = &mut state.slots[self.number];
         (slot.phase, slot.id, slot.operation) = (Phase::Asked, id, operation);

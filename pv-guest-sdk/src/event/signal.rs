@@ -24,6 +24,7 @@ pub trait Signal {
 mod listeners {
     use core::task::Waker;
 
+    use heapless::Vec;
     use hypercall_abi::types::Port;
 
     use crate::lock::Held;
@@ -31,33 +32,25 @@ mod listeners {
     /// How many tasks can listen, at all ports together.
     pub(super) const PLACES: usize = 128;
 
-    type Place = Option<(Port, Waker)>;
-
-    static LISTENING: Held<[Place; PLACES]> = Held::new([const { None }; PLACES]);
+    static LISTENING: Held<Vec<(Port, Waker), PLACES>> = Held::new(Vec::new());
 
     /// Wakes a task when an event comes to a port next; at once if too many listen.
     pub(crate) fn listen(port: Port, waker: &Waker) {
         let mut places = LISTENING.lock();
-        let mine = |place: &Place| {
-            place.as_ref().is_some_and(|(other, old)| *other == port && old.will_wake(waker))
-        };
-        if places.iter().any(mine) {
-            return;
-        }
-        match places.iter_mut().find(|place| place.is_none()) {
-            Some(place) => *place = Some((port, waker.clone())),
-            None => waker.wake_by_ref(),
+        let heard = places.iter().any(|(other, old)| *other == port && old.will_wake(waker));
+        if !heard && places.push((port, waker.clone())).is_err() {
+            waker.wake_by_ref();
         }
     }
 
     /// Wakes all tasks that listen at a port.
     pub(crate) fn wake(port: Port) {
-        let mut places = LISTENING.lock();
-        for place in places.iter_mut() {
-            if let Some((_, waker)) = place.take_if(|(other, _)| *other == port) {
-                waker.wake();
+        LISTENING.lock().retain(|(other, waker)| {
+            if *other == port {
+                waker.wake_by_ref();
             }
-        }
+            *other != port
+        });
     }
 }
 

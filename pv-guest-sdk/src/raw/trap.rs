@@ -8,6 +8,9 @@
 //!
 //! On the way back the four words below rip become what `iret` expects there: rax, r11, rcx,
 //! flags. Kernel code has no floating-point instructions, so that state is left alone.
+//!
+//! Code that waits holds events back as soon as it goes on. So the event that ends its waiting
+//! returns with events held, which needs no hypercall: the processor's own instruction does it.
 
 use core::arch::global_asm;
 
@@ -16,7 +19,7 @@ use hypercall_abi::callback::{
     CallbackRegister, MASK_EVENTS, TYPE_EVENT, TYPE_FAILSAFE, TYPE_SYSCALL,
 };
 use hypercall_abi::errno::Errno;
-use hypercall_abi::layout::FLAT_KERNEL_CS;
+use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use hypercall_abi::regs::{GuestContextFlags, VcpuGuestContext};
 use hypercall_abi::trap::TrapInfo;
 
@@ -91,6 +94,8 @@ global_asm!(
     "test byte ptr [rsp + 8 * 18], 3",
     "jnz __pv_user_left",
     "call {dispatch}",
+    "test al, al",
+    "jnz 2f",
     ".globl __pv_trap_return",
     "__pv_trap_return:",
     "pop r15",
@@ -112,6 +117,24 @@ global_asm!(
     "mov eax, {iret}",
     "syscall",
     "ud2",
+    "2:",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rcx",
+    "pop rax",
+    "pop r11",
+    "add rsp, 16",
+    "iretq",
     ".popsection",
     with_error = const Vector::WITH_ERROR,
     dispatch = sym dispatch,
@@ -190,22 +213,32 @@ pub(super) fn install(gate: &impl Gate) -> Result<(), HypercallError> {
     Ok(())
 }
 
-/// What the entry code calls for traps of kernel code. When it returns, the frame is resumed.
-extern "C" fn dispatch(frame: &mut TrapFrame) {
+/// What the entry code calls for traps of kernel code. When it returns, the frame is resumed; if it
+/// returns true, with events held back as they are now.
+extern "C" fn dispatch(frame: &mut TrapFrame) -> bool {
     let vcpu = Vcpu::current();
+    let ends_wait = frame.vector() == Vector::EVENT && vcpu.is_some_and(Vcpu::ends_wait);
     let fault_address = vcpu.map_or(0, Vcpu::fault_address);
     let trap = Trap::new(frame, fault_address);
     let resume = vcpu.map_or(Resume::Unhandled, |vcpu| vcpu.dispatch(&trap));
-    match (resume, fixup(frame.rip)) {
-        (Resume::Again, _) => {}
-        (Resume::Skip, _) if trap.vector().is_behind() => {}
-        (Resume::Skip, Some(fixup)) => frame.rip = fixup,
-        _ => unhandled(&trap),
+    match resume {
+        Resume::Again => {}
+        Resume::Skip if trap.vector().is_behind() => {}
+        Resume::Skip => match fixup(frame.rip) {
+            Some(fixup) => frame.rip = fixup,
+            None => unhandled(&trap),
+        },
+        Resume::Unhandled => unhandled(&trap),
     }
     if frame.vector() == Vector::DEBUG {
         // A single step is over; who wants another one sets the flag again.
         frame.rflags &= !(1 << 8);
     }
+    if ends_wait {
+        // The processor wants the selectors that it uses, not those that the hypervisor shows.
+        (frame.cs, frame.ss) = (FLAT_KERNEL_CS.into(), FLAT_KERNEL_SS.into());
+    }
+    ends_wait
 }
 
 /// Where an operation that trapped at `address` gives up, if it is one that may.

@@ -8,7 +8,7 @@ mod session;
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::boot::{self, End, Record, Watch};
 use crate::cpio::Archive;
@@ -169,4 +169,38 @@ pub(crate) fn test(
     steps.run("one configuration file on paravane and below Linux on xen", || {
         same::test(workspace, builder, &options.machine)
     });
+    steps.run("what a domain's reads cost, counted, on paravane", || {
+        costs(workspace, builder, &options.machine)
+    });
+}
+
+/// The most that reads from a disk in memory may cost: what the guest `blk` calls them, and
+/// instructions of the whole machine.
+const COSTS: [(&str, u64); 3] = [
+    ("4096 bytes at depth 1", 13_000),
+    ("4096 bytes at depth 32", 5_150),
+    ("131072 bytes at depth 1", 62_000),
+];
+
+/// Has the guest `blk` measure its reads where time counts instructions, so that figures repeat.
+fn costs(workspace: &Workspace, builder: &mut Builder<'_>, options: &MachineOptions) -> Result<()> {
+    const CONFIG: &str = "name = 'blk'\nkernel = 'blk'\nmemory = 16\n\
+                          disk = ['ram:16,raw,xvda,w']\nextra = 'measure'\n";
+    let scratch = workspace.scratch("disk-costs")?;
+    let blk = std::fs::read(builder.example("blk")?)?;
+    let bundle = [("blk.cfg".into(), CONFIG.into()), ("blk".into(), blk)];
+    let options = MachineOptions { smp: 1, icount: true, ..options.clone() };
+    let machine = machine(builder, System::Paravane, &bundle, &options, &scratch)?;
+    let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
+    ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+    let said = record.console.transcript();
+    let mut dear = Vec::new();
+    for (name, most) in COSTS {
+        let cost = said.lines().find_map(|line| line.split_once(&format!("{name}: cost~")));
+        let cost: u64 = cost.with_context(|| format!("no `{name}` in:\n{said}"))?.1.parse()?;
+        say(format!("    {name}: {cost} instructions, of at most {most}"));
+        dear.extend((cost > most).then_some(name));
+    }
+    ensure!(dear.is_empty(), "dearer than they may be: {}", dear.join(", "));
+    Ok(())
 }

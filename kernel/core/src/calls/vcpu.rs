@@ -51,7 +51,7 @@ pub fn vcpu_op<P: Platform>(
         vcpu::DOWN => down(cx, &target),
         vcpu::IS_UP => Ok(Reply::Value(u64::from(vcpu.is_up()))),
         vcpu::GET_RUNSTATE_INFO => {
-            let info = cx.system.runstate(&target);
+            let info = cx.system.runstate(&target.vcpu);
             guest_memory::write(platform, argument, &info)?;
             DONE
         }
@@ -142,7 +142,7 @@ fn register_runstate<P: Platform>(
     }
     target.vcpu.areas.runstate.store(addr, Ordering::Relaxed);
     if addr != 0 {
-        let info = cx.system.runstate(target);
+        let info = cx.system.runstate(&target.vcpu);
         // An area that is not there is found out when it is read.
         let _ = guest_memory::write(platform, addr, &info);
     }

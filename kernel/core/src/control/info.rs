@@ -93,7 +93,7 @@ impl<P: Platform> System<P> {
     /// How long a vCPU ran. Unit: nanoseconds.
     fn time_used(&self, target: &DomainVcpu<P>) -> u64 {
         let at = usize::try_from(RUNNING).unwrap_or(0);
-        self.runstate(target).time.get(at).copied().unwrap_or(0)
+        self.runstate(&target.vcpu).time.get(at).copied().unwrap_or(0)
     }
 
     /// `getpageframeinfo3`: what a domain uses frames as.

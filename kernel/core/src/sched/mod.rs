@@ -50,24 +50,44 @@ pub trait Unit: Clone + Send + Sync + 'static {
 /// CPUs that must call [`Scheduler::choose`] again; the CPU that got this may be one of them.
 #[must_use = "the CPUs must be interrupted, or a unit that may run does not"]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Poke(CpuSet);
+pub struct Poke {
+    cpus: CpuSet,
+    /// One of them, which need not do so before this time.
+    later: Option<(CpuId, u64)>,
+}
 
 impl Poke {
     /// No CPU.
-    pub const NONE: Self = Self(CpuSet::EMPTY);
+    pub const NONE: Self = Self { cpus: CpuSet::EMPTY, later: None };
 
-    const fn one(cpu: CpuId) -> Self {
-        Self(CpuSet::one(cpu))
+    const fn all(cpus: CpuSet) -> Self {
+        Self { cpus, later: None }
     }
 
+    const fn one(cpu: CpuId) -> Self {
+        Self::all(CpuSet::one(cpu))
+    }
+
+    /// One that runs something which it may go on with until then.
+    const fn by(cpu: CpuId, time: u64) -> Self {
+        Self { cpus: CpuSet::one(cpu), later: Some((cpu, time)) }
+    }
+
+    /// Both, of which the other is of other CPUs, and at once.
     const fn and(self, other: Self) -> Self {
-        Self(self.0.or(other.0))
+        Self { cpus: self.cpus.or(other.cpus), later: self.later }
     }
 
     /// The CPUs.
     #[must_use]
     pub const fn cpus(self) -> CpuSet {
-        self.0
+        self.cpus
+    }
+
+    /// Until when one of the CPUs may wait, if it sets its timer. Unit: nanoseconds of system time.
+    #[must_use]
+    pub fn later(self, cpu: CpuId) -> Option<u64> {
+        self.later.filter(|(other, _)| *other == cpu).map(|(_, time)| time)
     }
 }
 

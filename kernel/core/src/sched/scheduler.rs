@@ -6,7 +6,7 @@ use hypercall_abi::vcpu::{RUNNABLE, RunstateInfo};
 
 use super::queue::{CpuQueue, Locked, NEVER, Scan, rebased};
 use super::unit::Presence;
-use super::{Choice, Poke, Reasons, Unit, fair, point};
+use super::{Choice, Poke, Reasons, Scheduling, Unit, fair, point};
 use crate::cpu::{CpuId, CpuSet};
 use crate::platform::{NoMemory, Platform};
 
@@ -100,12 +100,12 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
     }
 
     /// What a unit is doing, and how long it did what until it began to. Unit: nanoseconds.
-    pub fn runstate(&self, platform: &P, unit: &T) -> RunstateInfo {
+    pub fn runstate(&self, platform: &P, unit: &Scheduling) -> RunstateInfo {
         loop {
-            let place = unit.scheduling().place();
+            let place = unit.place();
             let _queue = self.queue(place.cpu).map(|queue| queue.lock(platform, 0));
-            if unit.scheduling().place().cpu == place.cpu {
-                return unit.scheduling().runstate.info();
+            if unit.place().cpu == place.cpu {
+                return unit.runstate.info();
             }
         }
     }
@@ -211,10 +211,11 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         }
         record.set_woken(woken || record.woken());
         queue.enter(unit);
-        let poke = if queue.asks_after(Self::asked_for(&queue, unit)) {
-            Poke::one(cpu)
-        } else {
-            Poke::NONE
+        let time = Self::asked_for(&queue, unit);
+        let poke = match queue.asks_after(time) {
+            true if time > queue.now => Poke::by(cpu, time),
+            true => Poke::one(cpu),
+            false => Poke::NONE,
         };
         self.idle.clear(cpu);
         self.untimed.clear(cpu);
@@ -259,7 +260,7 @@ impl<P: Platform, T: Unit> Scheduler<P, T> {
         let others = cpus.without(cpu);
         let idle = self.idle.get().and(others);
         if !idle.is_empty() {
-            return Poke(idle);
+            return Poke::all(idle);
         }
         self.untimed.get().and(others).iter().next().map_or(Poke::NONE, Poke::one)
     }

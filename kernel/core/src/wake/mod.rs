@@ -44,8 +44,8 @@ impl<P: Platform> System<P> {
     }
 
     /// What a vCPU is doing, and for how long it did what.
-    pub(crate) fn runstate(&self, target: &DomainVcpu<P>) -> RunstateInfo {
-        up_to(self.scheduler.runstate(&self.platform, target), self.now())
+    pub(crate) fn runstate(&self, vcpu: &Vcpu) -> RunstateInfo {
+        up_to(self.scheduler.runstate(&self.platform, &vcpu.scheduling), self.now())
     }
 
     /// Sends a vCPU a non-maskable interrupt.

@@ -159,7 +159,7 @@ impl Simulation {
     fn apply(&mut self, poke: Poke) {
         for cpu in poke.cpus().iter() {
             let ask = &mut self.cpus[usize::from(cpu.number())].ask;
-            let at = self.now + LATENCY;
+            let at = (self.now + LATENCY).max(poke.later(cpu).unwrap_or(0));
             *ask = Some(ask.map_or(at, |ask| ask.min(at)));
         }
     }
@@ -274,7 +274,7 @@ impl Simulation {
             assert_eq!(times, expected, "unit {} runs {times} times", seen.unit.number);
             let is_off = record.place().presence == Presence::Off;
             assert_eq!(is_off, times == 0 && !record.reasons().is_empty(), "a unit is lost");
-            let info = up_to(self.scheduler.runstate(&self.machine, &seen.unit), self.now);
+            let info = up_to(self.scheduler.runstate(&self.machine, &seen.unit.record), self.now);
             assert_eq!(info.time.iter().sum::<u64>(), self.now - seen.born, "{info:?}");
             assert_eq!(info.time[0], seen.ran, "{info:?}");
         }
