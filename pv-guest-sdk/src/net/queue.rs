@@ -241,6 +241,16 @@ impl<P: Page, S: Signal> Queue<P, S> {
         poll_fn(|context| self.poll(context, &self.send_signal, || self.try_reserve(pages))).await
     }
 
+    /// Goes on as if so many requests had been answered on each ring.
+    #[cfg(test)]
+    pub(super) fn start_at(&self, index: u32) {
+        let mut state = self.state.lock();
+        (state.put_page, state.taken_page) = (0, 0);
+        state.send.start_at(index);
+        state.receive.start_at(index);
+        let _nobody_is_told = self.offer(&mut state, self.receive_pages.len());
+    }
+
     /// Waits until the back end has no packet of ours.
     pub(super) async fn settle(&self) -> Result<(), NetError> {
         let idle = || {
