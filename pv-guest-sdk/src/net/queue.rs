@@ -13,6 +13,7 @@ use super::error::{Breach, NetError};
 use super::packet::{Assembly, Checksum, Note};
 use crate::event::Signal;
 use crate::lock::Held;
+use crate::raw::copy::copy_in;
 use crate::ring::{Page, Ring};
 
 /// The most pages for packets that are sent.
@@ -332,7 +333,7 @@ impl<P: Page, S: Signal> Ticket<'_, P, S> {
             used |= 1 << number;
             mine &= mine - 1;
             let page = &queue.send_pages[number as usize];
-            bytes::store(page.words(), piece);
+            copy_in(page.words(), piece);
             let size = if index == 0 { packet.len() } else { piece.len() };
             let more = if index < last { abi::TX_MORE_DATA } else { 0 };
             let _it_fits = requests.push(TxRequest {

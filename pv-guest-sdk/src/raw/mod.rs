@@ -13,6 +13,7 @@ mod boot;
 pub(crate) mod console;
 #[cfg(target_os = "none")]
 pub(crate) mod control;
+pub(crate) mod copy;
 #[cfg(target_os = "none")]
 pub(crate) mod descriptor;
 #[cfg(target_os = "none")]
