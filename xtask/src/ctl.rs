@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
@@ -98,6 +98,31 @@ impl Channel {
         // Ends what somebody else left of a line. A service that starts only now forgets a few bytes.
         channel.stream.get_mut().write_all(&[b'\n'; 64])?;
         Ok(channel)
+    }
+
+    /// As [`Channel::connect`], to a machine that is about to start.
+    ///
+    /// # Errors
+    ///
+    /// When it has not started by then.
+    pub(crate) fn wait(folder: &Path, deadline: Instant) -> Result<Self> {
+        loop {
+            match Self::connect(folder) {
+                Err(_) if Instant::now() < deadline => std::thread::yield_now(),
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether a domain has said something of late.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Channel::ask`].
+    pub(crate) fn says(&mut self, domain: &str, what: &str) -> Result<bool> {
+        let answer = self.ask("log", &[domain.to_owned()], false)?;
+        let said = answer.as_ref().ok().and_then(|it| it["text"].as_str());
+        Ok(said.is_some_and(|said| said.contains(what)))
     }
 
     /// Says a verb; the answer, or what the machine says is wrong.

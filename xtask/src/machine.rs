@@ -80,6 +80,9 @@ pub(crate) struct Machine {
     pub(crate) ramdisk: Option<PathBuf>,
     /// Files that are disks of the machine, raw.
     pub(crate) disks: Vec<PathBuf>,
+    /// Its network card on QEMU's user network, if it has one: what of the host is led to domains, such
+    /// as `,hostfwd=tcp:127.0.0.1:8080-10.0.2.80:80`.
+    pub(crate) network: Option<String>,
     /// What it has for other domains. Unit: MiB.
     pub(crate) others: u32,
     /// Size, CPU and time.
@@ -122,6 +125,10 @@ impl Machine {
         for disk in &self.disks {
             let file = disk.display().to_string().replace(',', ",,");
             qemu.args(["-drive", &format!("file={file},if=virtio,format=raw")]);
+        }
+        if let Some(forwards) = &self.network {
+            qemu.args(["-netdev", &format!("user,id=net{forwards}")]);
+            qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         }
         if self.options.icount {
             qemu.args(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm"]);
@@ -206,6 +213,7 @@ mod tests {
             guest_args: "a=1,2".into(),
             ramdisk: Some("/disk".into()),
             disks: Vec::new(),
+            network: None,
             others: 0,
             options: MachineOptions::default(),
         }

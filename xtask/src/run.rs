@@ -190,6 +190,7 @@ impl<'a> Builder<'a> {
             guest_args: String::new(),
             ramdisk: None,
             disks: Vec::new(),
+            network: None,
             others: 0,
             options: options.clone(),
         })

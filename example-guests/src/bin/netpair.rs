@@ -237,9 +237,9 @@ async fn ask(stack: &Stack, peer: Ipv4Address, host: Option<Ipv4Address>, count:
             println!("ping of the {name}: {} ns", vary!("time", each));
         }
     }
-    let start = Instant::now();
+    let (start, bytes) = (Instant::now(), pattern());
     for number in 0..TRIPS {
-        let message = &pattern()[..1 + number % 200];
+        let message = &bytes[..1 + number % 200];
         request(one, (ECHO, message.len())).await?;
         one.write(message).await?;
         let mut back = vec![0; message.len()];

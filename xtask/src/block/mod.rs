@@ -1,7 +1,7 @@
 //! `cargo xtask run blk`: our control domain with a disk of the machine's, and a domain that uses it;
 //! and the tests of that path.
 
-mod image;
+pub(crate) mod image;
 
 use std::path::Path;
 
@@ -18,14 +18,14 @@ use crate::workspace::Workspace;
 use crate::xen_linux::{self, Domain};
 
 /// What is in a boot bundle: names and bytes.
-type Bundle = [(String, Vec<u8>)];
+pub(crate) type Bundle = [(String, Vec<u8>)];
 
 /// A machine with our control domain and its bundle.
 ///
 /// # Errors
 ///
 /// When a part of it cannot be provided.
-fn machine(
+pub(crate) fn machine(
     builder: &mut Builder<'_>,
     system: System,
     bundle: &Bundle,

@@ -117,6 +117,7 @@ pub(crate) fn machine(
         guest_args: "console=hvc0 quiet loglevel=1 panic=1 maxcpus=1".into(),
         ramdisk: Some(ramdisk),
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
+        network: None,
         // What a domain takes beside its memory is not much.
         others: domains.iter().map(|domain| domain.memory + domain.memory / 32 + 8).sum(),
         options: MachineOptions { memory: LINUX_MEMORY, ..options.clone() },
