@@ -15,6 +15,7 @@ mod ctl;
 mod debian;
 mod machine;
 mod monitor;
+mod network;
 mod options;
 mod packages;
 mod process;

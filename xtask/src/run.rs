@@ -273,6 +273,15 @@ impl<'a> Builder<'a> {
         self.build("example-guests", name)
     }
 
+    /// The ELF file of the hostile guest `name`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub(crate) fn hostile(&mut self, name: &str) -> Result<PathBuf> {
+        self.build("hostile", name)
+    }
+
     /// A ramdisk with the guest `echo` and configurations, for an operator.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::machine::System;
+use crate::network;
 use crate::options::TestOptions;
 use crate::process;
 use crate::rule;
@@ -29,7 +30,7 @@ const FAILURES: [(&str, &str); 3] =
     [("fails", "error"), ("fails", "panic"), ("fails", "read-unmapped")];
 
 /// Guests that do not run alone: they have steps of their own.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 13] = [
     "conformance",
     "nursery",
     "crowd",
@@ -41,6 +42,8 @@ const ALONE: [&str; 11] = [
     "heartbeat",
     "echo",
     "httpd",
+    "netpair",
+    "netliar",
 ];
 
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
@@ -107,6 +110,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         }
         ruled(&workspace, &mut builder, options, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
+        network::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
