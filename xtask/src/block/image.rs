@@ -20,9 +20,9 @@ const ALL: u64 = 53248;
 const HELLO: &str = "hello from ext2 via blkfront\n";
 
 /// The images, none of which is to be written: machines get copies.
-pub(super) struct Images {
+pub(crate) struct Images {
     /// A disk with two partitions, by GPT: FAT and ext2.
-    pub(super) disk: PathBuf,
+    pub(crate) disk: PathBuf,
     /// The FAT file system alone.
     pub(super) fat: PathBuf,
     /// The sum of `DATA.BIN`, as `sha256sum` has it.
@@ -36,7 +36,7 @@ pub(super) struct Images {
 /// # Errors
 ///
 /// When a tool is missing or fails.
-pub(super) fn provide(folder: &Path) -> Result<Images> {
+pub(crate) fn provide(folder: &Path) -> Result<Images> {
     packages::provide(&[packages::FILE_SYSTEMS])?;
     let [disk, fat, ext2] = ["disk.img", "fat.img", "ext2.img"].map(|name| folder.join(name));
     let data = data();
