@@ -151,6 +151,27 @@ fn a_turn_to_a_front_end_is_limited() {
 }
 
 #[test]
+fn a_turn_from_a_front_end_is_limited_by_bytes() {
+    let mut rig = Rig::new();
+    rig.limits = Limits { slots: 200, bytes: 10_000 };
+    rig.add(LINUX, Rules::default());
+    rig.add(LINUX, Rules::default());
+    greet(&mut rig);
+    for _ in 0..9 {
+        let bytes = [&mac(2).0[..], &mac(1).0, &[5; 3000]].concat();
+        let page = rig.front(0).grant(&bytes, 0, true);
+        rig.front(0).slot(page, 0, 3012, 0);
+    }
+    rig.front(0).show();
+    let mut answered = Vec::new();
+    while rig.turn(0) {
+        answered.push(rig.front(0).reap().len());
+    }
+    answered.retain(|it| *it > 0);
+    assert_eq!(answered, [4, 4, 1]);
+}
+
+#[test]
 fn nothing_stays_for_one_that_does_not_tell_even_at_the_end_of_a_turn() {
     let mut nodes = PLAIN.to_vec();
     nodes.retain(|(name, _)| *name != "feature-rx-notify");
@@ -162,11 +183,13 @@ fn nothing_stays_for_one_that_does_not_tell_even_at_the_end_of_a_turn() {
     rig.nodes[1].connect_again(&nodes);
     rig.front(1).post(4);
     rig.run();
-    let frame = Frame::plain([&mac(2).0[..], &mac(1).0, &[1; 60]].concat());
+    // All wait before its turn, which ends with the last place.
+    let port = rig.plain_port(Rules::default(), OPEN);
     for _ in 0..10 {
-        rig.nodes[0].front.put(&frame, &mut Random(1));
+        let bytes = [&mac(2).0[..], &mac(7).0, &[1; 60]].concat();
+        let packet = Packet::of(&bytes, rig.switch.pool()).expect("enough pages");
+        rig.switch.send(port, packet);
     }
-    rig.front(0).show();
     rig.run();
     assert_eq!((rig.used.get(), rig.counters(1).to.dropped), (0, 6));
 }
@@ -281,7 +304,7 @@ fn a_packet_without_a_whole_header_goes_nowhere() {
 #[test]
 fn where_nobody_is_packets_are_dropped_and_counted_as_their_senders() {
     let rules = Rules { address: Some(mac(2)), ..Rules::default() };
-    let mut it = Ports::new(&[Rules::default(), rules, Rules::default()]);
+    let mut it = Ports::new(&[Rules::default(), rules, Rules::default(), Rules::default()]);
     it.0.switch.disconnect(it.1[1]);
     assert_eq!(it.send(0, mac(2), mac(1)), [0; 0]);
     assert_eq!(it.0.switch.counters(it.1[0]).from.dropped, 1);
