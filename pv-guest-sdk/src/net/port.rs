@@ -63,25 +63,15 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
         longest.min(self.send.len())
     }
 
-    /// Room for a packet, of which it is not known yet whether it is a long one.
-    fn room(&mut self) -> Option<(Room<'_, S>, &[u8])> {
+    /// Room for a packet, of which it is not known yet whether it is a long one; the card, and where
+    /// packets that come go.
+    fn room(&mut self) -> Option<(Room<'_, S>, &Card<'a, S>, &mut [u8], &mut u64)> {
         let pages = self.longest().div_ceil(PAGE_SIZE);
-        let ticket = self.card.queue.try_reserve(pages).ok().flatten();
-        self.starved = ticket.is_none();
-        let (info, note) = (self.card.info(), Note::default());
-        Some((Room { ticket: ticket?, buffer: self.send, info, note }, self.receive))
-    }
-
-    /// Takes a packet to the buffer, if one is there that is right, and returns its length.
-    fn take(&mut self) -> Option<usize> {
-        let (length, note) = self.card.queue.try_receive(self.receive).ok()??;
-        if note.checksum == Checksum::Complete && !checksum::is_right(&self.receive[..length]) {
-            self.wrong += 1;
-            // There may be others behind it.
-            self.card.queue.wake();
-            return None;
-        }
-        Some(length)
+        let Self { card, receive, send, starved, wrong } = self;
+        let ticket = card.queue.try_reserve(pages).ok().flatten();
+        *starved = ticket.is_none();
+        let (info, note) = (card.info(), Note::default());
+        Some((Room { ticket: ticket?, buffer: send, info, note }, card, receive, wrong))
     }
 }
 
@@ -131,14 +121,19 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
         // Without room for an answer the packet stays where it is.
-        self.room()?;
-        let length = self.take()?;
-        let (room, buffer) = self.room()?;
+        let (room, card, buffer, wrong) = self.room()?;
+        let (length, note) = card.queue.try_receive(buffer).ok()??;
+        if note.checksum == Checksum::Complete && !checksum::is_right(&buffer[..length]) {
+            *wrong += 1;
+            // There may be others behind it.
+            card.queue.wake();
+            return None;
+        }
         Some((Received(&buffer[..length]), room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {
-        self.room().map(|(room, _)| room)
+        self.room().map(|(room, ..)| room)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
