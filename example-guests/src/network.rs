@@ -9,6 +9,7 @@ use pv_guest_sdk::net::smoltcp::iface::{SocketSet, SocketStorage};
 use pv_guest_sdk::net::smoltcp::socket::tcp::{Socket, SocketBuffer};
 use pv_guest_sdk::net::{self, Address, Card, Options, Port};
 use pv_guest_sdk::paging::Memory;
+use pv_guest_sdk::shutdown::Reason;
 use pv_guest_sdk::task::block_on;
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::xenbus::Device;
@@ -89,20 +90,22 @@ pub(crate) fn socket(receive: usize, send: usize) -> Socket<'static> {
     socket
 }
 
-/// Completes when this domain is told to end.
+/// Completes when this domain is told to end, with how it is to end.
 ///
 /// # Errors
 /// If the store can't be read.
-pub(crate) async fn told_to_end(store: Store<'static>) -> Outcome {
+pub(crate) async fn told_to_end(store: Store<'static>) -> Outcome<Reason> {
     const NODE: &str = "control/shutdown";
     let watch = store.watch(NODE).await?;
-    loop {
+    let reason = loop {
         let mut word = [0; 64];
         match store.read_str(NODE, &mut word).await {
-            Ok("poweroff" | "reboot" | "halt") => break,
+            Ok("poweroff" | "halt") => break Reason::Poweroff,
+            Ok("reboot") => break Reason::Reboot,
             _ => watch.next().await?,
         };
-    }
+    };
     // The tools wait for an answer.
-    Ok(store.write(NODE, b"").await?)
+    store.write(NODE, b"").await?;
+    Ok(reason)
 }

@@ -84,7 +84,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     tasks.push(Box::new(async move {
         let told = told_to_end(start.store).await;
         println!("{} requests", vary!("count", server.requests.get()));
-        shutdown(if told.is_ok() { Reason::Poweroff } else { Reason::Crash });
+        shutdown(told.unwrap_or(Reason::Crash));
     }));
     for _ in 0..CONNECTIONS {
         tasks.push(Box::new(serve(server)));

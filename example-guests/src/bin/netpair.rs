@@ -68,7 +68,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     }));
     tasks.push(Box::new(async move {
         let told = told_to_end(start.store).await;
-        shutdown(if told.is_ok() { Reason::Poweroff } else { Reason::Crash });
+        shutdown(told.unwrap_or(Reason::Crash));
     }));
     let address = |name| boot.argument(name).map(str::parse::<Ipv4Address>).transpose();
     match address("peer")? {
