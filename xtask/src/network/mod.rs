@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -75,6 +75,7 @@ pub(crate) fn test(
             std::fs::copy(images.disk, &disk)?;
             let mut machine = options.machine.clone();
             machine.smp = 2;
+            machine.limit = machine.limit.max(Duration::from_secs(400));
             let house = house(builder, &machine, &disk, &scratch)?;
             house.play(scene, &scratch)
         });
@@ -152,7 +153,8 @@ impl House {
     fn play(&self, scene: Scene, scratch: &Path) -> Result<()> {
         thread::scope(|scope| {
             let boot = scope.spawn(|| boot::boot(&self.machine, Watch::Nobody, scratch));
-            let deadline = Instant::now() + self.machine.options.limit;
+            // Before the boot is given up.
+            let deadline = Instant::now() + self.machine.options.limit * 3 / 4;
             let done = Channel::wait(scratch, deadline).and_then(|channel| {
                 let mut operator = Operator { channel, deadline };
                 let done = operator.serves("web0").and_then(|()| scene(self, &mut operator));
