@@ -49,8 +49,11 @@ const SLOTS: usize = 16;
 /// To all.
 const ALL: [u8; 6] = [0xff; 6];
 
-/// Ways to lie: what each is called, and what does it.
-const LIES: [(&str, fn(&mut Liar)); 11] = [
+/// A way to lie: what it is called, and what does it.
+type Lie = (&'static str, fn(&mut Liar));
+
+/// All of them.
+const LIES: [Lie; 11] = [
     ("packets that are too long", Liar::too_long),
     ("headers that are not what they say", Liar::headers),
     ("extra infos", Liar::extras),
