@@ -206,12 +206,18 @@ impl Operator {
         self.until(name, |it| Ok(it.channel.ask("list", &[name.to_owned()], false)?.is_err()))
     }
 
-    /// Waits until nothing is left but what was there before.
+    /// Waits until nothing is left but what was there before; what is still being given back then may
+    /// be free now.
     fn has_left(&mut self, before: &str) -> Result<()> {
         let mut now = String::new();
         let left = self.until("all is given back", |it| {
             now = rule::left(&mut it.channel)?;
-            Ok(now == before)
+            let parts = |text: &str| {
+                let (pages, store) = text.split_once(" pages, ")?;
+                Some((pages.parse::<u64>().ok()?, store.to_owned()))
+            };
+            let (then, now) = (parts(before), parts(&now));
+            Ok(then.zip(now).is_some_and(|(then, now)| now.0 >= then.0 && now.1 == then.1))
         });
         left.with_context(|| format!("before there was {before}, now {now}"))
     }
