@@ -59,7 +59,7 @@ impl Start {
     }
 
     /// TCP/IP over the first card, with the address of the command line: `ip=A.B.C.D/N gw=A.B.C.D`,
-    /// or DHCP's.
+    /// or DHCP's. After `segments=off` no packet is longer than the network takes.
     ///
     /// # Errors
     /// If there is no card, or the words are no addresses.
@@ -68,7 +68,9 @@ impl Start {
         let address = Address::parse(boot.argument("ip"), boot.argument("gw"));
         let address = address.ok_or("give addresses as ip=A.B.C.D/N and gw=A.B.C.D")?;
         let device = self.first("vif", "network card")?;
-        let card = block_on(Box::pin(Card::open(device, self.grants, Options::default())))?;
+        let segment = boot.argument("segments") != Some("off");
+        let options = Options { segment, ..Options::default() };
+        let card = block_on(Box::pin(Card::open(device, self.grants, options)))?;
         let info = card.info();
         let [a, b, c, d, e, f] = info.address;
         let name = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");

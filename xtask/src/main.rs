@@ -17,6 +17,7 @@ mod folder;
 mod kv;
 mod machine;
 mod monitor;
+mod network;
 mod new_guest;
 mod options;
 mod packages;

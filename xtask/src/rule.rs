@@ -141,7 +141,11 @@ fn exchange(channel: &mut Channel, script: &[Exchange], deadline: Instant) -> Re
 }
 
 /// What domains could leave behind: free memory and the nodes of the store.
-fn left(channel: &mut Channel) -> Result<String> {
+///
+/// # Errors
+///
+/// When the machine does not say.
+pub(crate) fn left(channel: &mut Channel) -> Result<String> {
     let mut ask = |verb: &str| channel.ask(verb, &[], false)?.map_err(anyhow::Error::msg);
     let (machine, store) = (ask("info")?, ask("store")?);
     Ok(format!("{} pages, {store}", machine["free_pages"]))

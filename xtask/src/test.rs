@@ -12,6 +12,7 @@ use crate::check;
 use crate::conformance;
 use crate::kv;
 use crate::machine::System;
+use crate::network;
 use crate::new_guest;
 use crate::options::TestOptions;
 use crate::process;
@@ -49,6 +50,8 @@ const ALONE: &[&str] = &[
     "echo",
     "httpd",
     "kv",
+    "netpair",
+    "netliar",
 ];
 
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
@@ -122,6 +125,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
         stock::test(&workspace, &mut builder, options, &mut steps);
         block::faults::test(&workspace, &mut builder, options, &mut steps);
+        network::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);

@@ -1,6 +1,8 @@
 //! Serves a few pages over HTTP on port 80, until the domain is told to end.
 //!
-//! `/` and `/about` are text, `/stats` says what this guest has done and used, `/bytes/N` are N bytes.
+//! `/` and `/about` are text, `/stats` says what this guest has done and used, `/bytes/N` are N bytes,
+//! `/disk` is the SHA-256 of what its disk begins with, if it has one, and what is posted to `/sum` is
+//! answered with its SHA-256.
 //! Its address is DHCP's, or `ip=A.B.C.D/N gw=A.B.C.D` on the command line.
 #![no_std]
 #![no_main]
@@ -13,24 +15,30 @@ mod network;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
 use network::{Connection, Outcome, Stack, Start, socket, told_to_end};
+use pv_guest_sdk::block::{self, Disk};
+use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::net::ConnectionError;
 use pv_guest_sdk::shutdown::{Reason, shutdown};
-use pv_guest_sdk::task::Executor;
+use pv_guest_sdk::task::{Executor, block_on};
 use pv_guest_sdk::time::{Duration, Instant};
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, entry, println, vary};
+use sha2::{Digest, Sha256};
 
 pv_guest_sdk::heap!();
 entry!(main);
 
 /// Connections at a time, with those that wait for their turn.
-const CONNECTIONS: usize = 40;
+const CONNECTIONS: usize = 60;
 /// The longest head of a request. Unit: bytes.
 const HEAD: usize = 4096;
+/// How much of a disk is looked at. Unit: bytes.
+const LOOKED_AT: usize = 256 << 10;
 /// The most of `/bytes`.
 const MOST: usize = 64 << 20;
 
@@ -41,12 +49,21 @@ struct Server<'s> {
     start: Instant,
     pages: u64,
     requests: Cell<u64>,
+    disk: Option<Disk<'static, Grants>>,
 }
 
 fn main(boot: &BootInfo<'static>) -> Outcome {
     let start = Start::new(boot)?;
     let stack = start.network(boot, CONNECTIONS + 2)?;
+    let disk = match start.first("vbd", "disk") {
+        Ok(device) => {
+            let open = Disk::open(device, start.grants, block::Options::default());
+            Some(block_on(Box::pin(open))?)
+        }
+        Err(_) => None,
+    };
     let server = Server {
+        disk,
         stack: &stack,
         vcpu: start.vcpu,
         start: Instant::now(),
@@ -81,7 +98,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
 
 /// One connection after the other.
 async fn serve(server: &Server<'_>) {
-    let connection = server.stack.connection(socket(HEAD, 16 << 10));
+    let connection = server.stack.connection(socket(16 << 10, 16 << 10));
     connection.keep_alive(Duration::from_secs(10), Duration::from_secs(30));
     while connection.accept(80).await.is_ok() {
         match exchange(server, &connection).await {
@@ -113,17 +130,19 @@ async fn exchange(server: &Server<'_>, connection: &Connection<'_>) -> Result<()
         server.requests.set(server.requests.get() + 1);
         let request = String::from_utf8_lossy(&head[..end]).into_owned();
         head.drain(..end);
-        if !answer(server, connection, &request).await? {
+        if !answer(server, connection, &request, &mut head).await? {
             return Ok(());
         }
     }
 }
 
-/// Answers a request, and says whether there may be another.
+/// Answers a request, behind whose head some bytes may have come already, and says whether there may
+/// be another.
 async fn answer(
     server: &Server<'_>,
     connection: &Connection<'_>,
     request: &str,
+    behind: &mut Vec<u8>,
 ) -> Result<bool, ConnectionError> {
     let mut words = request.lines().next().unwrap_or_default().split(' ');
     let (method, path, version) = (words.next(), words.next(), words.next());
@@ -136,6 +155,11 @@ async fn answer(
         connection.write(&response(400, "this is no request of HTTP/1.1\n".into(), false)).await?;
         return Ok(false);
     };
+    if let ("POST", "/sum", Some(length)) = (method, path, length(request)) {
+        let sum = sum(connection, behind, length).await?;
+        connection.write(&response(200, sum, stays)).await?;
+        return Ok(stays);
+    }
     if !matches!(method, "GET" | "HEAD") {
         // A body that may follow is not read.
         connection.write(&response(405, "there are GET and HEAD\n".into(), false)).await?;
@@ -157,6 +181,10 @@ async fn answer(
         "/" => (200, "Paravane\n\n/about\n/stats\n/bytes/1000000\n".into()),
         "/about" => (200, "A guest of a PV hypervisor, in Rust.\n".into()),
         "/stats" => (200, server.statistics()),
+        "/disk" => match server.beginning().await {
+            Some(sum) => (200, sum),
+            None => (404, "there is no disk that can be read\n".into()),
+        },
         _ => (404, format!("there is no {path} here\n")),
     };
     let mut bytes = response(status, text, stays);
@@ -166,6 +194,41 @@ async fn answer(
     }
     connection.write(&bytes).await?;
     Ok(stays)
+}
+
+/// How long the body of a request is.
+fn length(request: &str) -> Option<usize> {
+    request.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    })
+}
+
+/// The SHA-256 of a body of so many bytes, of which some may have come already.
+async fn sum(
+    connection: &Connection<'_>,
+    behind: &mut Vec<u8>,
+    length: usize,
+) -> Result<String, ConnectionError> {
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; 16 << 10]);
+    let came: Vec<u8> = behind.drain(..behind.len().min(length)).collect();
+    hash.update(&came);
+    let mut left = length - came.len();
+    while left > 0 {
+        let count = left.min(piece.len());
+        match connection.read(&mut piece[..count]).await? {
+            0 => return Err(ConnectionError::Reset),
+            count => {
+                hash.update(&piece[..count]);
+                left -= count;
+            }
+        }
+    }
+    Ok(digits(hash))
+}
+
+fn digits(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn head(status: u16, length: usize, stays: bool) -> String {
@@ -188,6 +251,15 @@ fn response(status: u16, text: String, stays: bool) -> Vec<u8> {
 }
 
 impl Server<'_> {
+    /// The SHA-256 of what the disk begins with.
+    async fn beginning(&self) -> Option<String> {
+        let mut bytes = vec![0; LOOKED_AT];
+        self.disk.as_ref()?.read(0, &mut bytes).await.ok()?;
+        let mut hash = Sha256::new();
+        hash.update(&bytes);
+        Some(digits(hash))
+    }
+
     fn statistics(&self) -> String {
         let (counts, wrong) = self.stack.counts();
         let times = self.vcpu.runstate();

@@ -2,6 +2,7 @@
 //! map for xenstore.
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
+mod edges;
 mod front;
 mod hostile;
 mod packets;

@@ -28,7 +28,7 @@ impl Kind {
         14 + if self.vlan { 4 } else { 0 }
     }
 
-    fn transport(self) -> usize {
+    pub(crate) fn transport(self) -> usize {
         self.network() + if self.v6 { 40 } else { 20 } + self.options.1
     }
 

@@ -6,7 +6,7 @@ use crate::front::Frame;
 use crate::rig::{LINUX, PLAIN, Rig, mac};
 use crate::traffic::greet;
 
-const OPEN: Takes =
+pub(crate) const OPEN: Takes =
     Takes { checksum_v4: true, checksum_v6: true, gso_v4: true, gso_v6: true, longest: 65_535 };
 
 fn frame(to: Mac, from: Mac) -> Frame {
@@ -14,17 +14,17 @@ fn frame(to: Mac, from: Mac) -> Frame {
 }
 
 /// A rig with so many plain ports.
-struct Ports(Rig, Vec<netback::PortId>);
+pub(crate) struct Ports(pub(crate) Rig, pub(crate) Vec<netback::PortId>);
 
 impl Ports {
-    fn new(rules: &[Rules]) -> Self {
+    pub(crate) fn new(rules: &[Rules]) -> Self {
         let mut rig = Rig::new();
         let ports = rules.iter().map(|rules| rig.plain_port(*rules, OPEN)).collect();
         Self(rig, ports)
     }
 
     /// Sends a packet, and tells which ports get it.
-    fn send(&mut self, from: usize, to: Mac, sender: Mac) -> Vec<usize> {
+    pub(crate) fn send(&mut self, from: usize, to: Mac, sender: Mac) -> Vec<usize> {
         let packet =
             Packet::of(&frame(to, sender).bytes, self.0.switch.pool()).expect("enough pages");
         self.0.switch.send(self.1[from], packet);

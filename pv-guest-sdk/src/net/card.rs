@@ -25,13 +25,15 @@ pub struct Options {
     pub send_pages: usize,
     /// How many pages wait for packets, 32 to 128.
     pub receive_pages: usize,
-    /// Whether to leave checksums and the cutting of long packets to the other end, both ways.
+    /// Whether to leave checksums to the other end, both ways.
     pub offload: bool,
+    /// With that, whether packets of TCP may be long ones that are still to be cut, both ways.
+    pub segment: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { send_pages: 64, receive_pages: 128, offload: true }
+        Self { send_pages: 64, receive_pages: 128, offload: true, segment: true }
     }
 }
 
@@ -108,7 +110,7 @@ impl<'a, S: Sharing> Card<'a, S> {
             self.queue.ring_references().map(|reference| decimal(reference.0.into()));
         let (send, receive) = (decimal(send.0.into()), receive.map(|port| decimal(port.0.into())));
         let split = receive.as_deref().map(|_| &*send);
-        let takes = Some(if options.offload { "1" } else { "0" });
+        let takes = Some(if options.offload && options.segment { "1" } else { "0" });
         let lacks = Some(if options.offload { "0" } else { "1" });
         // What an earlier program has left of another form would be believed.
         let nodes: [(&str, Option<&str>); 12] = [
@@ -250,7 +252,7 @@ async fn describe(device: &Device<'_>, options: Options) -> Result<Info, NetErro
         mtu: mtu.ok_or(NetError::Form("mtu"))?,
         scatter,
         checksum,
-        segment: checksum && scatter && has("feature-gso-tcpv4").await?,
+        segment: options.segment && checksum && scatter && has("feature-gso-tcpv4").await?,
         split: has("feature-split-event-channels").await?,
     })
 }

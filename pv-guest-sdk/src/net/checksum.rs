@@ -38,12 +38,14 @@ fn find(packet: &[u8]) -> Option<Place> {
     })
 }
 
-/// The sum of 16-bit words, without the last carry.
+/// The sum of 16-bit words, two at a time, without the last carry.
 fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes
+    let (pairs, rest) = bytes.as_chunks();
+    let pairs = pairs.iter().map(|pair| u64::from(u32::from_be_bytes(*pair)));
+    let rest = rest
         .chunks(2)
         .map(|word| u64::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u64::from(low)));
-    words.sum()
+    pairs.sum::<u64>() + rest.sum::<u64>()
 }
 
 const fn fold(mut sum: u64) -> u16 {

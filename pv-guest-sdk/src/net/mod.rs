@@ -36,6 +36,8 @@ mod port;
 mod queue;
 #[cfg(all(feature = "smoltcp", target_os = "none"))]
 mod stack;
+#[cfg(test)]
+mod tests;
 
 pub use card::{Card, Info, Options};
 pub use error::{Breach, NetError};

@@ -58,31 +58,14 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
 
     /// The longest packet that is sent. Unit: bytes.
     fn longest(&self) -> usize {
-        let Info { mtu, segment, .. } = self.card.info();
-        let longest = if segment { LONGEST } else { ETHERNET + usize::from(mtu) };
-        longest.min(self.send.len())
+        longest(&self.card.info(), self.send)
     }
+}
 
-    /// Room for a packet, of which it is not known yet whether it is a long one.
-    fn room(&mut self) -> Option<(Room<'_, S>, &[u8])> {
-        let pages = self.longest().div_ceil(PAGE_SIZE);
-        let ticket = self.card.queue.try_reserve(pages).ok().flatten();
-        self.starved = ticket.is_none();
-        let (info, note) = (self.card.info(), Note::default());
-        Some((Room { ticket: ticket?, buffer: self.send, info, note }, self.receive))
-    }
-
-    /// Takes a packet to the buffer, if one is there that is right, and returns its length.
-    fn take(&mut self) -> Option<usize> {
-        let (length, note) = self.card.queue.try_receive(self.receive).ok()??;
-        if note.checksum == Checksum::Complete && !checksum::is_right(&self.receive[..length]) {
-            self.wrong += 1;
-            // There may be others behind it.
-            self.card.queue.wake();
-            return None;
-        }
-        Some(length)
-    }
+/// The longest packet that a card takes, from a buffer. Unit: bytes.
+fn longest(info: &Info, buffer: &[u8]) -> usize {
+    let longest = if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) };
+    longest.min(buffer.len())
 }
 
 /// A packet that has come.
@@ -100,6 +83,17 @@ pub struct Room<'p, S: Sharing> {
     buffer: &'p mut [u8],
     info: Info,
     note: Note,
+}
+
+impl<'p, S: Sharing> Room<'p, S> {
+    /// Room for a packet, of which it is not known yet whether it is a long one.
+    fn of(card: &'p Card<'_, S>, buffer: &'p mut [u8], starved: &mut bool) -> Option<Self> {
+        let (info, note) = (card.info(), Note::default());
+        let pages = longest(&info, buffer).div_ceil(PAGE_SIZE);
+        let ticket = card.queue.try_reserve(pages).ok().flatten();
+        *starved = ticket.is_none();
+        Some(Self { ticket: ticket?, buffer, info, note })
+    }
 }
 
 impl<S: Sharing> phy::TxToken for Room<'_, S> {
@@ -131,14 +125,20 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
         // Without room for an answer the packet stays where it is.
-        self.room()?;
-        let length = self.take()?;
-        let (room, buffer) = self.room()?;
-        Some((Received(&buffer[..length]), room))
+        let room = Room::of(&self.card, self.send, &mut self.starved)?;
+        let (length, note) = self.card.queue.try_receive(self.receive).ok()??;
+        let packet = &self.receive[..length];
+        if note.checksum == Checksum::Complete && !checksum::is_right(packet) {
+            self.wrong += 1;
+            // There may be others behind it.
+            self.card.queue.wake();
+            return None;
+        }
+        Some((Received(packet), room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {
-        self.room().map(|(room, _)| room)
+        Room::of(&self.card, self.send, &mut self.starved)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

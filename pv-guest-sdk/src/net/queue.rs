@@ -13,6 +13,7 @@ use super::error::{Breach, NetError};
 use super::packet::{Assembly, Checksum, Note};
 use crate::event::Signal;
 use crate::lock::Held;
+use crate::raw::copy::copy_in;
 use crate::ring::{Page, Ring};
 
 /// The most pages for packets that are sent.
@@ -241,6 +242,16 @@ impl<P: Page, S: Signal> Queue<P, S> {
         poll_fn(|context| self.poll(context, &self.send_signal, || self.try_reserve(pages))).await
     }
 
+    /// Goes on as if so many requests had been answered on each ring.
+    #[cfg(test)]
+    pub(super) fn start_at(&self, index: u32) {
+        let mut state = self.state.lock();
+        (state.put_page, state.taken_page) = (0, 0);
+        state.send.start_at(index);
+        state.receive.start_at(index);
+        let _nobody_is_told = self.offer(&mut state, self.receive_pages.len());
+    }
+
     /// Waits until the back end has no packet of ours.
     pub(super) async fn settle(&self) -> Result<(), NetError> {
         let idle = || {
@@ -322,7 +333,7 @@ impl<P: Page, S: Signal> Ticket<'_, P, S> {
             used |= 1 << number;
             mine &= mine - 1;
             let page = &queue.send_pages[number as usize];
-            bytes::store(page.words(), piece);
+            copy_in(page.words(), piece);
             let size = if index == 0 { packet.len() } else { piece.len() };
             let more = if index < last { abi::TX_MORE_DATA } else { 0 };
             let _it_fits = requests.push(TxRequest {
