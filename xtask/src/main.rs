@@ -18,6 +18,7 @@ mod monitor;
 mod options;
 mod packages;
 mod process;
+mod reference;
 mod rule;
 mod run;
 mod steps;
