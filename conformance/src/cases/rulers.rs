@@ -115,9 +115,15 @@ pub(crate) const CASES: &[Case] = &[
         }
         Ok(())
     }),
-    case("rulers/irq", "A domain is given an interrupt that there is, and no other: EINVAL.", |_| {
-        with_domain(|| answers(FREE, &[(19, &[0xffff | 1 << 32], EINVAL), (19, &[5 | 1 << 32], 0)]))
-    }),
+    case(
+        "rulers/irq",
+        "A domain is given an interrupt that there is, and no other: EINVAL.",
+        |_| {
+            with_domain(|| {
+                answers(FREE, &[(19, &[0xffff | 1 << 32], EINVAL), (19, &[5 | 1 << 32], 0)])
+            })
+        },
+    ),
     case("rulers/debug_itself", "The caller is no debugger of itself: EINVAL.", |_| {
         answers(0, &[(18, &[1], EINVAL)])
     }),
@@ -140,9 +146,7 @@ pub(crate) const CASES: &[Case] = &[
     case("rulers/levelling", "Which features can be hidden is told.", |_| {
         equal("answer", sysctl(25, [0; 3]), 0)
     }),
-    case("rulers/patches", "No patch is loaded.", |_| {
-        equal("answer", sysctl(27, [2, 0, 0]), 0)
-    }),
+    case("rulers/patches", "No patch is loaded.", |_| equal("answer", sysctl(27, [2, 0, 0]), 0)),
     case("rulers/policies", "The policies of the machine and of its guests are counted.", |_| {
         for policy in 0..4 {
             equal_at("policy", policy, sysctl(29, [policy, 0, 0]), 0)?;

@@ -86,7 +86,8 @@ impl Found {
     /// The rows of a macro's call.
     fn rows(&mut self, area: &str, stream: TokenStream) -> Result<()> {
         let trees: Vec<TokenTree> = stream.into_iter().collect();
-        let ends = |tree: &TokenTree| matches!(tree, TokenTree::Punct(sign) if sign.as_char() == ';');
+        let ends =
+            |tree: &TokenTree| matches!(tree, TokenTree::Punct(sign) if sign.as_char() == ';');
         let single = !trees.iter().any(ends);
         for row in trees.split(ends).filter(|row| !row.is_empty()) {
             let mut texts = row.iter().filter_map(|tree| match tree {
@@ -130,7 +131,8 @@ fn string(literal: &Literal) -> Option<String> {
 
 fn is_name(text: &str) -> bool {
     let fits = |part: &str| {
-        !part.is_empty() && part.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_')
+        !part.is_empty()
+            && part.chars().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_')
     };
     text.split_once('/').is_some_and(|(area, what)| fits(area) && fits(what))
 }
@@ -149,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_row_is_a_name_and_its_clause() {
-        let text = "const C: &[Case] = &[case(\"a/b\", \"It \\\n      must.\", |_| equal(\"x\", 1, 2))];";
+        let text =
+            "const C: &[Case] = &[case(\"a/b\", \"It \\\n      must.\", |_| equal(\"x\", 1, 2))];";
         assert_eq!(names(text), one("a/b", "It must."));
         assert_eq!(names("f(\"text/plain.\", \"b\"); g(\"a/b\", 1)"), []);
     }

@@ -19,9 +19,9 @@ impl Row {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..NUMBERS).flat_map(|number| {
             let call = Hypercall::from_number(number.into());
-            let ops = call.into_iter().flat_map(|call| {
-                call.sub_ops().iter().map(move |op| Self::Op(call, op))
-            });
+            let ops = call
+                .into_iter()
+                .flat_map(|call| call.sub_ops().iter().map(move |op| Self::Op(call, op)));
             std::iter::once(call.map_or(Self::Number(number), Self::Call)).chain(ops)
         })
     }

@@ -125,7 +125,8 @@ impl Ties {
                     faults.push(format!("case {} is about {row}, which there is not", case.name));
                 }
                 if self.never.contains_key(row) {
-                    faults.push(format!("case {} is about {row}, never to be asked for", case.name));
+                    faults
+                        .push(format!("case {} is about {row}, never to be asked for", case.name));
                 }
                 proved.insert(row);
             }
@@ -161,7 +162,14 @@ impl Ties {
 /// Whether a clause names an error, or says in another way that something is refused.
 fn says_refusal(clause: &str) -> bool {
     const WORDS: [&str; 9] = [
-        "refused", "refuses", "unknown", "can't be", "cannot be", "may not", "status -", "is invalid",
+        "refused",
+        "refuses",
+        "unknown",
+        "can't be",
+        "cannot be",
+        "may not",
+        "status -",
+        "is invalid",
         "does not exist",
     ];
     let is_error = |word: &str| {
@@ -189,7 +197,8 @@ mod tests {
 
     #[test]
     fn the_longest_pattern_counts() {
-        let ties = ties("tie a/* xen_version\ntie a/b* iret\ntie a/bc set_gdt stack_switch\n# no\n");
+        let ties =
+            ties("tie a/* xen_version\ntie a/b* iret\ntie a/bc set_gdt stack_switch\n# no\n");
         assert_eq!(ties.of("a/x"), ["xen_version"]);
         assert_eq!(ties.of("a/bd"), ["iret"]);
         assert_eq!(ties.of("a/bc"), ["set_gdt", "stack_switch"]);
@@ -201,7 +210,8 @@ mod tests {
         let text = "facility traps Traps\ntie a/* iret\ntie b/* nothing\ntie c/* iret\n\
                     never sysctl.debug_keys It may do anything.\nnever iret.x It.\neffect a/gone";
         let faults = ties(text).faults(&[case("a/b", "It."), case("b/b", "It."), case("d/b", " ")]);
-        let has = |text: &str| assert!(faults.iter().any(|fault| fault == text), "{text}: {faults:?}");
+        let has =
+            |text: &str| assert!(faults.iter().any(|fault| fault == text), "{text}: {faults:?}");
         has("case d/b is about no row: tie it");
         has("case d/b has no clause");
         has("case b/b is about nothing, which there is not");
