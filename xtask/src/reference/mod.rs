@@ -39,8 +39,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         "{} cases with {} distinct clauses, of which {} show a refusal alone",
         count.cases, count.distinct, count.refusals
     );
-    let sources = Sources { cases: &cases, ties: &ties, texts: &texts };
-    let pages = sources.pages();
+    let pages = Sources::new(&cases, &ties, &texts).pages();
     let lines = pages::contents(&pages);
     let mut wanted: BTreeMap<String, String> =
         pages.into_iter().map(|page| (format!("{PAGES}/{}", page.file), page.text)).collect();

@@ -1,5 +1,6 @@
 //! The pages: one a hypercall, one a facility, and their lines in the book's contents.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use hypercall_abi::call::{Caller, Hypercall, Status};
@@ -21,18 +22,27 @@ pub(crate) struct Page {
 
 /// What pages are made of.
 pub(crate) struct Sources<'a> {
-    /// The cases.
-    pub(crate) cases: &'a [Case],
-    /// What they are about.
-    pub(crate) ties: &'a Ties,
-    /// What is said of rows.
-    pub(crate) texts: &'a Texts,
+    ties: &'a Ties,
+    texts: &'a Texts,
+    /// The cases about each row and facility.
+    proofs: BTreeMap<&'a str, Vec<&'a Case>>,
 }
 
 const HEAD: &str = "<!-- Generated from the tables and texts in hypercall-abi and the cases of\n     \
     conformance. Do not edit: change those, then run UPDATE_GOLDEN=1 cargo test -p xtask reference -->\n";
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    /// Cases, what they are about, and what is said of rows.
+    pub(crate) fn new(cases: &'a [Case], ties: &'a Ties, texts: &'a Texts) -> Self {
+        let mut proofs = BTreeMap::<&str, Vec<&Case>>::new();
+        for case in cases {
+            for row in ties.of(&case.name) {
+                proofs.entry(row).or_default().push(case);
+            }
+        }
+        Self { ties, texts, proofs }
+    }
+
     /// All pages, in the order of the contents.
     pub(crate) fn pages(&self) -> Vec<Page> {
         let calls = Hypercall::ALL.iter().map(|&call| self.call(call));
@@ -104,11 +114,8 @@ impl Sources<'_> {
     }
 
     fn proofs(&self, text: &mut String, name: &str) {
-        let is_about = |case: &&Case| self.ties.of(&case.name).iter().any(|row| row == name);
-        let mut proofs = self.cases.iter().filter(is_about).peekable();
-        if proofs.peek().is_some() {
-            line(text, "\nProved by:\n");
-        }
+        let Some(proofs) = self.proofs.get(name) else { return };
+        line(text, "\nProved by:\n");
         for Case { name, clause } in proofs {
             line(text, &format!("- `{name}`: {}", clause.replace('<', "\\<")));
         }
