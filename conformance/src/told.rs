@@ -3,13 +3,13 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::raw::memory::{ARENA, arena_address, peek};
+use crate::raw::memory::{arena_address, peek, peek_byte};
 use crate::raw::{Code, Registers};
 
 /// Words shown of an argument that lies in the arena.
 const WORDS: usize = 4;
 /// `syscall`, as the first bytes of a snippet.
-const SYSCALL: u64 = 0x050f;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 /// Number and six arguments; the address of a structure, and its first words before the call.
 static LAST: [AtomicU64; 8 + WORDS] = [const { AtomicU64::new(0) }; 8 + WORDS];
@@ -28,12 +28,14 @@ pub(crate) fn forget() {
 
 /// Keeps what `code` is about to ask the hypervisor for, if it is a hypercall and nothing else.
 pub(crate) fn keep(code: Code, registers: &Registers) {
-    if peek(code.address()) & 0xffff != SYSCALL {
+    // Byte by byte: there may be nothing behind them.
+    if [0, 1].map(|at| peek_byte(code.address() + at)) != SYSCALL {
         return;
     }
     let Registers { rax, rdi, rsi, rdx, high: [r8, r9, r10, ..], .. } = *registers;
     let arguments = [rdi, rsi, rdx, r10, r8, r9];
-    let arena = arena_address()..arena_address() + (ARENA - 8 * WORDS) as u64;
+    // The first page of the arena: cases unmap others.
+    let arena = arena_address()..arena_address() + 4096 - 8 * WORDS as u64;
     let place = arguments.into_iter().find(|argument| arena.contains(argument)).unwrap_or(0);
     let word = |index| if place == 0 { 0 } else { peek(place + 8 * index) };
     let words = (0..WORDS as u64).map(word);
