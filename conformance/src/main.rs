@@ -15,6 +15,7 @@ mod puppet;
 mod raw;
 mod select;
 mod tables;
+mod told;
 mod traps;
 mod vcpus;
 
@@ -30,6 +31,9 @@ fn main(boot: &BootInfo<'static>) {
     let entry = raw::entry_state();
     if boot.arguments().any(|word| word == "list") {
         return list(&selection);
+    }
+    if boot.arguments().any(|word| word == "trace") {
+        told::trace();
     }
     let number = |name| boot.argument(name).and_then(|word| word.parse().ok());
     let test = Test { name: "pair", boot, entry: &entry, peer: None };
@@ -76,7 +80,12 @@ fn run_all(
 fn run(index: usize, case: &'static Case, test: &Test<'_>) {
     println!("case {index} {}", case.name);
     let name = case.name;
-    match (case.body)(&Test { name, ..*test }) {
+    told::forget();
+    let outcome = (case.body)(&Test { name, ..*test });
+    if told::Last::is_any() && matches!(outcome, Err(Verdict::Fail(_))) {
+        println!("{}", told::Last);
+    }
+    match outcome {
         Ok(()) if case.life == Life::Ends => {
             println!("fail {name} the guest: expected ends seen goes on")
         }

@@ -102,7 +102,9 @@ fn overview(out: &mut impl Write) -> Result {
             writeln!(out, "| {number} | | | absent | Not assigned. |")?;
             continue;
         };
-        write!(out, "| {number} | `{}` | {} | ", call.name(), call.caller().name())?;
+        let name = call.name();
+        let page = format_args!("[`{name}`](calls/{number:02}-{name}.md)");
+        write!(out, "| {number} | {page} | {} | ", call.caller().name())?;
         if call.sub_ops().is_empty() {
             status(out, call.status())?;
         } else {

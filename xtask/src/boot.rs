@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
                 let mut out = std::io::stdout().lock();
                 out.write_all(&show).and_then(|()| out.flush())?;
             }
-            if self.machine.system == System::Xen {
+            if matches!(self.machine.system, System::Xen | System::Other) {
                 let fresh = self.console.lines().get(before..).unwrap_or_default();
                 if let Some(end) = fresh.iter().find_map(|line| xen_end(line, self.console.lines()))
                 {
@@ -207,14 +207,15 @@ impl<'a> Session<'a> {
     /// How the boot ended, when QEMU ended by itself.
     fn judge(&self, status: ExitStatus) -> End {
         // `isa-debug-exit` ends QEMU with twice the value written, plus one.
-        match (self.machine.system, status.code()) {
-            (System::Paravane, Some(33)) => End::Success,
-            (System::Paravane, Some(35)) => End::GuestFailed,
-            (System::Paravane, Some(37)) => End::Refused,
-            (System::Paravane, Some(39)) => End::HypervisorFailed,
+        let says = matches!(self.machine.system, System::Paravane | System::Other);
+        match (says, status.code()) {
+            (true, Some(33)) => End::Success,
+            (true, Some(35)) => End::GuestFailed,
+            (true, Some(37)) => End::Refused,
+            (true, Some(39)) => End::HypervisorFailed,
             // A triple fault resets the machine as an orderly reboot does.
-            (System::Paravane, Some(0)) if self.triple_fault() => End::HypervisorFailed,
-            (System::Paravane, Some(0)) if !self.console.lines().is_empty() => End::Reboot,
+            (true, Some(0)) if self.triple_fault() => End::HypervisorFailed,
+            (true, Some(0)) if !self.console.lines().is_empty() => End::Reboot,
             (_, Some(0)) if self.watch == Watch::Terminal => End::Quit,
             _ => End::Qemu(status),
         }

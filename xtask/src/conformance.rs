@@ -5,6 +5,8 @@
 //! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`]
 //! tells.
 
+mod book;
+mod call;
 mod pairs;
 mod protocol;
 mod report;
@@ -23,6 +25,7 @@ use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, machine, unknown};
 use crate::run::{Builder, GuestChoice};
 use crate::workspace::Workspace;
+use book::Book;
 use pairs::Pair;
 use suite::Outcomes;
 use verdict::Verdict;
@@ -39,6 +42,8 @@ real Xen. Only cases run whose name contains FILTER.
     --list                  print the names and clauses of the cases, run none
     --json FILE             write the outcomes as JSON
     --junit FILE            write the outcomes as JUnit's XML
+    --hypervisor FILE       try another hypervisor, a multiboot image: alone, or beside --on
+    --append WORDS          its command line, as one argument
     --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 60), --toolchain rustup|debian
                             as for `run`
 
@@ -54,6 +59,38 @@ struct Options {
     json: Option<PathBuf>,
     junit: Option<PathBuf>,
     machine: MachineOptions,
+    /// Another hypervisor, and its command line.
+    hypervisor: Option<PathBuf>,
+    append: String,
+}
+
+impl Options {
+    /// Gives the machine of another hypervisor its image and command line.
+    fn fit(&self, machine: &mut Machine) {
+        if let (System::Other, Some(file)) = (machine.system, &self.hypervisor) {
+            (machine.kernel, machine.kernel_args) = (file.clone(), self.append.clone());
+        }
+    }
+
+    /// The words by which the same machines are run again, but for `--on` and a filter.
+    fn again(&self) -> String {
+        let mut words = Vec::new();
+        if let Some(file) = &self.hypervisor {
+            words.push(format!("--hypervisor {}", file.display()));
+            if !self.append.is_empty() {
+                words.push(format!("--append '{}'", self.append));
+            }
+        }
+        let MachineOptions { smp, cpu, .. } = &self.machine;
+        let usual = MachineOptions::default();
+        if *smp != usual.smp {
+            words.push(format!("--smp {smp}"));
+        }
+        if *cpu != usual.cpu {
+            words.push(format!("--cpu {cpu}"));
+        }
+        words.join(" ")
+    }
 }
 
 /// Reads the command's own words and runs it.
@@ -82,7 +119,12 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     }
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
+    let mut meant = verdict::meant(&text).with_context(|| file.display().to_string())?;
+    if options.hypervisor.is_some() {
+        // The reasons are those of our kernel.
+        meant.clear();
+    }
+    let book = Book::read(&workspace.root)?;
     let mut runs = run(&machines, &options.filter, &scratch)?;
     for pair in &pairs {
         let (system, outcomes) = (pair.system, pair.run(&scratch)?);
@@ -94,9 +136,11 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     std::fs::remove_dir_all(&scratch)?;
     let verdict = Verdict::new(runs, &meant, options.filter.is_empty());
     ensure!(!verdict.rows.is_empty(), "no case has a name that contains `{}`", options.filter);
-    write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict)))?;
-    write(options.junit.as_deref(), || report::junit(&verdict))?;
-    print!("{}", report::table(&verdict));
+    let stray = book.stray(&verdict);
+    ensure!(stray.is_empty(), "the sources do not declare {}", stray.join(", "));
+    write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict, &book)))?;
+    write(options.junit.as_deref(), || report::junit(&verdict, &book))?;
+    print!("{}", report::table(&verdict, &book, &options.again()));
     Ok(ExitCode::from(u8::from(!verdict.is_good())))
 }
 
@@ -108,17 +152,27 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
         json: None,
         junit: None,
         machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
+        hypervisor: None,
+        append: String::new(),
     };
+    let mut named = false;
     while let Some(word) = words.next()? {
         match word {
             Short('h') | Long("help") => return Ok(None),
             Long("on") => {
                 let name = words.value()?.string()?;
+                named = true;
                 if name != "both" {
                     options.systems = vec![System::named(&name)?];
                 }
             }
             Long("list") => options.list = true,
+            Long("hypervisor") => {
+                let file = PathBuf::from(words.value()?);
+                let file = file.canonicalize().with_context(|| file.display().to_string())?;
+                options.hypervisor = Some(file);
+            }
+            Long("append") => options.append = words.value()?.string()?,
             Long("json") => options.json = Some(words.value()?.into()),
             Long("junit") => options.junit = Some(words.value()?.into()),
             Value(filter) if options.filter.is_empty() => {
@@ -136,6 +190,16 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
             other => return Err(unknown(&other, "conformance --help")),
         }
     }
+    if options.hypervisor.is_some() {
+        if !named {
+            options.systems.clear();
+        }
+        options.systems.push(System::Other);
+    }
+    ensure!(
+        options.append.is_empty() || options.hypervisor.is_some(),
+        "--append is for the hypervisor that --hypervisor names"
+    );
     Ok(Some(options))
 }
 
@@ -155,6 +219,7 @@ fn machines(
     let machines = systems.map(|&system| {
         let mut machine = builder.machine(system, &guest, &options.machine)?;
         machine.ramdisk = Some(ramdisk.clone());
+        options.fit(&mut machine);
         Ok(machine)
     });
     machines.collect()
@@ -217,7 +282,22 @@ mod tests {
         assert!(parsed(&["--on", "kvm"]).is_err());
         assert!(parsed(&["--memory", "128"]).is_err());
         assert!(parsed(&["a b"]).is_err());
+        assert!(parsed(&["--hypervisor", "/no/such/file"]).is_err());
+        assert!(parsed(&["--append", "a"]).is_err());
         assert!(parsed(&["a", "b"]).is_err());
+    }
+
+    #[test]
+    fn another_hypervisor_runs_alone_or_beside() {
+        let options = parsed(&["--hypervisor", "/", "--append", "a b"]).expect("parsed");
+        let options = options.expect("options");
+        assert_eq!(
+            (options.systems.as_slice(), options.append.as_str()),
+            (&[System::Other][..], "a b")
+        );
+        assert_eq!(options.again(), "--hypervisor / --append 'a b'");
+        let options = parsed(&["--hypervisor", "/", "--on", "xen"]).expect("parsed");
+        assert_eq!(options.expect("options").systems, [System::Xen, System::Other]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) enum System {
     Xen,
     /// The same with Linux as the initial domain, below which guests are.
     XenLinux,
+    /// Another hypervisor, whose image the user names.
+    Other,
 }
 
 impl System {
@@ -40,6 +42,7 @@ impl System {
             Self::Paravane => "paravane",
             Self::Xen => "xen",
             Self::XenLinux => "xen-linux",
+            Self::Other => "other",
         }
     }
 
@@ -47,7 +50,7 @@ impl System {
     pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Paravane => "(PV) ",
-            Self::Xen | Self::XenLinux => "(XEN) ",
+            Self::Xen | Self::XenLinux | Self::Other => "(XEN) ",
         }
     }
 }
@@ -136,7 +139,7 @@ impl Machine {
         } else {
             qemu.args(["-monitor", "none", "-serial", "stdio"]);
         }
-        if self.system == System::Paravane {
+        if matches!(self.system, System::Paravane | System::Other) {
             qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         }
         for disk in &self.disks {
@@ -172,8 +175,12 @@ impl Machine {
         Ok(line)
     }
 
-    /// The hypervisor's command line; our kernel takes Xen's names.
+    /// The hypervisor's command line; our kernel takes Xen's names. Another hypervisor gets the words
+    /// that were given for it, if there are any.
     fn append(&self) -> String {
+        if self.system == System::Other && !self.kernel_args.is_empty() {
+            return self.kernel_args.clone();
+        }
         let (own, guest) = match self.log {
             Log::Warnings => ("warning", "none"),
             Log::All => ("all", "all"),

@@ -22,6 +22,7 @@ mod new_guest;
 mod options;
 mod packages;
 mod process;
+mod reference;
 mod rule;
 mod run;
 mod servers;

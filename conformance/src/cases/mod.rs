@@ -53,10 +53,13 @@ mod physdev;
 mod pin_levels;
 mod pin_types;
 mod pirq;
+mod platform;
 pub(crate) mod poll;
 mod preserve;
 mod ptwr;
 mod registers;
+mod rest;
+mod rulers;
 mod runstate;
 mod sched;
 mod segments;
@@ -177,6 +180,13 @@ const AREAS: &[&[Case]] = &[
     grant_batch::CASES,
     physdev::CASES,
     pirq::CASES,
+    platform::SUB_OPS,
+    platform::CASES,
+    rulers::DOMAINS,
+    rulers::MACHINE,
+    rulers::CASES,
+    rest::CALLS,
+    rest::MEMORY,
 ];
 
 /// Those of two domains.

@@ -168,6 +168,7 @@ unsafe extern "C" {
 /// Runs a snippet with the given registers and stores what they hold afterwards. If `rsp` was 0 it
 /// is 0 again, unless the snippet moved it.
 pub(crate) fn run(code: Code, registers: &mut Registers) {
+    crate::told::keep(code, registers);
     let stack_stays = registers.rsp == 0;
     let address = code.address();
     // SAFETY: the routine keeps the calling convention whatever the snippet does to registers; what

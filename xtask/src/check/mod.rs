@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::packages;
 use crate::process::{self, say};
+use crate::reference;
 use crate::run::Builder;
 use crate::steps::Steps;
 use crate::workspace::{Workspace, cargo};
@@ -73,6 +74,7 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
         })
     });
     steps.run("documentation: links", || links::check(&workspace.root));
+    steps.run("clauses and the pages of calls", || reference::check(&workspace.root));
     steps.run("budgets", || budget::check(&workspace.root));
     steps.run("unsafe code", || fence::check(&workspace.root));
     steps.run("linked bytes", || linked::print(&builder.hypervisor()?));

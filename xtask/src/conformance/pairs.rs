@@ -89,6 +89,7 @@ pub(super) fn all(
         {
             let guest = GuestChoice::find(workspace, guest.as_ref())?;
             let mut machine = builder.machine(system, &guest, &machine_options)?;
+            options.fit(&mut machine);
             (machine.guest_args, machine.ramdisk) = (args, Some(ramdisk.clone()));
             pairs.push(Pair { system, machine, tester });
         }

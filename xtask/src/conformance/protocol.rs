@@ -2,6 +2,8 @@
 //!
 //! The lines are described in `docs/src/conformance.md`. Any other line is the guest talking.
 
+use super::call;
+
 /// How a case ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
@@ -44,6 +46,8 @@ pub(crate) struct Open {
     pub(crate) name: String,
     /// How the guest has announced that it will end: `crash`, `crash ADDRESS`, `poweroff`, ...
     pub(crate) end: Option<String>,
+    /// The last hypercall before it failed, in words.
+    pub(crate) call: Option<String>,
 }
 
 /// What one boot said.
@@ -83,11 +87,19 @@ impl Said {
             "suite" => {}
             "case" => {
                 let Ok(number) = name.parse() else { return false };
-                self.open = Some(Open { number, name: detail.to_owned(), end: None });
+                self.open = Some(Open { number, name: detail.to_owned(), end: None, call: None });
                 self.own_words.clear();
             }
             "pass" => return self.close(name, Outcome::Pass),
-            "fail" => return self.close(name, Outcome::Fail(detail.to_owned())),
+            "fail" => {
+                let call = self.open.as_mut().and_then(|open| open.call.take());
+                let call = call.map_or(String::new(), |call| format!("; last call: {call}"));
+                return self.close(name, Outcome::Fail(format!("{detail}{call}")));
+            }
+            "call" => match (&mut self.open, call::in_words(rest)) {
+                (Some(open), Some(call)) => open.call = Some(call),
+                _ => return false,
+            },
             "skip" => return self.close(name, Outcome::Skip(detail.to_owned())),
             "ends" => match &mut self.open {
                 Some(open) if open.name == name => open.end = Some(detail.to_owned()),
@@ -149,7 +161,7 @@ mod tests {
     #[test]
     fn a_boot_that_breaks_leaves_its_case_open() {
         let said = Said::of(["# before", "case 7 a/b", "panicked at src/main.rs", "  #0 0x1"]);
-        let open = Open { number: 7, name: "a/b".into(), end: None };
+        let open = Open { number: 7, name: "a/b".into(), end: None, call: None };
         assert_eq!(said.open, Some(open));
         assert!(!said.done);
         assert_eq!(said.own_words, "panicked at src/main.rs");
@@ -158,7 +170,8 @@ mod tests {
     #[test]
     fn an_announced_end_stays_with_its_case() {
         let said = Said::of(["case 7 a/b", "ends a/b crash ffff"]);
-        let open = Open { number: 7, name: "a/b".into(), end: Some("crash ffff".into()) };
+        let end = Some("crash ffff".into());
+        let open = Open { number: 7, name: "a/b".into(), end, call: None };
         assert_eq!(said.open, Some(open));
     }
 
@@ -168,6 +181,18 @@ mod tests {
         assert!(said.outcomes.is_empty());
         assert_eq!(said.open.map(|open| (open.name, open.end)), Some(("a/b".into(), None)));
         assert_eq!(said.own_words, "pass a/c");
+    }
+
+    #[test]
+    fn a_failure_tells_the_last_call() {
+        let said = Said::of([
+            "case 7 a/b",
+            "call 11 7 1000 0 0 0 0",
+            "fail a/b answer: expected -22 seen 0",
+        ]);
+        let detail =
+            "answer: expected -22 seen 0; last call: xen_version.pagesize (17) with 0x7, 0x1000";
+        assert_eq!(said.outcomes, [("a/b".to_owned(), Outcome::Fail(detail.into()))]);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
+use super::book::Book;
 use super::protocol::Outcome;
 use super::verdict::{Row, Verdict};
+use crate::machine::System;
 
 /// The table, the details of what did not pass, the differences, and the count as the last line.
-pub(crate) fn table(verdict: &Verdict) -> String {
+/// `again` are the words that name the same machines on the command line.
+pub(crate) fn table(verdict: &Verdict, book: &Book, again: &str) -> String {
     let mut text = String::new();
     let width = verdict.rows.iter().map(|row| row.name.len()).fold("case".len(), usize::max);
     let systems = verdict.systems.iter().map(|system| format!("  {:<8}", system.name()));
@@ -15,7 +18,7 @@ pub(crate) fn table(verdict: &Verdict) -> String {
         let words = row.outcomes.iter().map(|outcome| format!("  {:<8}", word(outcome.as_ref())));
         text += &line(format!("{:<width$}{}", row.name, words.collect::<String>()));
     }
-    section(&mut text, "not passed", details(verdict));
+    section(&mut text, "not passed", details(verdict, book, again));
     let (meant, other): (Vec<&Row>, Vec<&Row>) =
         verdict.rows.iter().filter(|row| row.differs()).partition(|row| row.reason.is_some());
     let meant =
@@ -58,7 +61,7 @@ fn section(text: &mut String, title: &str, lines: Vec<String>) {
     }
 }
 
-fn details(verdict: &Verdict) -> Vec<String> {
+fn details(verdict: &Verdict, book: &Book, again: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for row in &verdict.rows {
         for (system, outcome) in verdict.systems.iter().zip(&row.outcomes) {
@@ -66,18 +69,35 @@ fn details(verdict: &Verdict) -> Vec<String> {
                 let detail = outcome.as_ref().map_or("did not run", Outcome::detail);
                 let word = word(outcome.as_ref());
                 lines.push(format!("{} on {}: {word}: {detail}", row.name, system.name()));
+                if row.reason.is_none() && word != "skip" {
+                    lines.extend(explanation(row, *system, book, again));
+                }
             }
         }
     }
     lines
 }
 
+/// For somebody who never saw the project: what should be, what it is about, how to see it again.
+fn explanation(row: &Row, system: System, book: &Book, again: &str) -> [String; 3] {
+    let on = match system {
+        System::Other => again.to_owned(),
+        _ => format!("--on {} {again}", system.name()),
+    };
+    [
+        format!("    a hypervisor must: {}", book.clause(&row.name)),
+        format!("    about: {} (docs/src/abi/calls)", book.about(&row.name).join(", ")),
+        format!("    alone: cargo xtask conformance {} {}", row.name, on.trim_end()),
+    ]
+}
+
 /// JUnit's XML: a suite a system, a test case a case.
-pub(crate) fn junit(verdict: &Verdict) -> String {
+pub(crate) fn junit(verdict: &Verdict, book: &Book) -> String {
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     for (column, system) in verdict.systems.iter().enumerate() {
         let cases = verdict.rows.iter().map(|row| (row, row.outcomes.get(column)));
-        let cases = cases.map(|(row, outcome)| test_case(row, outcome.and_then(Option::as_ref)));
+        let cases =
+            cases.map(|(row, outcome)| test_case(row, outcome.and_then(Option::as_ref), book));
         let cases: Vec<(String, &str)> = cases.collect();
         let of = |kind: &str| cases.iter().filter(|(_, word)| *word == kind).count();
         let _cannot_fail = writeln!(
@@ -99,7 +119,7 @@ pub(crate) fn junit(verdict: &Verdict) -> String {
 }
 
 /// One element and the kind of what is in it.
-fn test_case(row: &Row, outcome: Option<&Outcome>) -> (String, &'static str) {
+fn test_case(row: &Row, outcome: Option<&Outcome>, book: &Book) -> (String, &'static str) {
     let (area, what) = row.name.split_once('/').unwrap_or(("", &row.name));
     let kind = match outcome {
         Some(Outcome::Pass) => "",
@@ -113,7 +133,8 @@ fn test_case(row: &Row, outcome: Option<&Outcome>) -> (String, &'static str) {
         return (head + "/>\n", kind);
     }
     let detail = outcome.map_or("did not run", Outcome::detail);
-    (format!("{head}><{kind} message=\"{}\"/></testcase>\n", escape(detail)), kind)
+    let (detail, clause) = (escape(detail), escape(book.clause(&row.name)));
+    (format!("{head}><{kind} message=\"{detail}\">{clause}</{kind}></testcase>\n"), kind)
 }
 
 /// Text as an XML attribute; what XML cannot hold becomes `?`.
@@ -136,7 +157,6 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::conformance::verdict::Meant;
-    use crate::machine::System;
 
     fn verdict() -> Verdict {
         let ours = vec![
@@ -150,16 +170,18 @@ mod tests {
 
     #[test]
     fn the_table_ends_with_the_count() {
-        let text = table(&verdict());
+        let text = table(&verdict(), &Book::default(), "--smp 2");
         assert!(text.starts_with("case  paravane  xen\na/b   pass      pass\n"), "{text}");
         assert!(text.contains("\n    a/c on paravane: fail: rip: expected <1>"), "{text}");
+        let alone = "\n        alone: cargo xtask conformance a/c --on paravane --smp 2\n";
+        assert!(text.contains(alone), "{text}");
         assert!(text.ends_with("\n3 passed, 1 failed, 0 skipped\n"), "{text}");
     }
 
     #[test]
     fn junit_is_escaped() {
-        let text = junit(&verdict());
-        let failure = "<failure message=\"rip: expected &lt;1&gt; seen &quot;2&quot;?\"/>";
+        let text = junit(&verdict(), &Book::default());
+        let failure = "<failure message=\"rip: expected &lt;1&gt; seen &quot;2&quot;?\"></failure>";
         assert!(text.contains(failure), "{text}");
         assert!(text.contains("name=\"paravane\" tests=\"2\" failures=\"1\""), "{text}");
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::book::Book;
 use super::protocol::Outcome;
 use super::suite::Outcomes;
 use crate::machine::System;
@@ -128,11 +129,13 @@ fn stale(rows: &[Row], meant: &Meant, compared: bool, complete: bool) -> Vec<Str
 }
 
 /// The object that `--json` writes.
-pub(crate) fn json(verdict: &Verdict) -> Value {
+pub(crate) fn json(verdict: &Verdict, book: &Book) -> Value {
     let count = verdict.count();
     let cases = verdict.rows.iter().map(|row| {
         let mut case = serde_json::Map::new();
         case.insert("name".into(), row.name.clone().into());
+        case.insert("clause".into(), book.clause(&row.name).into());
+        case.insert("about".into(), book.about(&row.name).into());
         case.insert("difference".into(), row.reason.clone().into());
         for (system, outcome) in verdict.systems.iter().zip(&row.outcomes) {
             let outcome = outcome.as_ref().map(|outcome| {
