@@ -89,30 +89,7 @@ pub(crate) fn run(
     let (configs, later) = configs(&bundle, boot)?;
     let network = Network::default();
     let Equipment { disks, cards, lines } = Equipment::find(&network.pages());
-    let storage = Storage::new(disks);
-    // What is made of a file needs memory too.
-    let most = usize::try_from(boot.pages() * 4096 / 4)?;
-    let world = Rc::new(World {
-        executor: Executor::default(),
-        memory,
-        back_ends: Rc::default(),
-        windows: Rc::default(),
-        grants: Grants::start(1)?,
-        files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
-        storage,
-        network,
-        store: Rc::default(),
-        screen: Rc::default(),
-        guests: RefCell::default(),
-        names: RefCell::default(),
-        is_ruled: is_ruled(boot),
-        is_closing: Cell::new(false),
-        since: Instant::now(),
-        started: Cell::new(0),
-        ended: Cell::new(0),
-        well: Cell::new(0),
-        over: Flag::default(),
-    });
+    let world = World::new(boot, memory, bundle, (Storage::new(disks), network))?;
     net::start(&world, boot, cards)?;
     for config in configs {
         world.reserve(&config.name)?;
@@ -208,6 +185,41 @@ async fn watch(world: Rc<World>, channel: Channel) {
 }
 
 impl World {
+    /// A world without domains.
+    ///
+    /// # Errors
+    /// If a grant table can't be had.
+    fn new(
+        boot: &BootInfo<'static>,
+        memory: Memory,
+        bundle: Vec<File<'static>>,
+        (storage, network): (Storage, Network),
+    ) -> Result<Rc<Self>, Box<dyn Error>> {
+        // What is made of a file needs memory too.
+        let most = usize::try_from(boot.pages() * 4096 / 4)?;
+        Ok(Rc::new(Self {
+            executor: Executor::default(),
+            memory,
+            back_ends: Rc::default(),
+            windows: Rc::default(),
+            grants: Grants::start(1)?,
+            files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
+            storage,
+            network,
+            store: Rc::default(),
+            screen: Rc::default(),
+            guests: RefCell::default(),
+            names: RefCell::default(),
+            is_ruled: is_ruled(boot),
+            is_closing: Cell::new(false),
+            since: Instant::now(),
+            started: Cell::new(0),
+            ended: Cell::new(0),
+            well: Cell::new(0),
+            over: Flag::default(),
+        }))
+    }
+
     /// Runs a task beside the others.
     ///
     /// # Errors

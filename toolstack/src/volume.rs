@@ -1,6 +1,6 @@
 //! Files of a FAT file system (16 or 32) on a disk that answers later.
 //!
-//! `embedded-sdmmc`, which knows the file system, wants a block at once. [`Blocks`] gives it what is
+//! `embedded-sdmmc`, which knows the file system, wants a block at once. `Blocks` gives it what is
 //! there, and notes what is not; that is read, and the question asked again. A question has a
 //! bound on what it may look at, so that a folder or a file that goes round in circles ends.
 
