@@ -193,7 +193,7 @@ impl World {
         boot: &BootInfo<'static>,
         memory: Memory,
         bundle: Vec<File<'static>>,
-        (storage, network): (Storage, Network),
+        (storage, network): (Rc<Storage>, Network),
     ) -> Result<Rc<Self>, Box<dyn Error>> {
         // What is made of a file needs memory too.
         let most = usize::try_from(boot.pages() * 4096 / 4)?;

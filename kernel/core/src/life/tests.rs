@@ -868,7 +868,7 @@ fn calls_refusals_and_exceptions_are_recorded() {
     assert_eq!(heads, [call, call, refusal, exception, [who(Kind::Switch, number), 0]]);
     assert_eq!(records[0][4..12], [55, 0, 1, 2, 3, 4, 5, 3]);
     assert_eq!(records[0][13..15], [0, 0]);
-    assert_eq!(records[1][11..15], [-38_i64 as u64, records[1][12], 0, 1]);
+    assert_eq!(records[1][11..15], [(-38_i64).cast_unsigned(), records[1][12], 0, 1]);
     assert_eq!(records[2][4].to_le_bytes(), *b"it is so");
     assert_eq!(records[4][4], 0, "the control domain's first vCPU");
 }
