@@ -28,7 +28,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 9] = [
         Some(14_000),
     ),
     ("supervisors", &["supervisors/src"], None),
-    ("xtask", &["xtask/src"], Some(8_000)),
+    ("xtask", &["xtask/src"], Some(9_000)),
     ("example-guests", &["example-guests/src"], None),
     ("kv-store", &["kv-store/src"], None),
     ("conformance", &["conformance/src", "conformance/hostile/src"], None),
