@@ -116,11 +116,13 @@ impl Folder {
             args.clone_into(&mut machine.guest_args);
             return Ok(Made { machine, name: self.name.clone(), ports: Vec::new() });
         }
+        let domains = vec![(self.name.clone(), image.clone())];
         let bundle = [
             (format!("{}.cfg", self.name), self.config(args).into_bytes()),
             (self.name.clone(), std::fs::read(image)?),
         ];
         let mut machine = block::machine(builder, system, &bundle, options, scratch)?;
+        machine.domains = domains;
         machine.others = self.memory + 16;
         machine.disks.clone_from(&self.disks);
         machine.guest_args.clone_from(&self.name);

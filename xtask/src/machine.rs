@@ -87,6 +87,8 @@ pub(crate) struct Machine {
     pub(crate) devices: Vec<String>,
     /// A file that is its memory, to be read when it is gone.
     pub(crate) memory_file: Option<PathBuf>,
+    /// Domains that are made in it, and their ELF files: whose addresses on the console can be explained.
+    pub(crate) domains: Vec<(String, PathBuf)>,
     /// What it has for other domains. Unit: MiB.
     pub(crate) others: u32,
     /// Size, CPU and time.
@@ -236,6 +238,7 @@ mod tests {
             disks: Vec::new(),
             devices: Vec::new(),
             memory_file: None,
+            domains: Vec::new(),
             others: 0,
             options: MachineOptions::default(),
         }

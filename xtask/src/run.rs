@@ -232,6 +232,7 @@ impl<'a> Builder<'a> {
             disks: Vec::new(),
             devices: Vec::new(),
             memory_file: None,
+            domains: Vec::new(),
             others: 0,
             options: options.clone(),
         })

@@ -15,19 +15,32 @@ const HYPERVISOR: std::ops::RangeInclusive<u64> = 0xffff_8000_0000_0000..=0xffff
 pub(crate) struct Symbols {
     kernel: Image,
     guest: Image,
+    /// By what the lines of a domain below the initial one begin with.
+    domains: Vec<(String, Image)>,
 }
 
 impl Symbols {
     /// The symbols of what `machine` boots.
     pub(crate) fn of(machine: &Machine) -> Self {
-        Self { kernel: Image::at(&machine.kernel), guest: Image::at(&machine.guest) }
+        let below = |(name, path): &(String, PathBuf)| (format!("{name}| "), Image::at(path));
+        Self {
+            kernel: Image::at(&machine.kernel),
+            guest: Image::at(&machine.guest),
+            domains: machine.domains.iter().map(below).collect(),
+        }
     }
 
     /// What the address in a line of a dump means: a frame of a backtrace (`  #N 0xADDRESS`), or
-    /// the instruction pointer (`rip e033:ADDRESS`, Xen's `RIP: e033:[<ADDRESS>]`).
+    /// the instruction pointer (`rip e033:ADDRESS`, Xen's `RIP: e033:[<ADDRESS>]`). Behind `NAME| ` it is
+    /// one of that domain.
     pub(crate) fn note(&self, line: &str) -> Option<String> {
         let address = address(line)?;
-        let image = if HYPERVISOR.contains(&address) { &self.kernel } else { &self.guest };
+        let below = self.domains.iter().find(|(start, _)| line.starts_with(start));
+        let image = match below {
+            Some((_, image)) => image,
+            None if HYPERVISOR.contains(&address) => &self.kernel,
+            None => &self.guest,
+        };
         describe(image.loader()?, address)
     }
 }

@@ -87,8 +87,10 @@ pub(crate) fn work(
             "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\nextra = '{}'\n",
             work.args
         );
-        let bundle = [("blk.cfg".into(), config.into_bytes()), ("blk".into(), std::fs::read(blk)?)];
+        let bytes = std::fs::read(&blk)?;
+        let bundle = [("blk.cfg".into(), config.into_bytes()), ("blk".into(), bytes)];
         let mut machine = machine(builder, work.system, &bundle, &work.machine, scratch)?;
+        machine.domains.push(("blk".into(), blk));
         machine.disks.push(disk.clone());
         machine
     };

@@ -108,7 +108,9 @@ fn house(
     scratch: &Path,
 ) -> Result<House> {
     let mut bundle = Vec::new();
+    let mut domains = Vec::new();
     for server in &SERVERS {
+        domains.push((server.name.to_owned(), builder.example(server.name)?));
         bundle.push((format!("{}.cfg", server.name), server.config().into_bytes()));
         bundle.push((server.name.to_owned(), std::fs::read(builder.example(server.name)?)?));
     }
@@ -121,6 +123,7 @@ fn house(
     let names = SERVERS.each_ref().map(|server| server.name).join(" ");
     machine.guest_args = format!("operator from=/dev/vda1 {names}");
     machine.disks = vec![disk.to_owned()];
+    machine.domains = domains;
     machine.others = SPARE;
     machine.options.limit = machine.options.limit.max(LIMIT);
     let (mut forwards, mut ports) = (String::new(), Vec::new());

@@ -126,6 +126,7 @@ pub(crate) fn machine(
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
         devices: Vec::new(),
         memory_file: None,
+        domains: domains.iter().map(|it| (it.name.clone(), it.image.clone())).collect(),
         // What a domain takes beside its memory is not much.
         others: domains.iter().map(|domain| domain.memory + domain.memory / 32 + 8).sum(),
         options: MachineOptions { memory: LINUX_MEMORY, ..options.clone() },
