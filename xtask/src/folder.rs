@@ -205,9 +205,7 @@ pub(crate) fn run(
     if options.verbose {
         machine.log = Log::All;
     }
-    if options.trace.is_some() {
-        machine.keep_trace(&scratch);
-    }
+    options.look_inside(&mut machine, &scratch)?;
     eprintln!("{}", machine.by_hand(&scratch)?);
     for (here, there) in ports {
         say(format!("its port {there} is localhost:{here}"));

@@ -14,6 +14,7 @@ mod cpio;
 mod ctl;
 mod debian;
 mod folder;
+mod gdb;
 mod kv;
 mod machine;
 mod monitor;

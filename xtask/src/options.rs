@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
 use crate::boot::Watch;
-use crate::machine::System;
+use crate::gdb;
+use crate::machine::{Machine, System};
 use crate::toolchain::Route;
 
 /// What the user asked for.
@@ -82,6 +83,8 @@ pub(crate) struct RunOptions {
     pub(crate) network: bool,
     /// A script that Linux runs beside the guest.
     pub(crate) client: Option<PathBuf>,
+    /// Wait for gdb.
+    pub(crate) gdb: bool,
     /// Where to write what guests did.
     pub(crate) trace: Option<PathBuf>,
     /// End with the guest even on a terminal.
@@ -91,6 +94,21 @@ pub(crate) struct RunOptions {
 }
 
 impl RunOptions {
+    /// Prepares a machine for who wants to see what happens in it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Machine::await_gdb`].
+    pub(crate) fn look_inside(&self, machine: &mut Machine, scratch: &Path) -> Result<()> {
+        if self.trace.is_some() {
+            machine.keep_trace(scratch);
+        }
+        if self.gdb {
+            gdb::tell(&machine.await_gdb(scratch)?);
+        }
+        Ok(())
+    }
+
     /// Who watches the boot.
     pub(crate) fn watch(&self) -> Watch {
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -149,6 +167,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
         disks: Vec::new(),
         network: false,
         client: None,
+        gdb: false,
         trace: None,
         exit: false,
         verbose: false,
@@ -164,6 +183,7 @@ fn run(mut parser: lexopt::Parser) -> Result<Request> {
             Long("disk") => options.disks.push(parser.value()?.into()),
             Long("vif") => options.network = true,
             Long("client") => options.client = Some(parser.value()?.into()),
+            Long("gdb") => options.gdb = true,
             Long("trace") => options.trace = Some(parser.value()?.into()),
             Long("exit") => options.exit = true,
             Short('v') | Long("verbose") => options.verbose = true,

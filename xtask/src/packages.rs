@@ -21,6 +21,9 @@ pub(crate) struct Need {
 pub(crate) const QEMU: Need =
     Need { signs: &["qemu-system-x86_64"], packages: &["qemu-system-x86"] };
 
+/// The debugger.
+pub(crate) const GDB: Need = Need { signs: &["gdb"], packages: &["gdb"] };
+
 /// Real Xen, the oracle.
 pub(crate) const XEN: Need = Need { signs: &[XEN_FILE], packages: &["xen-hypervisor-4.17-amd64"] };
 

@@ -83,9 +83,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if options.ramdisk.is_none() {
         machine.ramdisk = builder.ramdisk(name, &scratch)?;
     }
-    if options.trace.is_some() {
-        machine.keep_trace(&scratch);
-    }
+    options.look_inside(&mut machine, &scratch)?;
     eprintln!("{}", machine.by_hand(&scratch)?);
     boot_and_tell(&machine, options, &scratch)
 }

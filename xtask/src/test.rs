@@ -10,6 +10,7 @@ use crate::block;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
+use crate::gdb;
 use crate::kv;
 use crate::machine::System;
 use crate::network;
@@ -119,6 +120,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         ruled(&workspace, &mut builder, options, &mut steps);
         servers::test(&workspace, &mut builder, options, &mut steps);
         trace::test(&workspace, &mut builder, &options.machine, &mut steps);
+        gdb::test(&workspace, &mut builder, &options.machine, &mut steps);
         new_guest::test(&workspace, &mut builder, &options.machine, &mut steps);
         block::test(&workspace, &mut builder, options, &mut steps);
         kv::test(&workspace, &mut builder, options, &mut steps);

@@ -182,9 +182,7 @@ pub(crate) fn run(
     if options.verbose {
         machine.log = Log::All;
     }
-    if options.trace.is_some() {
-        house.machine.keep_trace(&scratch);
-    }
+    options.look_inside(&mut house.machine, &scratch)?;
     eprintln!("{}", house.machine.by_hand(&scratch)?);
     say(format!("its disk: {}", disk.display()));
     house.reach().for_each(say);
