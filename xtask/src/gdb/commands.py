@@ -25,6 +25,16 @@ def register(name):
     return int(re.search(r"\b%s=([0-9a-f]+)" % name, text).group(1), 16)
 
 
+def memory(address, size):
+    """A number in memory that is mapped here."""
+    return int.from_bytes(bytes(gdb.selected_inferior().read_memory(address, size)), "little")
+
+
+def at_entry():
+    """At the guest's first instruction, where RSI has its start_info: what is found there."""
+    gdb.set_convenience_variable("pv_shared", memory(value("$rsi") + 40, 8))
+
+
 def value(text):
     """What an expression is."""
     return int(gdb.parse_and_eval(text)) & 0xFFFFFFFFFFFFFFFF
@@ -39,7 +49,7 @@ class Command(gdb.Command):
     def invoke(self, words, _tty):
         try:
             self.run([value(word) for word in gdb.string_to_argv(words)])
-        except (IndexError, AttributeError, ValueError) as error:
+        except (IndexError, AttributeError, ValueError, gdb.error) as error:
             print("this can't be told here: %s" % error)
 
 
@@ -71,8 +81,8 @@ class Walk(Command):
                 break
             table = frame << 12
         try:
-            print("the guest's number of that frame: PFN 0x%x" % value("*(unsigned long *)0x%x" % (M2P + 8 * frame)))
-        except gdb.error:
+            print("the guest's number of that frame: PFN 0x%x" % memory(M2P + 8 * frame, 8))
+        except gdb.MemoryError:
             print("the machine-to-physical table is not mapped here")
 
 
@@ -94,9 +104,9 @@ class Grants(Command):
         table, count = words[0], words[1] if len(words) > 1 else 512
         for number in range(count):
             at = table + 8 * number
-            flags = value("*(unsigned short *)0x%x" % at)
+            flags = memory(at, 2)
             if flags & 3:
-                domain, frame = value("*(unsigned short *)0x%x" % (at + 2)), value("*(unsigned int *)0x%x" % (at + 4))
+                domain, frame = memory(at + 2, 2), memory(at + 4, 4)
                 uses = [name for bit, name in ((2, "read-only"), (3, "read"), (4, "written")) if flags >> bit & 1]
                 print("entry %d: to domain %d, MFN 0x%x %s" % (number, domain, frame, " ".join(uses)))
 

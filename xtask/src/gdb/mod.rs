@@ -55,8 +55,7 @@ impl Machine {
             format!("ignore 1 {earlier}"),
             "continue".into(),
             "delete 1".into(),
-            // RSI has `start_info`, whose word at 40 is the machine address of the shared page.
-            "set $pv_shared = *(unsigned long *)($rsi + 40)".into(),
+            "python at_entry()".into(),
             String::new(),
         ];
         std::fs::write(&script, lines.join("\n"))?;
@@ -101,8 +100,8 @@ pub(crate) fn test(
 ) {
     steps.run("gdb looks at a guest", || {
         let scratch = workspace.scratch("gdb")?;
-        let tour = GuestChoice::Built { package: "example-guests".into(), name: "hello".into() };
-        let mut machine = builder.machine(System::Paravane, &tour, options)?;
+        let hello = GuestChoice::Built { package: "example-guests".into(), name: "hello".into() };
+        let mut machine = builder.machine(System::Paravane, &hello, options)?;
         let script = machine.await_gdb(&scratch)?;
         let mut gdb = Command::new("gdb");
         gdb.args(["-batch", "-nx", "-x"]).arg(&script);
