@@ -10,6 +10,7 @@ use crate::block;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
+use crate::image;
 use crate::kv;
 use crate::machine::System;
 use crate::new_guest;
@@ -119,6 +120,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         kv::test(&workspace, &mut builder, options, &mut steps);
         xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
         stock::test(&workspace, &mut builder, options, &mut steps);
+        image::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
