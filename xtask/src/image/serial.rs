@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::boot;
 use crate::options::MachineOptions;
 
-/// What is read, and typed then. Whoever waits for a prompt alone would take one that was there before.
+/// What is read, and typed then. Of prompts the first alone tells something: each line that a domain says
+/// brings a new one.
 const DIALOGUE: [(&str, &str); 4] = [
-    ("`help` lists what can be said\r\ndom0> ", "list\r"),
+    ("dom0> ", "list\r"),
     ("Domain-0 ", "create hello\r"),
     ("hello| ", "create httpd\r"),
     ("httpd| serving at address~10.0.2.", "poweroff\r"),
@@ -21,7 +22,7 @@ const DIALOGUE: [(&str, &str); 4] = [
 /// What is read last.
 const FAREWELL: &str = "all domains have ended";
 /// The least time that all of it gets, firmware included.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Boots a machine from a drive, by this firmware or QEMU's own, holds [`DIALOGUE`], and waits for the
 /// machine to power itself off: by ACPI alone, for it has none of QEMU's devices that end it.
