@@ -91,8 +91,8 @@ fn make(builder: &mut Builder<'_>, scratch: &Path, path: &Path) -> Result<()> {
     xorriso
         .args(["--grub2-boot-info", "--grub2-mbr"])
         .arg(tools.grub_file("i386-pc/boot_hybrid.img"));
-    // UEFI takes the second partition, which El Torito names too. Some a BIOS starts no disk without
-    // an active partition.
+    // UEFI takes the second partition, which El Torito names too. Some BIOS start no disk
+    // without an active partition.
     xorriso.args(["-partition_offset", "16", "--mbr-force-bootable"]);
     xorriso.args(["-append_partition", "2", "0xef"]).arg(&system);
     xorriso.args(
