@@ -105,7 +105,7 @@ impl Person {
         Ok(true)
     }
 
-    /// All that came, but for what moves a cursor.
+    /// All that came, without control characters.
     fn said(&self) -> String {
         let text = String::from_utf8_lossy(&self.read);
         text.chars().filter(|it| !it.is_control() || *it == '\n').collect()
