@@ -285,7 +285,7 @@ fn xen_end(line: &Line, all: &[Line]) -> Option<End> {
 }
 
 /// The same command, but ended by the system when this process is gone, however it went.
-fn tied_to_us(line: &Command) -> Command {
+pub(crate) fn tied_to_us(line: &Command) -> Command {
     if process::program("setpriv").is_none() {
         let mut command = Command::new(line.get_program());
         command.args(line.get_args());
@@ -304,7 +304,7 @@ fn without_float(registers: &str) -> String {
 }
 
 /// Reads `output` on a thread of its own, so that waiting for it can end at a deadline.
-fn pump(mut output: ChildStdout) -> Receiver<Vec<u8>> {
+pub(crate) fn pump(mut output: ChildStdout) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];

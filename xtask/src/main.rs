@@ -15,6 +15,7 @@ mod ctl;
 mod debian;
 mod folder;
 mod gdb;
+mod image;
 mod kv;
 mod machine;
 mod monitor;
@@ -59,6 +60,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
         }
         Request::Run(options) => run::command(&options),
         Request::Ctl(words) => ctl::command(words),
+        Request::Image(words) => image::command(words),
         Request::NewGuest(words) => new_guest::command(words),
         Request::Conformance(words) => conformance::command(words),
         Request::Check(options) => test::command(&options, false),

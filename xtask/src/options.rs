@@ -26,6 +26,8 @@ pub(crate) enum Request {
     Test(TestOptions),
     /// `ctl`, with words that are its own to read.
     Ctl(lexopt::Parser),
+    /// `image`, with words that are its own to read.
+    Image(lexopt::Parser),
     /// `new-guest`, with words that are its own to read.
     NewGuest(lexopt::Parser),
     /// `conformance`, with words that are its own to read.
@@ -148,6 +150,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
             "check" => test(parser, Request::Check),
             "test" => test(parser, Request::Test),
             "ctl" => Ok(Request::Ctl(parser)),
+            "image" => Ok(Request::Image(parser)),
             "new-guest" => Ok(Request::NewGuest(parser)),
             "conformance" => Ok(Request::Conformance(parser)),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),

@@ -11,6 +11,7 @@ use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
 use crate::gdb;
+use crate::image;
 use crate::kv;
 use crate::machine::System;
 use crate::network;
@@ -128,6 +129,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         stock::test(&workspace, &mut builder, options, &mut steps);
         block::faults::test(&workspace, &mut builder, options, &mut steps);
         network::test(&workspace, &mut builder, options, &mut steps);
+        image::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
