@@ -90,6 +90,9 @@ extern "C" fn run() -> ! {
     };
     info!("clock: TSC {} kHz, APIC timer {} kHz", rates.tsc_khz, rates.timer_khz);
     exit::set_power(&mut machine.memory, machine.acpi.power);
+    if machine.options.poison {
+        trace::poison();
+    }
     if let Some(size) = machine.options.trace {
         let start = trace::start(&mut machine.memory, size);
         let start = start.unwrap_or_else(|| too_little_memory());

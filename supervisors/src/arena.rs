@@ -113,11 +113,8 @@ impl Arena<'_> {
             self.last = guest.id();
             guests.push(guest);
         }
-        for guest in &guests {
-            guest.domain.control(Plain::Unpause)?;
-        }
         let begun = Instant::now();
-        self.watch(&mut guests, (attack.expected == Expected::Endless).then(|| begun + ENDLESS))?;
+        self.let_loose(attack.expected, &mut guests)?;
         let (mut how, mut calls) = (String::new(), 0_u32);
         for mut guest in guests {
             let end = guest.end;
@@ -146,6 +143,29 @@ impl Arena<'_> {
         let free = survey::machine()?.free_pages;
         println!("{free} pages are free");
         self.free = [if self.free[0] == 0 { free } else { self.free[0] }, free];
+        Ok(())
+    }
+
+    /// Lets guests run, and watches them as long as they are to run.
+    fn let_loose(&mut self, expected: Expected, guests: &mut [Guest]) -> Outcome<()> {
+        if expected == Expected::Unborn {
+            return Ok(());
+        }
+        for guest in guests.iter() {
+            guest.domain.control(Plain::Unpause)?;
+        }
+        let end = |duration| Some(Instant::now() + duration);
+        let until = match expected {
+            Expected::Endless => end(ENDLESS),
+            Expected::Paused => end(ENDLESS / 10),
+            _ => None,
+        };
+        self.watch(guests, until)?;
+        if expected == Expected::Paused {
+            for guest in guests.iter() {
+                guest.domain.control(Plain::Pause)?;
+            }
+        }
         Ok(())
     }
 

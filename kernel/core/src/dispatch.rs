@@ -48,6 +48,7 @@ impl<P: Platform> Context<'_, P> {
             return self.call(number, args);
         }
         let begin = self.system.now();
+        self.system.platform.poison_stack();
         let answer = self.call(number, args);
         self.trace_call(begin, number, args, answer, is_inner);
         answer

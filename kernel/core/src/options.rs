@@ -90,6 +90,8 @@ pub struct Options<'a> {
     pub memory_limit: Option<u64>,
     /// `trace=<size>`: keep records of what guests do in so much memory, in bytes.
     pub trace: Option<u64>,
+    /// `poison`: mark the kernel's stack before each hypercall, for tests that look for what is left of it.
+    pub poison: bool,
     /// `meltdown=unsafe`: start on a CPU on which guests can read ring 0's memory.
     pub meltdown_unsafe: bool,
     /// Words that mean something to Xen and nothing here.
@@ -112,6 +114,7 @@ impl Default for Options<'_> {
             max_cpus: None,
             memory_limit: None,
             trace: None,
+            poison: false,
             meltdown_unsafe: false,
             ignored: Vec::new(),
             domain_arguments: "",
@@ -221,6 +224,7 @@ fn apply<'a>(options: &mut Options<'a>, word: &'a str) -> Result<(), Refused<'a>
             }
         }
         "mem" => options.memory_limit = Some(parse_size(given).ok_or(must_be("a size like 512M"))?),
+        "poison" => options.poison = boolean(value).ok_or(must_be(BOOLEAN))?,
         "trace" => options.trace = Some(parse_size(given).ok_or(must_be("a size like 32M"))?),
         "meltdown" => {
             if given != "unsafe" {

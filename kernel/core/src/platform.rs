@@ -235,10 +235,13 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     // --- Records, for who looks for a mistake ---
 
-    /// Whether records are kept.
+    /// Whether calls are looked at closely: records are kept, or the stack is poisoned.
     fn is_tracing(&self) -> bool {
         false
     }
+    /// Leaves a mark on the stack below, for who looks for bytes of it in what guests are given; only with
+    /// [`Self::is_tracing`].
+    fn poison_stack(&self) {}
     /// Keeps a record, if records are kept.
     fn trace(&self, _record: &Record) {}
 

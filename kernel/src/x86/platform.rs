@@ -322,10 +322,12 @@ impl Platform for X86 {
         trace::is_on()
     }
 
+    fn poison_stack(&self) {
+        trace::poison_stack();
+    }
+
     fn trace(&self, record: &Record) {
-        if trace::is_on() {
-            trace::keep(record);
-        }
+        trace::keep(record);
     }
 
     fn console_write(&self, bytes: &[u8]) {

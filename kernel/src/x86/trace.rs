@@ -1,7 +1,7 @@
 //! Where records of what guests do are kept: a piece of memory that is written round and round, to be
 //! read from outside the machine.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kernel_core::trace::{Record, WORDS};
 
@@ -12,6 +12,13 @@ const PAGE: u64 = 4096;
 /// Records in a page.
 const RECORDS: u64 = PAGE / (WORDS as u64 * 8);
 
+/// What a poisoned stack is full of.
+const POISON: u64 = 0x5ca1_ab1e_0ddb_a115;
+
+/// Whether anything of this is wanted.
+static ON: AtomicBool = AtomicBool::new(false);
+/// Whether the stack is poisoned.
+static POISONED: AtomicBool = AtomicBool::new(false);
 /// Its physical address; 0: nothing is recorded.
 static START: AtomicU64 = AtomicU64::new(0);
 /// Records that fit.
@@ -25,17 +32,35 @@ pub(crate) fn start(memory: &mut Memory, size: u64) -> Option<u64> {
     let start = memory.alloc_pages(pages, PAGE)?;
     ROOM.store(pages * RECORDS, Ordering::Relaxed);
     START.store(start, Ordering::Release);
+    ON.store(true, Ordering::Release);
     Some(start)
 }
 
 #[inline]
 pub(super) fn is_on() -> bool {
-    START.load(Ordering::Relaxed) != 0
+    ON.load(Ordering::Relaxed)
+}
+
+/// From now on every hypercall begins with a marked stack.
+pub(crate) fn poison() {
+    POISONED.store(true, Ordering::Relaxed);
+    ON.store(true, Ordering::Relaxed);
+}
+
+/// Marks what the next functions will have as their part of the stack, if that was asked for.
+#[inline(never)]
+pub(super) fn poison_stack() {
+    if POISONED.load(Ordering::Relaxed) {
+        core::hint::black_box([POISON; 1024]);
+    }
 }
 
 /// Keeps a record. Word 3 is its number, from 1 on, and is written last: it is 0 in one that is being
 /// written.
 pub(super) fn keep(record: &Record) {
+    if START.load(Ordering::Relaxed) == 0 {
+        return;
+    }
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let Some(at) = number.checked_rem(ROOM.load(Ordering::Relaxed)) else { return };
     let page = phys::table(START.load(Ordering::Acquire) + at / RECORDS * PAGE);

@@ -13,6 +13,10 @@ pub(crate) enum Expected {
     Any,
     /// Never: they are destroyed.
     Endless,
+    /// Never: they are paused in the middle, and destroyed so.
+    Paused,
+    /// Never: they are destroyed before they run.
+    Unborn,
 }
 
 impl Expected {
@@ -22,7 +26,7 @@ impl Expected {
             Self::PowerOff => end.is_some_and(End::is_success),
             Self::Crash => end.is_some_and(|end| !end.is_success()),
             Self::Any => end.is_some(),
-            Self::Endless => end.is_none(),
+            Self::Endless | Self::Paused | Self::Unborn => end.is_none(),
         }
     }
 }
@@ -66,6 +70,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     one("die-pinning", &["die-pinning"], Expected::Crash),
     one("die-poll", &["die-poll"], Expected::Endless),
     one("die-blocked", &["die-blocked"], Expected::Endless),
+    Attack { name: "die-paused", file: "fuzz", guests: &["calls=4000000000"], expected: Expected::Paused },
+    one("die-unborn", &["spin", "die-fault"], Expected::Unborn),
     one("die-suspended", &["die-suspended"], Expected::Any),
     one("die-callback", &["die-callback"], Expected::Crash),
     one("die-stack", &["die-stack"], Expected::Crash),

@@ -9,6 +9,8 @@ use crate::Attack;
 
 /// Calls that write structures, and what they do to this guest can be undone or does nothing.
 const CALLS: [u64; 12] = [12, 16, 17, 18, 20, 21, 24, 25, 32, 33, 35, 36];
+/// Halves of what the hypervisor's stack is full of, if it is started with `poison`.
+const POISON: [u64; 2] = [0x5ca1_ab1e, 0x0ddb_a115];
 /// Words that are looked through.
 const WORDS: u64 = 1024;
 
@@ -31,6 +33,9 @@ impl Attack {
                         written += u64::from(seen != fill);
                         let is_kernel = (0xffff_8080 << 32..0xffff_8800 << 32).contains(&seen);
                         self.must(!is_kernel, "an address of the hypervisor's");
+                        let halves = [seen >> 32, seen & 0xffff_ffff];
+                        let is_poison = halves.iter().any(|half| POISON.contains(half));
+                        self.must(!is_poison, "what the hypervisor's stack was marked with");
                     }
                 }
             }
