@@ -127,6 +127,16 @@ impl Domain {
         unsafe { operate(self.0, abi::SETVCPUCONTEXT, &mut payload) }.map(drop)
     }
 
+    /// Takes a virtual CPU's state from it: it is down, and can be given another.
+    ///
+    /// # Errors
+    /// EINVAL (22) if the virtual CPU is not there.
+    pub fn reset(&self, vcpu: VcpuId) -> Result<(), ControlError> {
+        let mut payload = VcpuContext { vcpu, ..VcpuContext::default() };
+        // SAFETY: no address is named; the domain is another.
+        unsafe { operate(self.0, abi::SETVCPUCONTEXT, &mut payload) }.map(drop)
+    }
+
     /// Returns a virtual CPU's state.
     ///
     /// # Errors

@@ -70,7 +70,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
     one("die-pinning", &["die-pinning"], Expected::Crash),
     one("die-poll", &["die-poll"], Expected::Endless),
     one("die-blocked", &["die-blocked"], Expected::Endless),
-    Attack { name: "die-paused", file: "fuzz", guests: &["calls=4000000000"], expected: Expected::Paused },
+    Attack {
+        name: "die-paused",
+        file: "fuzz",
+        guests: &["calls=4000000000"],
+        expected: Expected::Paused,
+    },
     one("die-unborn", &["spin", "die-fault"], Expected::Unborn),
     one("die-suspended", &["die-suspended"], Expected::Any),
     one("die-callback", &["die-callback"], Expected::Crash),

@@ -74,6 +74,23 @@ pub(crate) const CASES: &[Case] = &[
             equal("its root is", puppet.domain.map(window(2)?, root).is_ok(), false)
         })
     }),
+    (
+        "pair_control/reset",
+        "A virtual CPU that is reset is down and has no state, until it gets one.",
+        |t| {
+            with(t, |puppet| {
+                let mut context = Box::<VcpuGuestContext>::default();
+                puppet.domain.context(VcpuId(0), &mut context)?;
+                puppet.domain.reset(VcpuId(0))?;
+                equal("online", puppet.domain.info()?.nr_online_vcpus, 0)?;
+                let mut none = Box::<VcpuGuestContext>::default();
+                equal("has a state", puppet.domain.context(VcpuId(0), &mut none).is_ok(), false)?;
+                equal("reset again", puppet.domain.reset(VcpuId(0)).is_ok(), true)?;
+                puppet.domain.set_context(VcpuId(0), &mut context)?;
+                equal("online again", puppet.domain.info()?.nr_online_vcpus, 1)
+            })
+        },
+    ),
     ("pair_control/info", "A domain that waits is listed as blocked, with all its pages.", |t| {
         with(t, |puppet| {
             equal("pages", puppet.domain.info()?.tot_pages, PAGES)?;

@@ -11,11 +11,12 @@ use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 use super::info::find;
 use super::{Payload, get};
 use crate::calls::assist::ASSISTS;
+use crate::descriptors;
 use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
-use crate::mm::Budget;
+use crate::mm::{Budget, Mm};
 use crate::platform::Platform;
 use crate::saved::Saved;
 use crate::sched::Reasons;
@@ -23,13 +24,13 @@ use crate::system::{Context, DomainVcpu, System};
 use crate::vcpu::{Handler, State};
 
 impl<P: Platform> Context<'_, P> {
-    /// `setvcpucontext`: the state a vCPU begins with, or goes on with.
+    /// `setvcpucontext`: the state a vCPU begins with, or goes on with; without one, it loses what it has.
     ///
     /// # Errors
     ///
     /// - `EINVAL`: the caller's own domain, no such vCPU, or as `vcpu_op` initialise.
     /// - `EFAULT`: the description can't be read.
-    /// - `EOPNOTSUPP`: the vCPU has a state already, with other tables, or is to lose it.
+    /// - `EOPNOTSUPP`: the vCPU has a state already, with other tables.
     pub(crate) fn set_vcpu_context(&self, domain: &P::Arc<Domain<P>>, payload: &Payload) -> Answer {
         let asked: VcpuContext = get(payload);
         if self.is_own(domain.id) {
@@ -40,7 +41,8 @@ impl<P: Platform> Context<'_, P> {
             return DONE;
         }
         if asked.ctxt == 0 {
-            return Err(Errno::EOPNOTSUPP);
+            let reset = self.while_still(&target, || self.reset(&target));
+            return reset.map_or(Ok(Reply::Again(self.args)), |()| DONE);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let done = match target.vcpu.is_initialised() {
@@ -68,6 +70,19 @@ impl<P: Platform> Context<'_, P> {
             }
         }
         Ok(done)
+    }
+
+    /// Takes its state from a vCPU that does not run: it is down, refers to nothing, and can be given
+    /// another.
+    fn reset(&self, target: &DomainVcpu<P>) {
+        let (system, DomainVcpu { domain, vcpu }) = (self.system, target);
+        system.hold(target, Reasons::DOWN);
+        descriptors::end_tables(system, domain, vcpu);
+        let mm = Mm::new(&system.platform, &domain.memory, system);
+        mm.end_roots(&vcpu.roots, &mut Budget::new());
+        vcpu.poll.end();
+        vcpu.set_initialised(false);
+        system.wake(target, Reasons::WAITING);
     }
 
     /// `getvcpucontext`.

@@ -872,3 +872,33 @@ fn calls_refusals_and_exceptions_are_recorded() {
     assert_eq!(records[2][4].to_le_bytes(), *b"it is so");
     assert_eq!(records[4][4], 0, "the control domain's first vCPU");
 }
+
+/// A vCPU that loses its state refers to nothing any more, and waits for nothing.
+#[test]
+fn a_vcpu_is_reset() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let vcpu = guest.domain.vcpu(VcpuId(0)).unwrap();
+    vcpu.set_initialised(true);
+    vcpu.poll.begin(Some(Port(1)));
+    let target = DomainVcpu { domain: guest.domain.clone(), vcpu: vcpu.clone() };
+    world.system.hold(&target, Reasons::WAITING);
+    let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+    let (own, regs) = (world.control.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
+    let cx = Context::new(&world.system, here, &world.control, own, regs);
+    for _ in 0..2 {
+        assert_eq!(cx.set_vcpu_context(&guest.domain, &[0; 16]), Ok(Reply::Value(0)));
+        world.check();
+        assert!(!vcpu.is_initialised() && !vcpu.poll.is_on());
+        assert_eq!((vcpu.roots.kernel(), vcpu.roots.user()), (None, None));
+        let reasons = vcpu.scheduling.reasons();
+        assert!(reasons.contains(Reasons::DOWN) && !reasons.contains(Reasons::WAITING));
+    }
+    let gdt = world.machine().frames().word(guest.pages[8]);
+    assert_eq!(gdt.typed(), 0, "no longer a table of descriptors");
+    // The table is a table still: it is pinned.
+    assert_eq!(world.machine().frames().word(guest.tables[0]).frame_type(), FrameType::L4);
+    world.mm(&guest.domain);
+    world.destroy(&guest.domain);
+    assert!(!world.is_known(&guest.domain));
+}
