@@ -2,7 +2,7 @@
 
 use super::control::{CREATE, DESTROY, INFO, domctl, sysctl};
 use super::event_calls::{ESRCH, NOBODY};
-use crate::call::{CONSOLE_IO, EPERM, hypercall};
+use crate::call::{CONSOLE_IO, EINVAL, EPERM, hypercall};
 use crate::case::{Case, case, equal, equal_at};
 use crate::raw::memory::arena_address;
 use crate::raw::pages_calls::{CLEAR_PAGE, memory_op, mmuext_of};
@@ -31,6 +31,14 @@ pub(crate) const CASES: &[Case] = &[
         }
         Ok(())
     }),
+    case(
+        "pair_rights/info_reserved",
+        "Of a reserved number there is no information: -EINVAL.",
+        |t| {
+            t.peer()?;
+            equal("answer", domctl(INFO, 0x7ff0, &[]), EINVAL)
+        },
+    ),
     case("pair_rights/sysctl", "Nor ask the machine's state: -EPERM.", |t| {
         t.peer()?;
         for cmd in [3, 6, 16] {

@@ -38,11 +38,9 @@ pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
     let platform = &cx.system.platform;
     let domain = match op.cmd {
         domctl::CREATEDOMAIN => None,
+        domctl::GETDOMAININFO if op.domain >= DomId::FIRST_RESERVED => return Err(Errno::EINVAL),
         // Of one that is not there, the next; but for who may not know of any.
         domctl::GETDOMAININFO if cx.domain.is_privileged() => {
-            if op.domain >= DomId::FIRST_RESERVED {
-                return Err(Errno::EINVAL);
-            }
             let domain = cx.system.domains.from(platform, op.domain).ok_or(Errno::ESRCH)?;
             op.domain = domain.id;
             Some(domain)
