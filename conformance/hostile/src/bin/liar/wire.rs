@@ -90,8 +90,9 @@ impl Wire {
             let done = self.put(bytes)?;
             bytes = bytes.get(done..).unwrap_or_default();
             if done == 0 {
-                let taken = self.get(Word::Taken);
-                self.until(|it| it.get(Word::Taken) != taken).await;
+                // The store may have made room since: what it has taken is no sign.
+                let used = |it: &Self| it.get(Word::Asked).wrapping_sub(it.get(Word::Taken));
+                self.until(|it| used(it) < RING_SIZE).await;
             }
         }
         Ok(())
