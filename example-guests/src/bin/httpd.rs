@@ -19,11 +19,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use network::{Connection, Outcome, Stack, Start, socket, told_to_end};
+use network::{Connection, Outcome, Stack, socket, stack};
 use pv_guest_sdk::block::{self, Disk};
 use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::net::ConnectionError;
 use pv_guest_sdk::shutdown::{Reason, shutdown};
+use pv_guest_sdk::start::Start;
 use pv_guest_sdk::task::{Executor, block_on};
 use pv_guest_sdk::time::{Duration, Instant};
 use pv_guest_sdk::vcpu::Vcpu;
@@ -53,9 +54,9 @@ struct Server<'s> {
 }
 
 fn main(boot: &BootInfo<'static>) -> Outcome {
-    let start = Start::new(boot)?;
-    let stack = start.network(boot, CONNECTIONS + 2)?;
-    let disk = match start.first("vbd", "disk") {
+    let start = Start::new(boot, 2)?;
+    let stack = stack(&start, boot, CONNECTIONS + 2)?;
+    let disk = match start.first("vbd") {
         Ok(device) => {
             let open = Disk::open(device, start.grants, block::Options::default());
             Some(block_on(Box::pin(open))?)
@@ -82,7 +83,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         println!("serving at {}", vary!("address", address));
     }));
     tasks.push(Box::new(async move {
-        let told = told_to_end(start.store).await;
+        let told = start.told_to_end().await;
         println!("{} requests", vary!("count", server.requests.get()));
         shutdown(told.unwrap_or(Reason::Crash));
     }));

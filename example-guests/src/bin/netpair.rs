@@ -19,12 +19,13 @@ use core::future::poll_fn;
 use core::pin::{Pin, pin};
 use core::task::Poll;
 
-use network::{Connection, Outcome, Stack, Start, socket, told_to_end};
+use network::{Connection, Outcome, Stack, socket, stack};
 use pv_guest_sdk::net::ConnectionError;
 use pv_guest_sdk::net::smoltcp::phy::ChecksumCapabilities;
 use pv_guest_sdk::net::smoltcp::socket::icmp::{self, Endpoint};
 use pv_guest_sdk::net::smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpEndpoint, Ipv4Address};
 use pv_guest_sdk::shutdown::{Reason, shutdown};
+use pv_guest_sdk::start::Start;
 use pv_guest_sdk::task::Executor;
 use pv_guest_sdk::time::{Duration, Instant};
 use pv_guest_sdk::{BootInfo, entry, println, vary};
@@ -57,8 +58,8 @@ const HASHED: u8 = 0x10;
 type Asked = (u8, usize);
 
 fn main(boot: &BootInfo<'static>) -> Outcome {
-    let start = Start::new(boot)?;
-    let stack = start.network(boot, CONNECTIONS + 2)?;
+    let start = Start::new(boot, 2)?;
+    let stack = stack(&start, boot, CONNECTIONS + 2)?;
     let stack = &*Box::leak(stack);
     let executor = Box::new(Executor::<Box<dyn Future<Output = ()>>>::default());
     let mut tasks: Vec<Box<dyn Future<Output = ()>>> = Vec::new();
@@ -67,7 +68,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         shutdown(Reason::Crash);
     }));
     tasks.push(Box::new(async move {
-        let told = told_to_end(start.store).await;
+        let told = start.told_to_end().await;
         shutdown(told.unwrap_or(Reason::Crash));
     }));
     let address = |name| boot.argument(name).map(str::parse::<Ipv4Address>).transpose();

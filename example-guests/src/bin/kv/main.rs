@@ -30,9 +30,10 @@ use core::task::{Poll, Waker};
 
 use disk::Flushes;
 use kv_store::{Format, Options, Store};
-use network::{Outcome, Stack, Start, told_to_end};
+use network::{Outcome, Stack, stack};
 use pv_guest_sdk::raw::registers::counter;
 use pv_guest_sdk::shutdown::{Reason, shutdown};
+use pv_guest_sdk::start::Start;
 use pv_guest_sdk::task::{Executor, block_on};
 use pv_guest_sdk::time::{Duration, Instant, sleep, wall_clock};
 use pv_guest_sdk::vcpu::Vcpu;
@@ -58,9 +59,9 @@ struct Server<'s> {
 }
 
 fn main(boot: &BootInfo<'static>) -> Outcome {
-    let start = Start::new(boot)?;
+    let start = Start::new(boot, 2)?;
     let store = open(boot, &start)?;
-    let stack = start.network(boot, CONNECTIONS + 2)?;
+    let stack = stack(&start, boot, CONNECTIONS + 2)?;
     let server = Server {
         stack: &stack,
         vcpu: start.vcpu,
@@ -86,7 +87,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
         println!("serving at {}", vary!("address", address));
     }));
     tasks.push(Box::new(async move {
-        let told = told_to_end(start.store).await;
+        let told = start.told_to_end().await;
         server.end(told.unwrap_or(Reason::Crash));
     }));
     tasks.push(Box::new(async {
@@ -109,7 +110,7 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
 #[inline(never)]
 fn open(boot: &BootInfo<'static>, start: &Start) -> Outcome<Store<disk::Sectors>> {
     let is = |wanted| boot.arguments().any(|word| word == wanted);
-    let device = start.first("vbd", "disk")?;
+    let device = start.first("vbd")?;
     let disk = Box::pin(block::Disk::open(device, start.grants, block::Options::default()));
     let disk = block_on(disk)?;
     let info = disk.info();
