@@ -12,19 +12,21 @@ use crate::process::say;
 /// Names the kernel's package of today as the one it depends on.
 const LINUX: &str = "linux-image-cloud-amd64";
 /// GRUB, a shell, and the store's tools with the libraries they load.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "busybox-static",
     "grub-xen-host",
     "libc6",
+    "libgcc-s1",
     "libxenstore4",
     "libxentoolcore1",
     "xenstore-utils",
 ];
 /// What of them goes into Linux's first root, as `tar` matches names.
-const CHOSEN: [&str; 6] = [
+const CHOSEN: [&str; 7] = [
     "./bin/busybox",
     "./lib/x86_64-linux-gnu/ld*.so*",
     "./lib/x86_64-linux-gnu/libc.so*",
+    "./lib/x86_64-linux-gnu/libgcc_s.so*",
     "./lib64/*",
     "./usr/bin/xenstore*",
     "./usr/lib/x86_64-linux-gnu/libxen*.so*",

@@ -135,6 +135,8 @@ tool read "/local/domain/$id/data/a"
 
 echo 'Watches'
 seen() { until [ "$(wc -l < /tmp/watch)" -ge "$1" ]; do usleep 10000; done; }
+# Made here: the shell opens the other program's file only once that runs.
+: > /tmp/watch
 xenstore-watch -n 5 data/watched > /tmp/watch &
 seen 1
 xenstore-write data/watched 1
