@@ -13,6 +13,44 @@ use crate::platform::Platform;
 
 /// How many tables can wait to be undone.
 const PENDING: usize = 4;
+/// In a place of [`DomainMemory::pending`]: a CPU is undoing the table. No frame number has this bit.
+const AT_WORK: u64 = 1 << 63;
+
+/// A table that is half undone, taken by this CPU.
+#[derive(Debug)]
+#[must_use = "others wait until it is put back or done"]
+pub(super) struct Pending<'a> {
+    place: &'a AtomicU64,
+    value: u64,
+}
+
+impl Pending<'_> {
+    /// The table.
+    pub(super) const fn mfn(&self) -> Mfn {
+        Mfn(self.value.wrapping_sub(1))
+    }
+
+    /// It is undone.
+    pub(super) fn done(self) {
+        self.place.store(0, Ordering::Release);
+    }
+
+    /// More of it is left to whoever comes first.
+    pub(super) fn put_back(self) {
+        self.place.store(self.value, Ordering::Release);
+    }
+}
+
+/// What is left to undo.
+#[derive(Debug)]
+pub(super) enum Left<'a> {
+    /// Nothing.
+    Nothing,
+    /// A table, for this CPU to go on with.
+    Here(Pending<'a>),
+    /// Nothing but what other CPUs are at work on.
+    Elsewhere,
+}
 
 /// The memory of one domain: its accounts, and where its addresses may be cached.
 #[derive(Debug)]
@@ -26,8 +64,8 @@ pub struct DomainMemory {
     max_pages: AtomicU64,
     dirty: DirtyCpus,
     assists: AtomicU64,
-    /// Tables that are half undone: frame number plus 1, or 0. No reference: whoever looks must find
-    /// the frame *partial*.
+    /// Tables that are half undone: frame number plus 1, with [`AT_WORK`] while a CPU undoes it; or 0.
+    /// No reference: whoever looks must find the frame *partial*.
     pending: [AtomicU64; PENDING],
 }
 
@@ -160,22 +198,34 @@ impl DomainMemory {
         Owner { id: self.id, dirty: &self.dirty }
     }
 
-    /// Notes a table that is half undone. If there is no room it stays so until somebody needs the
-    /// frame for the same type again, or the domain ends.
-    pub(super) fn add_pending(&self, mfn: Mfn) {
+    /// Notes a table that is half undone; `false` if there is no room.
+    #[must_use]
+    pub(super) fn add_pending(&self, mfn: Mfn) -> bool {
         let value = mfn.0.wrapping_add(1);
-        let _ = self.pending.iter().find(|slot| {
-            slot.compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
+        self.pending.iter().any(|place| {
+            place.compare_exchange(0, value, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        })
     }
 
     /// Takes one table that is half undone.
-    pub(super) fn take_pending(&self) -> Option<Mfn> {
-        self.pending
-            .iter()
-            .filter(|slot| slot.load(Ordering::Relaxed) != 0)
-            .find_map(|slot| slot.swap(0, Ordering::Relaxed).checked_sub(1))
-            .map(Mfn)
+    #[inline]
+    pub(super) fn take_pending(&self) -> Left<'_> {
+        let mut left = Left::Nothing;
+        for place in &self.pending {
+            let value = place.load(Ordering::Acquire);
+            if value == 0 {
+                continue;
+            }
+            let taken = value & AT_WORK == 0
+                && place
+                    .compare_exchange(value, value | AT_WORK, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok();
+            if taken {
+                return Left::Here(Pending { place, value });
+            }
+            left = Left::Elsewhere;
+        }
+        left
     }
 }
 

@@ -17,6 +17,7 @@ use hypercall_abi::types::Mfn;
 use super::Mm;
 use super::change::Source;
 use super::entry::{Entry, Level};
+use super::memory::{Left, Pending};
 use super::progress::{Budget, Stop};
 use super::refusal::{Place, Refusal, Why};
 use crate::frames::{Begun, BusyFrame, FlushDue, FrameOwners, Joined, TypeRef, Undo};
@@ -90,31 +91,50 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// rest is noted as pending.
     #[inline]
     pub fn drop_table(&self, held: TypeRef, budget: &mut Budget) {
-        let mfn = held.mfn();
-        if let Some(undo) = self.frames.put_type(held)
-            && self.undo(undo, budget).is_err()
+        if let Some(undo) = self.frames.put_type(held) {
+            self.undo_or_note(undo, budget);
+        }
+    }
+
+    /// Undoes a table, or notes it as pending. With too many noted already it is undone here and now.
+    fn undo_or_note(&self, undo: Undo, budget: &mut Budget) {
+        let mfn = undo.busy.mfn();
+        if self.undo(undo, budget).is_err()
+            && !self.memory.add_pending(mfn)
+            && let Some(undo) = self.frames.reclaim(mfn)
         {
-            self.memory.add_pending(mfn);
+            let _ = self.undo(undo, &mut Budget::unlimited());
         }
     }
 
     /// Goes on with what earlier operations have left half undone. Every operation on memory begins
-    /// with this.
+    /// with this, and one that leaves something ends with it: the guest counts on what is undone,
+    /// so this CPU also waits for what another one of the domain's has taken up.
     ///
     /// # Errors
     ///
     /// [`Stop::Again`] when there is more of it.
     #[inline]
     pub fn finish_pending(&self, budget: &mut Budget) -> Result<(), Stop> {
-        while let Some(mfn) = self.memory.take_pending() {
-            if self.owns(mfn)
-                && let Some(undo) = self.frames.reclaim(mfn)
-                && self.undo(undo, budget).is_err()
-            {
-                self.memory.add_pending(mfn);
-                return Err(Stop::Again);
+        loop {
+            match self.memory.take_pending() {
+                Left::Nothing => return Ok(()),
+                Left::Elsewhere => self.platform.spin_wait(),
+                Left::Here(pending) => self.go_on_with(pending, budget)?,
             }
         }
+    }
+
+    fn go_on_with(&self, pending: Pending<'_>, budget: &mut Budget) -> Result<(), Stop> {
+        let mfn = pending.mfn();
+        if self.owns(mfn)
+            && let Some(undo) = self.frames.reclaim(mfn)
+            && self.undo(undo, budget).is_err()
+        {
+            pending.put_back();
+            return Err(Stop::Again);
+        }
+        pending.done();
         Ok(())
     }
 
@@ -145,9 +165,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                     return Err(Stop::Again);
                 }
                 Err(Stop::Refused(refusal)) => {
-                    if self.undo(Undo { busy, below: index }, budget).is_err() {
-                        self.memory.add_pending(mfn);
-                    }
+                    self.undo_or_note(Undo { busy, below: index }, budget);
                     return Err(refusal.at(Place { level, table: mfn, index }).into());
                 }
             }

@@ -5,4 +5,5 @@
 mod attacks;
 mod measured;
 mod random;
+mod together;
 mod world;

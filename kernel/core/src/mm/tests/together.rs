@@ -1,0 +1,54 @@
+//! Two CPUs of a domain at once, in orders of what they do drawn by `shuttle`.
+
+use std::sync::Arc;
+
+use hypercall_abi::mmu::MmuextOp;
+use hypercall_abi::mmu::mmuext::*;
+use hypercall_abi::types::Mfn;
+use shuttle::thread;
+
+use super::world::*;
+use crate::mm::*;
+use crate::platform::Platform;
+
+/// How many orders.
+const ORDERS: usize = 2000;
+
+/// What one CPU has unpinned is memory when it is told so, though another one helped to undo it.
+fn unpinned_is_undone() {
+    let world = World::new(64, 2, 1);
+    let page = world.frame(0);
+    let [l4, l3, l2, _] = world.chain(0, page, P | RW);
+    for slot in 1..3 {
+        let l1 = world.frame(0);
+        world.poke(l1, 7, entry(page, P | RW));
+        world.poke(l2, slot * 80, entry(l1, P));
+    }
+    world.poke(l3, 511, entry(l2, P));
+    world.poke(l4, 511, entry(l3, P));
+    let mut budget = Budget::unlimited();
+    world.mm(0).pin(l4, Level::L4, &mut budget).unwrap();
+    let unpin = MmuextOp { cmd: UNPIN_TABLE, arg1: l4.0, ..Default::default() };
+    let roots = &world.domains[0].roots[0];
+    let mut budget = Budget::of(1);
+    world.mm(0).one_extended(roots, None, unpin, &mut budget, &mut |_| {}).unwrap();
+
+    world.machine.pause_with(Some(|_| thread::yield_now()));
+    let world = Arc::new(world);
+    let finish = |world: &World, cpu| {
+        world.machine.on(cpu);
+        while world.mm(0).finish_pending(&mut Budget::of(1)).is_err() {}
+        let left = (0..64).filter(|mfn| world.machine.frames().word(Mfn(*mfn)).typed() > 0);
+        assert_eq!(left.count(), 0, "a table is in use that nobody refers to");
+    };
+    let other = Arc::clone(&world);
+    let helper = thread::spawn(move || finish(&other, 1));
+    finish(&world, 0);
+    helper.join().unwrap();
+    world.machine.pause_with(None);
+}
+
+#[test]
+fn unpinned_is_undone_in_any_order() {
+    shuttle::check_random(unpinned_is_undone, ORDERS);
+}
