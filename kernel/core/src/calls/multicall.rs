@@ -33,8 +33,10 @@ pub fn multicall<P: Platform>(cx: &mut Context<'_, P>, [entries, count, ..]: [u6
     let mut at = entries;
     for done in 0..count {
         let again = Ok(Reply::Again([at, u64::from(count.wrapping_sub(done)), 0, 0, 0, 0]));
-        // The entry's budget is that of all its calls; the first finds it whole.
-        if cx.budget.is_spent() {
+        // The entry's budget is that of all its calls; the first finds it whole. In a domain that has
+        // stopped no vCPU goes on: one that does after all, as it is resumed, goes on with the rest.
+        let stopped = || cx.domain.shutdown_reason(&cx.system.platform).is_some();
+        if cx.budget.is_spent() || done > 0 && stopped() {
             return again;
         }
         cx.budget.charge(COST);
@@ -52,9 +54,6 @@ pub fn multicall<P: Platform>(cx: &mut Context<'_, P>, [entries, count, ..]: [u6
         let field = at.wrapping_add(offset_of!(MulticallEntry, result) as u64);
         guest_memory::write(&cx.system.platform, field, &result)?;
         at = at.wrapping_add(ENTRY);
-        if cx.domain.shutdown_reason(&cx.system.platform).is_some() {
-            break;
-        }
     }
     DONE
 }
