@@ -81,8 +81,10 @@ pub(crate) type Born = Signal<NoopRawMutex, Result<DomId, String>>;
 /// well.
 pub(crate) async fn live(world: Rc<World>, config: Rc<Config>, born: Option<Rc<Born>>) -> bool {
     let mut born = born;
+    // It stays when the domain begins anew, as xl's does, and with it the addresses made of it.
+    let uuid = uuid();
     loop {
-        match once(&world, &config, born.as_deref()).await {
+        match once(&world, &config, &uuid, born.as_deref()).await {
             Ok((_, Then::Restart)) if !world.is_closing() => born = None,
             Ok((end, _)) => return end.is_success(),
             Err(error) => {
@@ -100,6 +102,7 @@ pub(crate) async fn live(world: Rc<World>, config: Rc<Config>, born: Option<Rc<B
 async fn once(
     world: &Rc<World>,
     config: &Rc<Config>,
+    uuid: &str,
     born: Option<&Born>,
 ) -> Result<(End, Then), Box<dyn Error>> {
     let disks = open(world, config).await?;
@@ -112,14 +115,14 @@ async fn once(
             return Err(error);
         }
     };
-    let (id, uuid) = (guest.id(), uuid(guest.id()));
-    let described = Described { id, uuid: &uuid, config, store, console };
+    let id = guest.id();
+    let described = Described { id, uuid, config, store, console };
     world.store.make(&nodes::of_domain(&described));
     world.add(&guest);
     let served = disks.into_iter().map(|(disk, claim)| connect(world, id, &disk, claim));
     let mut devices: Vec<_> = served.collect();
     for (number, vif) in (0..).zip(&config.vifs) {
-        devices.push(plug(world, id, number, vif, &uuid));
+        devices.push(plug(world, id, number, vif, uuid));
     }
     let end = serve(world, &guest, store, born).await;
     guest.console.close();
@@ -293,13 +296,13 @@ async fn serve(
 }
 
 /// The name of a domain in the store for all time.
-fn uuid(id: DomId) -> String {
+fn uuid() -> String {
     let time = wall_clock().as_nanos() & 0xffff_ffff_ffff_ffff_ffff;
     format!(
         "{:08x}-{:04x}-4000-8000-{:012x}",
         time >> 48 & 0xffff_ffff,
         time >> 32 & 0xffff,
-        (time & 0xffff_ffff) << 16 | u128::from(id.0)
+        (time & 0xffff_ffff) << 16
     )
 }
 

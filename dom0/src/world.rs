@@ -334,7 +334,10 @@ impl World {
         let number = name.parse().ok().map(DomId);
         let named = guests.iter().find(|guest| guest.config.name == name);
         let guest = named.or_else(|| guests.iter().find(|guest| Some(guest.id()) == number));
-        guest.cloned().ok_or_else(|| format!("there is no domain `{name}`"))
+        guest.cloned().ok_or_else(|| match name {
+            "0" | "Domain-0" => "Domain-0 rules the others: `poweroff` ends it".to_string(),
+            _ => format!("there is no domain `{name}`"),
+        })
     }
 
     /// Takes a page of addresses.

@@ -63,7 +63,9 @@ pub(crate) fn command(mut words: lexopt::Parser) -> Result<ExitCode> {
 fn find(workspace: &Workspace, name: Option<OsString>) -> Result<Channel> {
     let all = workspace.scratch("")?;
     if let Some(name) = name {
-        return Channel::connect(&all.join(name));
+        let channel = Channel::connect(&all.join(&name));
+        return channel
+            .with_context(|| format!("--machine {}: no such machine runs", name.display()));
     }
     let folders = std::fs::read_dir(&all)?.filter_map(|entry| Some(entry.ok()?.path()));
     let found: Vec<(PathBuf, Channel)> =

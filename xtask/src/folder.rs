@@ -20,6 +20,8 @@ use crate::xen_linux;
 const DISK: u64 = 16 << 20;
 /// The address of a guest on the network of QEMU.
 const ADDRESS: &str = "10.0.2.80";
+/// What a crate can say of its machine.
+const KEYS: [&str; 3] = ["memory", "disks", "ports"];
 
 /// A guest's crate.
 pub(crate) struct Folder {
@@ -64,10 +66,18 @@ impl Folder {
         let name = binary.and_then(|target| target["name"].as_str());
         let name = name.with_context(|| format!("{} has no binary", manifest.display()))?;
         let wanted = &package["metadata"]["paravane"];
+        let says = || format!("{}: [package.metadata.paravane]", manifest.display());
+        if wanted.is_null() {
+            say(format!("{} is not there: no disk, no port, usual memory", says()));
+        }
+        let mut keys = wanted.as_object().into_iter().flat_map(|it| it.keys());
+        if let Some(key) = keys.find(|key| !KEYS.contains(&key.as_str())) {
+            anyhow::bail!("{}: `{key}` is none of `{}`", says(), KEYS.join("`, `"));
+        }
         let list = |key: &str| match &wanted[key] {
             Value::Null => Ok(Vec::new()),
             Value::Array(values) => Ok(values.clone()),
-            _ => anyhow::bail!("{}: `{key}` should be a list", manifest.display()),
+            _ => anyhow::bail!("{}: `{key}` should be a list", says()),
         };
         let disks = list("disks")?.into_iter().map(|disk| {
             let name = disk.as_str().context("`disks` are names of files")?;
@@ -82,9 +92,8 @@ impl Folder {
             value => value
                 .as_u64()
                 .and_then(|memory| u32::try_from(memory).ok())
-                .context("`memory` is a number of MiB")?,
+                .with_context(|| format!("{}: `memory` is a number of MiB", says()))?,
         };
-        let says = || format!("{}: package.metadata.paravane", manifest.display());
         Ok(Self {
             disks: disks.collect::<Result<_>>().with_context(says)?,
             ports: ports.collect::<Result<_>>().with_context(says)?,

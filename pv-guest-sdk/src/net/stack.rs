@@ -10,9 +10,13 @@ use heapless::Vec;
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
 };
+use smoltcp::phy::{Device as _, TxToken as _};
 use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant as Moment;
-use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    EthernetRepr, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr,
+};
 
 use super::{Card, Counts, Info, NetError, Port};
 use crate::raw::registers::counter;
@@ -64,6 +68,8 @@ struct Inner<'a, 'b, S: Sharing> {
     sockets: SocketSet<'b>,
     dhcp: Option<SocketHandle>,
     configuration: Option<Configuration>,
+    /// An address that the network was not told of yet.
+    unannounced: Option<Ipv4Address>,
     next_port: u16,
 }
 
@@ -97,7 +103,8 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
             Address::Static(..) => None,
         };
         let next_port = 0xc000 | u16::from_le_bytes([a, b]) >> 2;
-        let inner = Inner { port, interface, sockets, dhcp, configuration: None, next_port };
+        let (configuration, unannounced) = (None, None);
+        let inner = Inner { port, interface, sockets, dhcp, configuration, unannounced, next_port };
         let stack = Self {
             inner: RefCell::new(inner),
             driver: Cell::new(None),
@@ -122,6 +129,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
             let _there_is_room = routes.add_default_ipv4_route(router);
         }
         inner.configuration = configuration;
+        inner.unannounced = configuration.map(|it| it.address.address());
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
@@ -155,6 +163,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
     /// Handles packets, and says whether there may be more.
     fn turn(&self, inner: &mut Inner<'a, 'b, S>) -> bool {
         let now = moment();
+        inner.announce(now);
         let Inner { port, interface, sockets, .. } = inner;
         interface.poll_maintenance(now);
         let mut came = (0..BURST).map(|_| interface.poll_ingress_single(now, port, sockets));
@@ -231,6 +240,31 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
 }
 
 impl<S: Sharing> Inner<'_, '_, S> {
+    /// Says to all whose a new address is: who knew it by another card would go on sending there.
+    fn announce(&mut self, now: Moment) {
+        let own = EthernetAddress(self.port.card().info().address);
+        let Some(address) = self.unannounced else { return };
+        let Some(token) = self.port.transmit(now) else { return };
+        let packet = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: own,
+            source_protocol_addr: address,
+            target_hardware_addr: EthernetAddress::default(),
+            target_protocol_addr: address,
+        };
+        let header = EthernetRepr {
+            src_addr: own,
+            dst_addr: EthernetAddress::BROADCAST,
+            ethertype: EthernetProtocol::Arp,
+        };
+        token.consume(header.buffer_len() + packet.buffer_len(), |bytes| {
+            let mut frame = EthernetFrame::new_unchecked(bytes);
+            header.emit(&mut frame);
+            packet.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+        });
+        self.unannounced = None;
+    }
+
     /// Until when the sockets wait if nothing comes before.
     fn wait(&mut self) -> Option<Sleep> {
         let now = moment();

@@ -69,7 +69,9 @@ impl fmt::Display for Cause {
             Self::Unnamed => f.write_str("an error the ABI does not name"),
             Self::Broken(fault) => write!(f, "the server broke the protocol: {fault}"),
             Self::Reconnected => f.write_str("the connection was made anew"),
-            Self::NotConnected => f.write_str("there is no connection to the store"),
+            Self::NotConnected => {
+                f.write_str("there is no connection to the store (an initial domain has none)")
+            }
             Self::TooLong => f.write_str("too long for a message"),
             Self::Path => f.write_str("a path with a NUL"),
             Self::NoRoom(needed) => write!(f, "the answer has {needed} bytes"),
@@ -127,7 +129,8 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "xenstore {} {}: {}", self.operation, self.path, self.cause)
+        let blank = if self.path.is_empty() { "" } else { " " };
+        write!(f, "xenstore {}{blank}{}: {}", self.operation, self.path, self.cause)
     }
 }
 
