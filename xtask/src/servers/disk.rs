@@ -1,11 +1,11 @@
 //! The disk of the machine: a partition of files, and one for the key-value server.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::block::image::{DATA, make_disk, make_fat, random, sum};
 use crate::packages;
@@ -23,6 +23,23 @@ const HELLO: &str = "name = 'hello'\nkernel = 'hello'\nmemory = 16\n";
 const ADDED: &str = "name = 'added'\nkernel = 'echo'\nmemory = 16\n";
 
 const README: &str = include_str!("readme.txt");
+
+/// Keeps other runs from the machine's disk in `folder` as long as the file is open.
+///
+/// # Errors
+///
+/// When another run has it.
+pub(super) fn hold(folder: &Path) -> Result<File> {
+    let held = File::create(folder.join("in-use"))?;
+    match held.try_lock() {
+        Ok(()) => Ok(held),
+        Err(TryLockError::WouldBlock) => {
+            let disk = folder.join("disk.img");
+            bail!("another `cargo xtask run` works on {}: end that one first", disk.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
 
 /// The disk that machines of the user's work on, from `folder`; it is made if it is not there, and
 /// then stays as they leave it.

@@ -172,7 +172,9 @@ pub(crate) fn run(
     keyboard: bool,
 ) -> Result<ExitCode> {
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
-    let disk = disk::provide(builder, &workspace.scratch("machine")?)?;
+    let folder = workspace.scratch("machine")?;
+    let _held = disk::hold(&folder)?;
+    let disk = disk::provide(builder, &folder)?;
     let mut house = house(builder, options.on, &options.machine, &disk, &scratch)?;
     house.is_told = true;
     let machine = &mut house.machine;
