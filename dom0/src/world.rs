@@ -25,6 +25,7 @@ use toolstack::config::Config;
 
 use crate::bell::Flag;
 use crate::domain::{self, Born, Guest};
+use crate::dump;
 use crate::equipment::Equipment;
 use crate::files::{self, Files};
 use crate::net::{self, Network};
@@ -54,6 +55,8 @@ pub(crate) struct World {
     pub(crate) store: Rc<store::Service>,
     /// Configurations and kernels.
     pub(crate) files: Files,
+    /// The partition for cores of domains that have ended.
+    pub(crate) cores: Option<String>,
     /// The machine's console.
     pub(crate) screen: Rc<Screen>,
     guests: RefCell<Vec<Rc<Guest>>>,
@@ -132,7 +135,8 @@ fn configs(
     boot: &BootInfo<'_>,
 ) -> Result<(Vec<Config>, Vec<String>), Box<dyn Error>> {
     let is_other = |word: &&str| {
-        *word != RULED && ![net::WORD, files::WORD].iter().any(|other| word.starts_with(other))
+        let others = [net::WORD, files::WORD, dump::WORD];
+        *word != RULED && !others.iter().any(|other| word.starts_with(other))
     };
     let named = || boot.arguments().filter(is_other);
     let all = named().next().is_none() && !is_ruled(boot);
@@ -203,6 +207,7 @@ impl World {
             back_ends: Rc::default(),
             windows: Rc::default(),
             grants: Grants::start(1)?,
+            cores: boot.argument("cores").map(ToString::to_string),
             files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
             storage,
             network,

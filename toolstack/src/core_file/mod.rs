@@ -59,8 +59,6 @@ pub struct Subject<'a> {
 pub struct Summary {
     /// Its length. Unit: bytes.
     pub length: u64,
-    /// Pieces that it came in.
-    pub pieces: u64,
     /// Pages, by address: a frame that is mapped twice counts twice.
     pub pages: u64,
     /// Ranges of addresses.
@@ -87,7 +85,7 @@ pub async fn write(
     let head = head::of(subject, &ranges);
     let length = (head.len() as u64).saturating_add(pages * PAGE_SIZE as u64);
     sink.begin(length).await?;
-    let mut pieces = Pieces { sink, piece: Vec::with_capacity(PIECE), count: 0 };
+    let mut pieces = Pieces { sink, piece: Vec::with_capacity(PIECE) };
     pieces.add(&head).await?;
     let mut foreign = 0;
     let mut walk = Walk::from(Mfn(u64::MAX));
@@ -108,15 +106,13 @@ pub async fn write(
         }
     }
     pieces.end().await?;
-    let (pieces, segments) = (pieces.count, ranges.len());
-    Ok(Summary { length, pieces, pages, segments, foreign, is_cut })
+    Ok(Summary { length, pages, segments: ranges.len(), foreign, is_cut })
 }
 
 /// What was not handed on yet.
 struct Pieces<'a, S> {
     sink: &'a mut S,
     piece: Vec<u8>,
-    count: u64,
 }
 
 impl<S: Sink> Pieces<'_, S> {
@@ -136,7 +132,6 @@ impl<S: Sink> Pieces<'_, S> {
     async fn end(&mut self) -> Result<(), String> {
         if !self.piece.is_empty() {
             self.sink.put(&self.piece).await?;
-            self.count += 1;
             self.piece.clear();
         }
         Ok(())

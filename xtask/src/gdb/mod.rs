@@ -1,6 +1,8 @@
 //! `run --gdb`: a machine that waits for gdb, and the script that brings gdb to the guest's first
 //! instruction with the symbols of guest and hypervisor.
 
+mod core_file;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,4 +130,5 @@ pub(crate) fn test(
         }
         Ok(())
     });
+    core_file::test(workspace, builder, options, steps);
 }
