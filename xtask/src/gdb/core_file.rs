@@ -24,8 +24,8 @@ use crate::workspace::Workspace;
 const PLACE: [u64; 2] = [2048, 65536];
 /// The longest that a boot may take.
 const LIMIT: Duration = Duration::from_secs(600);
-/// What the guest `fails` does, from what it was last on.
-const CHAIN: [&str; 3] = ["fails::deeper", "fails::main", "_start"];
+/// What the guest `fails` does when it ends, from what it was at last back to its beginning.
+const CHAIN: [&str; 5] = ["panic", "fails::deeper", "fails::deeper", "entry::run", "_start"];
 
 /// Dumps domains, on both systems.
 pub(super) fn test(
@@ -87,6 +87,7 @@ fn on(
 fn dumped(channel: &mut Channel, [crash, runs]: [(&str, &Path); 2], scratch: &Path) -> Result<()> {
     let [core, other] = ["crash", "runs"].map(|name| scratch.join(name));
     let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let _there_is_none = std::fs::remove_file(&core);
     let ended = channel.dump("none", &core)?;
     ensure!(ended == Err("there is no domain `none`".into()) && !core.exists(), "{ended:?}");
     order(channel, "create", &words("crash"))?;
@@ -107,11 +108,13 @@ fn dumped(channel: &mut Channel, [crash, runs]: [(&str, &Path); 2], scratch: &Pa
     if let Err(error) = channel.dump(runs.0, &other)? {
         bail!("runs: {error}");
     }
-    backtrace(runs.1, &other, &["echo::main", "_start"])?;
+    backtrace(runs.1, &other, &["pv_guest_sdk::", "__pv_guest_main", "_start"])?;
     order(channel, "input", &["runs".into(), "on\n".into()])?;
     while !channel.says("runs", "you said: on")? {}
     order(channel, "create", &words("kept"))?;
     while channel.ask("list", &words("kept"), true)?.is_ok() {}
+    order(channel, "destroy", &words("crash"))?;
+    order(channel, "destroy", &words("runs"))?;
     Ok(())
 }
 
