@@ -101,9 +101,10 @@ pub(crate) fn run(
     let ended = Channel::virq(virq::DOM_EXC, vcpu.id())?;
     world.background(watch(world.clone(), ended))?;
     for line in lines {
+        let shown = world.screen.clone();
         world.background(async move {
             let Err(error) = line.serve().await;
-            println!("an interrupt is lost: {error}");
+            shown.line(format_args!("an interrupt is lost: {error}"));
         })?;
     }
     if world.is_ruled {
@@ -201,6 +202,7 @@ impl World {
     ) -> Result<Rc<Self>, Box<dyn Error>> {
         // What is made of a file needs memory too.
         let most = usize::try_from(boot.pages() * 4096 / 4)?;
+        let screen = Rc::<Screen>::default();
         Ok(Rc::new(Self {
             executor: Executor::default(),
             memory,
@@ -211,8 +213,8 @@ impl World {
             files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
             storage,
             network,
-            store: Rc::default(),
-            screen: Rc::default(),
+            store: Rc::new(store::Service::new(screen.clone())),
+            screen,
             guests: RefCell::default(),
             names: RefCell::default(),
             is_ruled: is_ruled(boot),

@@ -17,7 +17,6 @@ use devices::serial::Serial;
 use embassy_futures::select::{Either, Either3, select, select3};
 use pv_guest_sdk::device::physdev::Source;
 use pv_guest_sdk::device::{DeviceError, Interrupt, Ports};
-use pv_guest_sdk::println;
 use serde_json::{Value, json};
 use toolstack::core_file::Sink;
 use toolstack::operator::request::{Frames, Request, answer};
@@ -67,7 +66,8 @@ pub(super) async fn serve(operator: &Operator, port: Port) {
                 embassy_futures::yield_now().await;
             }
             if let Err(error) = port.interrupt.end() {
-                println!("the control channel is lost: {error}");
+                let lost = format_args!("the control channel is lost: {error}");
+                operator.world.screen.line(lost);
                 return;
             }
             port.interrupt.notified().await;
