@@ -1,9 +1,12 @@
 //! Which addresses the page tables of a domain map, and to which frames.
 //!
 //! A domain makes its tables as it likes: one table can be part of a tree many times, so that few frames
-//! map more than a disk could hold. What is looked at has a bound by the domain's memory.
+//! map more than a disk could hold. Linux does so: its `espfix` stacks are a page that is mapped 65,536
+//! times. So a table counts at the first few addresses alone (Linux has its image at two, by the
+//! same tables), and what is looked at has a bound by the domain's memory.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::future::Future;
@@ -23,6 +26,8 @@ const HYPERVISOR: core::ops::Range<u64> = 256..272;
 const MOST_RANGES: usize = 16 << 10;
 /// Beside what goes by the domain's memory, so many tables are read, and pages found.
 const LEAST: u64 = 4096;
+/// How often a table counts in a tree.
+const USES: u8 = 4;
 /// How often a page may be mapped, on average.
 const TIMES: u64 = 8;
 
@@ -85,7 +90,7 @@ pub async fn collect(
     let mut tables = 0;
     let mut first: Option<Walk> = None;
     for root in roots {
-        let mut walk = Walk::from(*root);
+        let mut walk = Walk { uses: Some(BTreeMap::new()), ..Walk::from(*root) };
         let (mut page, mut fresh) = (0, Vec::new());
         while page < END {
             let slot = page >> (BITS * 3);
@@ -148,13 +153,15 @@ pub(super) struct Walk {
     /// From the lowest level on, with the pages that each is for: their number without its low bits.
     tables: [(Option<u64>, Box<Bytes>); LEVELS],
     tables_read: u64,
+    /// How often each table below the top was met, if that is to be counted.
+    uses: Option<BTreeMap<Mfn, u8>>,
 }
 
 impl Walk {
     /// From a top table on.
     pub(super) fn from(root: Mfn) -> Self {
         let tables = core::array::from_fn(|_| (None, Box::new([0; PAGE_SIZE])));
-        Self { root, tables, tables_read: 0 }
+        Self { root, tables, tables_read: 0, uses: None }
     }
 
     pub(super) const fn root(&self) -> Mfn {
@@ -169,6 +176,10 @@ impl Walk {
     ) -> Result<Result<Mfn, u64>, String> {
         let mut frame = self.root;
         for (level, shift) in [(3, 3 * BITS), (2, 2 * BITS), (1, BITS), (0, 0)] {
+            let above = shift + BITS;
+            if level + 1 < LEVELS && !self.counts(level, page >> above, frame) {
+                return Ok(Err(((page >> above) + 1) << above));
+            }
             let entry = self.entry(frames, (level, frame), page).await?;
             let flags = EntryFlags::from_bits_retain(entry);
             // No guest has larger pages.
@@ -179,6 +190,15 @@ impl Walk {
             frame = Mfn((entry & ENTRY_ADDRESS_MASK) >> PAGE_SHIFT);
         }
         Ok(Ok(frame))
+    }
+
+    /// Whether a table counts for these pages: not so if it was met at too many other places.
+    fn counts(&mut self, level: usize, pages: u64, table: Mfn) -> bool {
+        let is_here = self.tables.get(level).is_some_and(|(of, _)| *of == Some(pages));
+        let Some(uses) = self.uses.as_mut().filter(|_| !is_here) else { return true };
+        let count = uses.entry(table).or_default();
+        *count = count.saturating_add(1);
+        *count <= USES
     }
 
     /// The entry for a page in a table, which is read unless it was.
