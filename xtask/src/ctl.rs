@@ -216,6 +216,8 @@ impl Channel {
                 let piece = lz4_flex::decompress_size_prepended(&packed)?;
                 to.write_all_at(&piece, answer["at"].as_u64().context("a piece of nowhere")?)?;
                 sum += 1;
+            }
+            if answer.get("ok").is_none() {
                 continue;
             }
             let answer = judge(&answer);

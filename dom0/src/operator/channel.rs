@@ -4,7 +4,7 @@
 //! as lines `{"id":1,"text":"..."}`, what `input` requests say goes to domains meanwhile as ever, and
 //! any other request ends it. So does it end `dump-core` without a partition, by which a core comes in
 //! pieces `{"id":1,"at":0,"lz4":"..."}`: where in the file, and its bytes, packed, in base64. Pieces of
-//! zeros do not come.
+//! zeros do not come, but for a sign of life without bytes now and then.
 
 use alloc::format;
 use alloc::string::String;
@@ -29,6 +29,8 @@ use crate::dump;
 const PORT: u16 = 0x2f8;
 /// Its interrupt.
 const LINE: u32 = 3;
+/// Where in a core zeros are told of, so that the host sees that it goes on. Unit: bytes.
+const SIGN: u64 = 4 << 20;
 /// How much of a long line is queued before others run. Unit: bytes.
 const PIECE: usize = 4096;
 
@@ -195,6 +197,8 @@ impl Sink for Core<'_> {
             let line = json!({ "id": self.id, "at": self.at, "lz4": packed });
             say(self.port, &format!("{line}\n")).await;
             self.sent += 1;
+        } else if self.at.is_multiple_of(SIGN) {
+            say(self.port, &format!("{}\n", json!({ "id": self.id, "at": self.at }))).await;
         }
         self.at += piece.len() as u64;
         Ok(())
