@@ -239,7 +239,7 @@ pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<Noop
     let Served { domain, front, back, disk, grants, windows } = served;
     let nodes = Halves { store: &store, front: &front, back: &back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let complaints = Complaints::new(back.clone());
+    let complaints = Complaints::new(back.clone(), &store);
     let driven = Driven { session: Session::new(disk), count: 0 };
     let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
     device.changed(&nodes);

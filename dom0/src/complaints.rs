@@ -1,11 +1,11 @@
 //! What there is to say of domains that do not keep to the rules: a domain that breaks them again and
 //! again is not to fill the machine's console.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::Cell;
 
-use pv_guest_sdk::println;
-
+use crate::screen::Screen;
 use crate::store::Service;
 
 /// How often one domain's device, or its connection to the store, is complained of.
@@ -15,22 +15,24 @@ const MOST: u32 = 16;
 pub(crate) struct Complaints {
     about: String,
     left: Cell<u32>,
+    screen: Rc<Screen>,
 }
 
 impl Complaints {
     /// About what, as lines begin with it.
-    pub(crate) const fn new(about: String) -> Self {
-        Self { about, left: Cell::new(MOST) }
+    pub(crate) fn new(about: String, store: &Service) -> Self {
+        Self { about, left: Cell::new(MOST), screen: store.screen.clone() }
     }
 
     /// Says something, on the console.
     pub(crate) fn say(&self, what: &str) {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
+        let about = &self.about;
         match left {
             0 => {}
-            1 => println!("{}: {what}; no more is said of it", self.about),
-            _ => println!("{}: {what}", self.about),
+            1 => self.screen.line(format_args!("{about}: {what}; no more is said of it")),
+            _ => self.screen.line(format_args!("{about}: {what}")),
         }
     }
 

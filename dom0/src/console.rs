@@ -146,9 +146,11 @@ impl Console {
         }
         if self.dropped.get() > 0 {
             let (name, dropped) = (&self.name, self.dropped.take());
-            self.screen.line(format_args!("{name}| [{dropped} bytes are not shown: `log {name}`]"));
+            self.screen.line_of_domain(format_args!(
+                "{name}| [{dropped} bytes are not shown: `log {name}`]"
+            ));
         }
-        self.screen.line(format_args!("{}| {line}", self.name));
+        self.screen.line_of_domain(format_args!("{}| {line}", self.name));
     }
 
     /// Gives the domain what was typed, as much as it takes. Whether it took any.

@@ -12,7 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 
-use embassy_futures::select::{Either4, select4};
+use embassy_futures::select::{Either, Either4, select, select4};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
@@ -30,7 +30,7 @@ use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
 use crate::world::World;
-use crate::{block, complaints};
+use crate::{block, complaints, dump};
 
 /// Pages in a MiB.
 const PAGES_PER_MIB: u64 = 256;
@@ -133,6 +133,7 @@ async fn once(
         world.screen.line(format_args!("{}: {how}; it is preserved", config.name));
         guest.doomed.wait().await;
     }
+    let doomed_late = then.has_core() && !keep_core(world, &guest).await;
     for device in devices.into_iter().flatten() {
         device.stop.signal(());
         device.stopped.wait().await;
@@ -157,7 +158,22 @@ async fn once(
         world.screen.line(format_args!("{}: {end} after {ran:?}", config.name));
     }
     buried?;
-    Ok((end, then))
+    Ok((end, if doomed_late { Then::Destroy } else { then.after_core() }))
+}
+
+/// Writes the core of a domain that has ended to where cores are kept, and tells of it; not so if the
+/// domain is to be destroyed meanwhile: then the answer is false.
+async fn keep_core(world: &World, guest: &Guest) -> bool {
+    let Some(cores) = &world.cores else { return true };
+    let name = &guest.config.name;
+    match select(dump::to_partition(world, guest, cores), guest.doomed.wait()).await {
+        Either::First(Ok(_)) => {
+            world.screen.line(format_args!("{name}: its core is at {cores}"));
+        }
+        Either::First(Err(error)) => world.screen.line(format_args!("{name}: no core: {error}")),
+        Either::Second(()) => return false,
+    }
+    true
 }
 
 /// What is to be done with a domain that has ended so, or was to be destroyed.
@@ -206,8 +222,15 @@ struct BackEnd {
     stopped: Signal<NoopRawMutex, ()>,
 }
 
-/// Opens a domain's disks.
+/// Opens a domain's disks, if there is a place for its core too where one is wanted.
 async fn open(world: &World, config: &Config) -> Result<Vec<(Disk, Claim)>, Box<dyn Error>> {
+    if config.has_core() && world.cores.is_none() {
+        let word = dump::WORD;
+        return Err(format!(
+            "a core can't be kept without `{word}PARTITION` on dom0's command line"
+        )
+        .into());
+    }
     let mut disks = Vec::new();
     for disk in &config.disks {
         let file = |name: &str| world.files.bundled(name);

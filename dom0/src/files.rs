@@ -154,9 +154,9 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Config, String> {
 }
 
 /// A disk that is read through a buffer.
-struct Reader<'a> {
-    disk: &'a Disk,
-    buffer: Buffer,
+pub(crate) struct Reader<'a> {
+    pub(crate) disk: &'a Disk,
+    pub(crate) buffer: Buffer,
 }
 
 impl Source for Reader<'_> {

@@ -19,6 +19,7 @@ mod block;
 mod complaints;
 mod console;
 mod domain;
+mod dump;
 mod equipment;
 mod files;
 mod layout;

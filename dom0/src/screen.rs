@@ -4,46 +4,39 @@ use alloc::string::String;
 use core::cell::RefCell;
 use core::fmt;
 
-use pv_guest_sdk::{print, println};
-
-/// Who has the console.
-#[derive(Debug, Default)]
-enum Mode {
-    /// Nobody: lines follow each other.
-    #[default]
-    Plain,
-    /// The operator, whose line is shown so.
-    Prompt(String),
-    /// A domain.
-    Attached,
-}
+use pv_guest_sdk::print;
+use toolstack::operator::screen;
 
 /// The console.
 #[derive(Debug, Default)]
-pub(crate) struct Screen(RefCell<Mode>);
+pub(crate) struct Screen(RefCell<screen::Screen>);
 
 impl Screen {
-    /// Shows a line, above what the operator types. Not while the console is a domain's.
+    /// Shows a line, above what the operator types; while the console is a domain's, it waits.
     pub(crate) fn line(&self, text: fmt::Arguments<'_>) {
-        match &*self.0.borrow() {
-            Mode::Plain => println!("{text}"),
-            Mode::Prompt(shown) => print!("\r\x1b[K{text}\n{shown}"),
-            Mode::Attached => {}
-        }
+        let text = self.0.borrow_mut().line(text);
+        print!("{text}");
+    }
+
+    /// The same of what a domain says; while the console is another's, its record alone has it.
+    pub(crate) fn line_of_domain(&self, text: fmt::Arguments<'_>) {
+        let text = self.0.borrow().shown(text);
+        print!("{text}");
     }
 
     /// The operator types, and it looks so.
     pub(crate) fn prompt(&self, shown: String) {
-        self.0.replace(Mode::Prompt(shown));
+        self.0.borrow_mut().prompt(shown);
     }
 
-    /// Nobody types.
+    /// Nobody types. What has waited is shown.
     pub(crate) fn plain(&self) {
-        self.0.replace(Mode::Plain);
+        let text = self.0.borrow_mut().plain();
+        print!("{text}");
     }
 
     /// A domain has the console for itself.
     pub(crate) fn attach(&self) {
-        self.0.replace(Mode::Attached);
+        self.0.borrow_mut().attach();
     }
 }

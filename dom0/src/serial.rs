@@ -47,6 +47,8 @@ pub struct Serial<R> {
 struct Queues {
     received: VecDeque<u8>,
     sending: VecDeque<u8>,
+    /// The port is to tell when it is empty.
+    wants_room: bool,
 }
 
 impl<R: Registers> Serial<R> {
@@ -97,13 +99,16 @@ impl<R: Registers> Serial<R> {
         }
         if status & IS_EMPTY != 0 && !queues.sending.is_empty() {
             let count = queues.sending.len().min(FIFO);
-            for byte in queues.sending.drain(..count) {
-                self.registers.write8(DATA, byte);
-            }
+            let mut bytes = [0; FIFO];
+            bytes.iter_mut().zip(queues.sending.drain(..count)).for_each(|(to, from)| *to = from);
+            self.registers.write8s(DATA, bytes.get(..count).unwrap_or_default());
             self.left.signal(());
         }
         let more = if queues.sending.is_empty() { 0 } else { ON_EMPTY };
-        self.registers.write8(ENABLE, ON_RECEIVED | more);
+        // Each access costs as much as many bytes.
+        if core::mem::replace(&mut queues.wants_room, more != 0) != (more != 0) {
+            self.registers.write8(ENABLE, ON_RECEIVED | more);
+        }
     }
 
     /// What has arrived, once something has. One may wait.

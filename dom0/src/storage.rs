@@ -171,19 +171,33 @@ fn memory(target: &str, sectors: usize) -> Result<Disk, String> {
 async fn fill(disk: &Disk, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     let buffer = Buffer::new(PIECE, 0)?;
     for (piece, sector) in bytes.chunks(PIECE).zip((0..).step_by(PIECE / 512)) {
-        let mut words = [0; PIECE / 8 / 64];
-        for (part, offset) in piece.chunks(words.len() * 8).zip((0..).step_by(words.len() * 8)) {
-            words.fill(0);
-            for (word, bytes) in words.iter_mut().zip(part.chunks(8)) {
-                let mut whole = [0; 8];
-                whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                *word = u64::from_le_bytes(whole);
-            }
-            buffer.write(offset, &words);
-        }
-        let length = u32::try_from(piece.len().next_multiple_of(512))?;
-        let part = buffer.piece(0, length).ok_or("too long")?;
-        disk.transfer(Operation::Write, sector, &[part]).await?;
+        put(disk, &buffer, sector, piece).await?;
     }
     Ok(())
+}
+
+/// Writes bytes from a sector on, through a buffer that has room for them; the last sector is filled with
+/// zeros.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) async fn put(
+    disk: &Disk,
+    buffer: &Buffer,
+    sector: u64,
+    bytes: &[u8],
+) -> Result<(), Box<dyn Error>> {
+    let mut words = [0; 128];
+    for (part, offset) in bytes.chunks(words.len() * 8).zip((0..).step_by(words.len() * 8)) {
+        words.fill(0);
+        for (word, bytes) in words.iter_mut().zip(part.chunks(8)) {
+            let mut whole = [0; 8];
+            whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            *word = u64::from_le_bytes(whole);
+        }
+        buffer.write(offset, &words);
+    }
+    let length = u32::try_from(bytes.len().next_multiple_of(512))?;
+    let part = buffer.piece(0, length).ok_or("too long")?;
+    Ok(disk.transfer(Operation::Write, sector, &[part]).await?)
 }

@@ -14,12 +14,12 @@ use embassy_sync::signal::Signal;
 use hypercall_abi::types::{DomId, Mfn, Port};
 use pv_guest_sdk::control::Domain;
 use pv_guest_sdk::event::Channel;
-use pv_guest_sdk::println;
 use toolstack::nodes::Node;
 use xenstore::ring::Server;
 use xenstore::{Access, Client, Event, Perms, Quotas, Store};
 
 use crate::complaints::Complaints;
+use crate::screen::Screen;
 use crate::window::Window;
 
 /// Wakes a task that has something to read.
@@ -31,14 +31,17 @@ pub(crate) struct Service {
     listeners: RefCell<Vec<(Client, Rc<Wake>)>>,
     /// As whom this program writes.
     me: Client,
+    /// Where to say what goes wrong.
+    pub(crate) screen: Rc<Screen>,
 }
 
-impl Default for Service {
+impl Service {
     /// An empty store, but for this domain's own place.
-    fn default() -> Self {
+    pub(crate) fn new(screen: Rc<Screen>) -> Self {
         let mut store = Store::new(Quotas::default());
         let me = store.local();
-        let service = Self { store: RefCell::new(store), listeners: RefCell::default(), me };
+        let service =
+            Self { store: RefCell::new(store), listeners: RefCell::default(), me, screen };
         for path in ["/tool/xenstored", "/vm", "/local/domain/0/backend"] {
             service.write(path, "");
         }
@@ -46,9 +49,7 @@ impl Default for Service {
         service.write("/local/domain/0/domid", "0");
         service
     }
-}
 
-impl Service {
     /// Changes the store, and wakes those who are to hear of it.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store, Client) -> T) -> T {
         let result = change(&mut self.store.borrow_mut(), self.me);
@@ -73,7 +74,7 @@ impl Service {
     /// Sets a node's value; this program may do so anywhere.
     pub(crate) fn write(&self, path: &str, value: &str) {
         if let Err(error) = self.change(|store, me| store.write(me, path, value.as_bytes())) {
-            println!("store: {path}: {error:?}");
+            self.screen.line(format_args!("store: {path}: {error:?}"));
         }
     }
 
@@ -99,7 +100,7 @@ impl Service {
                 }
                 let made = store.write(me, path, value.as_bytes());
                 if let Err(error) = made.and_then(|()| store.set_perms(me, path, &perms)) {
-                    println!("store: {path}: {error:?}");
+                    self.screen.line(format_args!("store: {path}: {error:?}"));
                 }
             }
         });
@@ -110,7 +111,7 @@ impl Service {
         let client = self.change(|store, _| {
             let client = store.local();
             if let Err(error) = store.watch(client, path, b"") {
-                println!("store: watch {path}: {error:?}");
+                self.screen.line(format_args!("store: watch {path}: {error:?}"));
             }
             client
         });
@@ -189,7 +190,7 @@ pub(crate) async fn serve(
     let mut server = service.change(|store, _| Server::new(store, id, ring.bytes(), ring.words()));
     let wake = service.listen(server.client());
     let _listening = Listening { service, client: server.client() };
-    let complaints = Complaints::new(alloc::format!("domain {id}"));
+    let complaints = Complaints::new(alloc::format!("domain {id}"), service);
     let mut is_broken = false;
     loop {
         let served = service.change(|store, _| server.serve(store));

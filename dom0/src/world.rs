@@ -25,6 +25,7 @@ use toolstack::config::Config;
 
 use crate::bell::Flag;
 use crate::domain::{self, Born, Guest};
+use crate::dump;
 use crate::equipment::Equipment;
 use crate::files::{self, Files};
 use crate::net::{self, Network};
@@ -54,6 +55,8 @@ pub(crate) struct World {
     pub(crate) store: Rc<store::Service>,
     /// Configurations and kernels.
     pub(crate) files: Files,
+    /// The partition for cores of domains that have ended.
+    pub(crate) cores: Option<String>,
     /// The machine's console.
     pub(crate) screen: Rc<Screen>,
     guests: RefCell<Vec<Rc<Guest>>>,
@@ -98,9 +101,10 @@ pub(crate) fn run(
     let ended = Channel::virq(virq::DOM_EXC, vcpu.id())?;
     world.background(watch(world.clone(), ended))?;
     for line in lines {
+        let shown = world.screen.clone();
         world.background(async move {
             let Err(error) = line.serve().await;
-            println!("an interrupt is lost: {error}");
+            shown.line(format_args!("an interrupt is lost: {error}"));
         })?;
     }
     if world.is_ruled {
@@ -132,7 +136,8 @@ fn configs(
     boot: &BootInfo<'_>,
 ) -> Result<(Vec<Config>, Vec<String>), Box<dyn Error>> {
     let is_other = |word: &&str| {
-        *word != RULED && ![net::WORD, files::WORD].iter().any(|other| word.starts_with(other))
+        let others = [net::WORD, files::WORD, dump::WORD];
+        *word != RULED && !others.iter().any(|other| word.starts_with(other))
     };
     let named = || boot.arguments().filter(is_other);
     let all = named().next().is_none() && !is_ruled(boot);
@@ -197,17 +202,19 @@ impl World {
     ) -> Result<Rc<Self>, Box<dyn Error>> {
         // What is made of a file needs memory too.
         let most = usize::try_from(boot.pages() * 4096 / 4)?;
+        let screen = Rc::<Screen>::default();
         Ok(Rc::new(Self {
             executor: Executor::default(),
             memory,
             back_ends: Rc::default(),
             windows: Rc::default(),
             grants: Grants::start(1)?,
+            cores: boot.argument("cores").map(ToString::to_string),
             files: Files::new(bundle, boot.argument("from"), storage.clone(), most),
             storage,
             network,
-            store: Rc::default(),
-            screen: Rc::default(),
+            store: Rc::new(store::Service::new(screen.clone())),
+            screen,
             guests: RefCell::default(),
             names: RefCell::default(),
             is_ruled: is_ruled(boot),

@@ -1,14 +1,18 @@
 //! `cargo xtask ctl`: the operator's verbs, said to a machine that runs, by its second serial port.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
 
@@ -47,7 +51,14 @@ pub(crate) fn command(mut words: lexopt::Parser) -> Result<ExitCode> {
     if verb == "console" {
         return console(channel, args, text);
     }
-    match channel.ask(verb, args, text)? {
+    let answer = match (verb.as_str(), args) {
+        ("dump-core", [name, file]) => channel.dump(name, Path::new(file))?.map(|answer| {
+            if text { format!("{file}: {} bytes\n", answer["bytes"]).into() } else { answer }
+        }),
+        ("dump-core", _) => bail!("say which domain, and which file: dump-core NAME FILE"),
+        _ => channel.ask(verb, args, text)?,
+    };
+    match answer {
         Ok(answer) => {
             print!("{}", answer.as_str().map_or_else(|| format!("{answer}\n"), str::to_owned));
             Ok(ExitCode::SUCCESS)
@@ -166,6 +177,59 @@ impl Channel {
                 // The next request ends the listening.
                 return Ok(true);
             }
+        }
+    }
+
+    /// Has a domain's core written to a file, which is there when it is whole; until then another is, with
+    /// `.part` behind its name.
+    ///
+    /// # Errors
+    ///
+    /// When the machine does not answer, a piece is lost, or the file cannot be written.
+    pub(crate) fn dump(&mut self, name: &str, file: &Path) -> Result<Result<Value, String>> {
+        let mut part = file.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let to = File::create(&part).with_context(|| format!("cannot make {}", part.display()))?;
+        let answer = self.receive(name, &to).and_then(|answer| {
+            if answer.is_ok() {
+                std::fs::rename(&part, file)
+                    .with_context(|| format!("cannot make {}", file.display()))?;
+            }
+            Ok(answer)
+        });
+        if !matches!(answer, Ok(Ok(_))) {
+            std::fs::remove_file(&part)?;
+        }
+        answer
+    }
+
+    /// Receives a core.
+    fn receive(&mut self, name: &str, to: &File) -> Result<Result<Value, String>> {
+        let id = self.say("dump-core", &[name.to_owned()], false)?;
+        let mut sum = 0;
+        loop {
+            let answer = self.hear()?;
+            if answer["id"] != id {
+                continue;
+            }
+            if let Some(packed) = answer["lz4"].as_str() {
+                let packed = BASE64_STANDARD.decode(packed).context("a piece is damaged")?;
+                let piece = lz4_flex::decompress_size_prepended(&packed)?;
+                to.write_all_at(&piece, answer["at"].as_u64().context("a piece of nowhere")?)?;
+                sum += 1;
+            }
+            if answer.get("ok").is_none() {
+                continue;
+            }
+            let answer = judge(&answer);
+            if let Ok(told) = &answer {
+                ensure!(told["sent"] == sum, "of {} pieces, {sum} have come", told["sent"]);
+                // What did not come is zeros.
+                to.set_len(told["bytes"].as_u64().context("a core without an end")?)?;
+                to.sync_all()?;
+            }
+            return Ok(answer);
         }
     }
 

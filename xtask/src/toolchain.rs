@@ -137,6 +137,20 @@ impl Toolchain {
         Ok(there.target.join(TARGET).join("release").join(name))
     }
 
+    /// Builds our kernel with all that a debugger may want to know, beside the usual one; its path.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Toolchain::build`].
+    pub(crate) fn build_for_gdb(&self) -> Result<PathBuf> {
+        let there = Self { root: self.root.clone(), target: self.target.join("gdb"), ..*self };
+        let mut command = there.cargo("build");
+        command.args(["--release", "-p", "paravane-kernel", "--bin", "paravane"]);
+        command.env("CARGO_PROFILE_RELEASE_DEBUG", "true");
+        process::succeed(&mut command).context("cannot build the kernel for gdb")?;
+        Ok(there.target.join(TARGET).join("release").join("paravane"))
+    }
+
     /// Builds the binary `name` of `package` and returns its path.
     ///
     /// # Errors

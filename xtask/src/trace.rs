@@ -28,6 +28,8 @@ const SIZE: u32 = 64;
 const WORDS: usize = 16;
 /// The process of the real CPUs, in the trace.
 const CPUS: u64 = 100_000;
+/// The state of a hypercall that has not returned.
+const UNENDED: u64 = 3;
 /// The number of the domain that an idle CPU runs.
 const IDLE: u64 = 0x7fff;
 
@@ -152,6 +154,8 @@ pub(crate) fn test(
             "emulated bytes=0f 20 c0 ",
             "handler at=0x",
             "update_va_mapping address=0x",
+            "sched_op.shutdown argument=0x",
+            "result=none: it did not return at 0x",
         ];
         for what in wanted {
             ensure!(text.contains(what), "the trace should have `{what}`: {}", path.display());
@@ -212,9 +216,10 @@ impl Record {
         micros(self.words[1])
     }
 
-    /// When the call had ended, for those that take a while.
+    /// When the call had ended, for those that take a while and return.
     fn end(&self) -> Option<f64> {
-        (self.words[0] & 0xff == 1).then(|| micros(self.words[12]))
+        let has_ended = self.words[0] & 0xff == 1 && self.words[13] != UNENDED;
+        has_ended.then(|| micros(self.words[12]))
     }
 
     fn told(&self) -> Told {
@@ -236,11 +241,12 @@ impl Record {
                 let length = if (1..=8).contains(&length) { length } else { 8 };
                 told("emulated", json!({"bytes": bytes[..length].join(" ")}))
             }
-            5 => {
+            kind @ (5 | 7) => {
                 let bytes: Vec<u8> =
                     self.words[4..].iter().flat_map(|word| word.to_le_bytes()).collect();
                 let text = String::from_utf8_lossy(&bytes);
-                told("refused", json!({"why": text.trim_end_matches('\0')}))
+                let what = if kind == 5 { "refused" } else { "crashed" };
+                told(what, json!({"why": text.trim_end_matches('\0')}))
             }
             6 => told("runs", json!({"before": name(owner(a))})),
             kind => told(&format!("record of kind {kind}"), Value::Null),
@@ -251,11 +257,14 @@ impl Record {
     fn call(&self) -> Told {
         let (number, args) = (self.words[4], &self.words[5..11]);
         let (rax, state, first) = (self.words[11], self.words[13], self.words[15]);
+        let answer = match state {
+            0 => result(rax),
+            1 => "goes on later".into(),
+            UNENDED => "none: it did not return".into(),
+            _ => "registers".into(),
+        };
         let Some(call) = Hypercall::from_number(number) else {
-            return Told {
-                name: format!("hypercall {number}"),
-                more: json!({"result": result(rax)}),
-            };
+            return Told { name: format!("hypercall {number}"), more: json!({"result": answer}) };
         };
         let op = if INDIRECT.contains(&call) { first } else { args[0] };
         let op = call.sub_ops().iter().find(|it| u64::from(it.number) == op & 0xffff_ffff);
@@ -266,11 +275,6 @@ impl Record {
         for (name, value) in names.iter().zip(args).filter(|(name, _)| **name != "op") {
             more.insert((*name).to_owned(), hex(*value).into());
         }
-        let answer = match state {
-            0 => result(rax),
-            1 => "goes on later".into(),
-            _ => "registers".into(),
-        };
         more.insert("result".into(), answer.into());
         if self.words[14] != 0 {
             more.insert("in".into(), "multicall".into());
@@ -383,6 +387,15 @@ mod tests {
             "{}",
             indirect.line()
         );
+        let last = record(&[1, 0, 0x2000, 1, 29, 2, 7, 0, 0, 0, 0, 0, 0, 3]);
+        let line = last.line();
+        assert!(line.ends_with(" result=none: it did not return at 0x2000"), "{line}");
+        let event = events(&[last]).into_iter().find(|it| it["name"] == "sched_op.shutdown");
+        let event = event.expect("the call");
+        assert_eq!((&event["ph"], &event["dur"]), (&json!("i"), &Value::Null));
+        let text = u64::from_le_bytes(*b"stack is");
+        let crash = record(&[1 << 32 | 7, 0, 0x2000, 1, text]);
+        assert!(crash.line().ends_with("d1v0     crashed why=stack is at 0x2000"), "{crash:?}");
     }
 
     #[test]

@@ -92,7 +92,8 @@ pub(crate) async fn serve(world: &World, served: Served, stop: &Signal<NoopRawMu
     let attached = network.attach(&served);
     let Served { domain, front, back, .. } = served;
     let Some(attached) = attached else {
-        Complaints::new(back).report(&world.store, "another interface has this address");
+        Complaints::new(back, &world.store)
+            .report(&world.store, "another interface has this address");
         return stop.wait().await;
     };
     work(world, domain, &attached, (&front, &back), stop).await;
@@ -118,7 +119,7 @@ async fn work(
     let store = &world.store;
     let nodes = Halves { store, front, back };
     let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let complaints = Complaints::new(back.to_string());
+    let complaints = Complaints::new(back.to_string(), &world.store);
     let mut device = Device::<Front>::new(attached.port, Limits::default());
     device.changed(&nodes);
     loop {

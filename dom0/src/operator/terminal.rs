@@ -58,6 +58,8 @@ pub(super) async fn serve(operator: &Operator, input: &Channel) {
                     return operator.world.finish();
                 }
                 bytes = rest.into_iter();
+                // What came while a domain had the console.
+                screen.plain();
                 print!("{}", editor.shown());
             }
             screen.prompt(editor.shown());

@@ -14,6 +14,7 @@ use toolstack::operator::verbs::{self, Names};
 
 use super::{Operator, counts, lists};
 use crate::domain::Guest;
+use crate::dump;
 
 /// How long a domain may take to say that it has heard of a shutdown.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -45,6 +46,13 @@ impl Operator {
             "reboot" => ask(self, world.guest(first)?.as_ref(), "reboot").await,
             "pause" => control(world.guest(first)?.as_ref(), Plain::Pause),
             "unpause" => control(world.guest(first)?.as_ref(), Plain::Unpause),
+            "dump-core" => {
+                let guest = world.guest(first)?;
+                let partition = words.get(1).ok_or_else(|| {
+                    format!("where to? A partition, such as /dev/vda3; for a file say `cargo xtask ctl dump-core {first} FILE` at the host")
+                })?;
+                dump::to_partition(world, &guest, partition).await
+            }
             "log" => log(world.guest(first)?.as_ref(), words.get(1)),
             "input" => {
                 let text = words.get(1).map_or("", |text| text);

@@ -47,10 +47,10 @@ impl<P: Platform> Context<'_, P> {
         if !self.system.platform.is_tracing() {
             return self.call(number, args);
         }
-        let begin = self.system.now();
+        let begun = self.trace_begin(number, args, is_inner);
         self.system.platform.poison_stack();
         let answer = self.call(number, args);
-        self.trace_call(begin, number, args, answer, is_inner);
+        self.trace_end(begun, answer);
         answer
     }
 

@@ -242,8 +242,12 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Leaves a mark on the stack below, for who looks for bytes of it in what guests are given; only with
     /// [`Self::is_tracing`].
     fn poison_stack(&self) {}
-    /// Keeps a record, if records are kept.
-    fn trace(&self, _record: &Record) {}
+    /// Keeps a record, if records are kept, and says where.
+    fn trace(&self, _record: &Record) -> u64 {
+        0
+    }
+    /// Keeps a record in the place of one that [`Self::trace`] has kept, if that is still there.
+    fn trace_again(&self, _place: u64, _record: &Record) {}
 
     // --- Console and end ---
 

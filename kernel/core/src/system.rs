@@ -338,6 +338,9 @@ impl<P: Platform> Context<'_, P> {
 
     /// Ends the domain because of what its vCPU did, with a dump of its state.
     pub(crate) fn crash(&mut self, why: core::fmt::Arguments<'_>) {
+        if self.system.platform.is_tracing() {
+            self.trace_text(Kind::Crash, why);
+        }
         crash::dump(self, why);
         self.system.shut_down(self.domain, ShutdownReason(reason::CRASH));
     }

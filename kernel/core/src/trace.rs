@@ -1,5 +1,5 @@
 //! A record of what guests do, for who looks for a mistake: every hypercall, exception, entry of a
-//! handler, emulated instruction, refusal and change of vCPU.
+//! handler, emulated instruction, refusal, crash and change of vCPU.
 //!
 //! It is off unless the command line asks for it ([`crate::options::Options::trace`]); then it costs one
 //! look at a flag in each of these places. The platform keeps the records; who reads them knows their
@@ -23,9 +23,9 @@ pub const DETAILS: usize = 12;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Kind {
-    /// A hypercall has ended [0: its number, 1-6: arguments, 7: RAX, 8: when it ended, 9: 0 it has
-    /// answered, 1 it goes on later, 2 it has set registers; 10: 1 in a multicall; 11: the first 4 bytes
-    /// that its first argument points to].
+    /// A hypercall, from when it begins on [0: its number, 1-6: arguments, 7: RAX, 8: when it ended, 9: 0 it
+    /// has answered, 1 it goes on later, 2 it has set registers, 3 it has not returned, and 7 and 8 mean
+    /// nothing; 10: 1 in a multicall; 11: the first 4 bytes that its first argument points to].
     Hypercall = 1,
     /// An exception for the guest [0: vector, 1: error code, 2: CR2].
     Exception = 2,
@@ -37,6 +37,8 @@ pub enum Kind {
     Refusal = 5,
     /// Another vCPU runs [0: which one before, as in the record's first word].
     Switch = 6,
+    /// The domain has crashed [all: why, as text that zeros end].
+    Crash = 7,
 }
 
 /// A record:
@@ -58,40 +60,42 @@ impl<P: Platform> Context<'_, P> {
     /// Records something that this vCPU did at an address.
     #[cold]
     pub(crate) fn trace(&self, kind: Kind, rip: u64, details: &[u64]) {
-        self.trace_since(kind, self.system.now(), rip, details);
+        let record = self.record(kind, self.system.now(), rip, details);
+        self.system.platform.trace(&record);
     }
 
-    #[cold]
-    fn trace_since(&self, kind: Kind, begin: u64, rip: u64, details: &[u64]) {
+    fn record(&self, kind: Kind, begin: u64, rip: u64, details: &[u64]) -> Record {
         let head = [self.who(kind), begin, rip, 0];
         let mut record: Record = [0; WORDS];
         for (word, value) in record.iter_mut().zip(head.iter().chain(details)) {
             *word = *value;
         }
-        self.system.platform.trace(&record);
+        record
     }
 
-    /// Records a hypercall that began at a time, and its answer.
+    /// Records that a hypercall begins: what the machine's end or a mistake of the hypervisor keeps from
+    /// returning shows too. Where the record is, and what it says.
     #[cold]
-    pub(crate) fn trace_call(
-        &self,
-        begin: u64,
-        number: u64,
-        args: [u64; 6],
-        answer: Answer,
-        is_inner: bool,
-    ) {
-        let (rax, state) = match answer {
+    pub(crate) fn trace_begin(&self, number: u64, args: [u64; 6], is_inner: bool) -> (u64, Record) {
+        let [a, b, c, d, e, f] = args;
+        let first = guest_memory::read::<u32>(&self.system.platform, a).unwrap_or(0);
+        let details = [number, a, b, c, d, e, f, 0, 0, 3, is_inner.into(), first.into()];
+        let record = self.record(Kind::Hypercall, self.system.now(), self.regs.rip, &details);
+        (self.system.platform.trace(&record), record)
+    }
+
+    /// Records the answer of a hypercall that was recorded before.
+    #[cold]
+    pub(crate) fn trace_end(&self, (place, mut record): (u64, Record), answer: Answer) {
+        let [.., rax, end, state, _, _] = &mut record;
+        (*rax, *state) = match answer {
             Ok(Reply::Value(value)) => (value, 0),
             Ok(Reply::Again(_)) => (0, 1),
             Ok(Reply::Registers) => (self.regs.rax, 2),
             Err(errno) => (errno.to_raw().cast_unsigned(), 0),
         };
-        let [a, b, c, d, e, f] = args;
-        let end = self.system.now();
-        let first = guest_memory::read::<u32>(&self.system.platform, a).unwrap_or(0);
-        let details = [number, a, b, c, d, e, f, rax, end, state, is_inner.into(), first.into()];
-        self.trace_since(Kind::Hypercall, begin, self.regs.rip, &details);
+        *end = self.system.now();
+        self.system.platform.trace_again(place, &record);
     }
 
     /// Records an instruction at `rip` that was carried out for the guest.
@@ -103,9 +107,9 @@ impl<P: Platform> Context<'_, P> {
         self.trace(Kind::Emulated, rip, &[bytes, self.regs.rip]);
     }
 
-    /// Records why something was refused.
+    /// Records why something was refused, or the domain ends.
     #[cold]
-    pub(crate) fn trace_refusal(&self, why: fmt::Arguments<'_>) {
+    pub(crate) fn trace_text(&self, kind: Kind, why: fmt::Arguments<'_>) {
         let mut text = Text { bytes: [0; DETAILS * 8], used: 0 };
         // What does not fit is left out.
         let _ = text.write_fmt(why);
@@ -113,7 +117,7 @@ impl<P: Platform> Context<'_, P> {
         for (word, bytes) in words.iter_mut().zip(text.bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        self.trace(Kind::Refusal, self.regs.rip, &words);
+        self.trace(kind, self.regs.rip, &words);
     }
 }
 

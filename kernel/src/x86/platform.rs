@@ -326,8 +326,12 @@ impl Platform for X86 {
         trace::poison_stack();
     }
 
-    fn trace(&self, record: &Record) {
-        trace::keep(record);
+    fn trace(&self, record: &Record) -> u64 {
+        trace::keep(record)
+    }
+
+    fn trace_again(&self, place: u64, record: &Record) {
+        trace::keep_again(place, record);
     }
 
     fn console_write(&self, bytes: &[u8]) {

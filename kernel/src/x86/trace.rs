@@ -55,17 +55,37 @@ pub(super) fn poison_stack() {
     }
 }
 
-/// Keeps a record. Word 3 is its number, from 1 on, and is written last: it is 0 in one that is being
-/// written.
-pub(super) fn keep(record: &Record) {
+/// Keeps a record, and returns its number, counted from 0. Word 3 is the number and one, and is written last:
+/// it is 0 in one that is being written.
+pub(super) fn keep(record: &Record) -> u64 {
     if START.load(Ordering::Relaxed) == 0 {
-        return;
+        return 0;
     }
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let Some(at) = number.checked_rem(ROOM.load(Ordering::Relaxed)) else { return };
+    if let Some(words) = place(number) {
+        write(words, number, record);
+    }
+    number
+}
+
+/// Keeps a record in the place of the one of this number, unless a later one is there.
+pub(super) fn keep_again(number: u64, record: &Record) {
+    if let Some(words) = place(number)
+        && words[3].load(Ordering::Relaxed) == number + 1
+    {
+        write(words, number, record);
+    }
+}
+
+/// Where the record of a number is; `None` where none are kept.
+fn place(number: u64) -> Option<&'static [AtomicU64]> {
+    let at = number.checked_rem(ROOM.load(Ordering::Relaxed))?;
     let page = phys::table(START.load(Ordering::Acquire) + at / RECORDS * PAGE);
     let first = (at % RECORDS) as usize * WORDS;
-    let words = &page[first..first + WORDS];
+    Some(&page[first..first + WORDS])
+}
+
+fn write(words: &[AtomicU64], number: u64, record: &Record) {
     words[3].store(0, Ordering::Release);
     for (at, (word, value)) in words.iter().zip(record).enumerate() {
         if at != 3 {

@@ -38,4 +38,8 @@ pub trait Registers {
     fn write8(&self, offset: u64, value: u8);
     fn write16(&self, offset: u64, value: u16);
     fn write32(&self, offset: u64, value: u32);
+    /// Writes bytes one after the other to the same register.
+    fn write8s(&self, offset: u64, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write8(offset, byte));
+    }
 }

@@ -13,7 +13,7 @@ use hypercall_abi::grant::{self, SetupTable};
 use hypercall_abi::memory::{self, E820Entry, ForeignMemoryMap, MemoryMap, Reservation};
 use hypercall_abi::mmu::{MmuextOp, mmuext};
 use hypercall_abi::regs::VcpuGuestContext;
-use hypercall_abi::types::{DomId, Mfn, Port, VcpuId};
+use hypercall_abi::types::{DomId, Mfn, PAGE_SIZE, Port, VcpuId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::gate::Machine;
@@ -270,11 +270,34 @@ impl Domain {
     /// [`MemoryError::Reserved`] or [`MemoryError::Taken`] if the page is not free,
     /// [`MemoryError::Refused`] if the frame is not the domain's or not to be written.
     pub fn map(&self, page: Page, frame: Mfn) -> Result<Foreign, MemoryError> {
+        self.map_for(page, frame, Access::WRITE)
+    }
+
+    /// Copies what is in a frame of the domain, which is mapped at `page` meanwhile: page tables too, and
+    /// other frames that nobody may write.
+    ///
+    /// # Errors
+    /// [`MemoryError::Reserved`] or [`MemoryError::Taken`] if the page is not free,
+    /// [`MemoryError::Refused`] if the frame is not the domain's.
+    pub fn read(
+        &self,
+        page: Page,
+        frame: Mfn,
+        into: &mut [u8; PAGE_SIZE],
+    ) -> Result<(), MemoryError> {
+        let foreign = self.map_for(page, frame, Access::empty())?;
+        for (to, word) in into.as_chunks_mut().0.iter_mut().zip(foreign.words()) {
+            *to = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        Ok(())
+    }
+
+    fn map_for(&self, page: Page, frame: Mfn, access: Access) -> Result<Foreign, MemoryError> {
         if !page.is_free() {
             return Err(MemoryError::Reserved(page));
         }
         hook(page, |slot| {
-            let entry = Entry::page(frame, Access::WRITE, Mode::Kernel);
+            let entry = Entry::page(frame, access, Mode::Kernel);
             // SAFETY: nothing was mapped there, and a frame of another domain is no page here.
             unsafe { slot.write_of(entry, self.0)? };
             Ok(Foreign { page, slot })
@@ -293,7 +316,7 @@ impl Foreign {
     /// What is in the frame. The domain may write at any time.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        // SAFETY: mapped for writing while this value lives, and any bytes are atomics.
+        // SAFETY: mapped while this value lives, and any bytes are atomics; who gets the value may write.
         unsafe { &*pointer(self.page.address()) }
     }
 

@@ -37,6 +37,10 @@ pub enum Then {
     Restart,
     /// It stays, to be looked at.
     Preserve,
+    /// Its core is written, then it is destroyed.
+    CoredumpDestroy,
+    /// Its core is written, then it is destroyed, and made again.
+    CoredumpRestart,
 }
 
 /// A domain's configuration.
@@ -83,7 +87,31 @@ const MOST_VCPUS: u64 = 32;
 /// The longest name. Unit: bytes.
 const LONGEST_NAME: usize = 64;
 
+impl Then {
+    /// Whether a core is written first.
+    #[must_use]
+    pub const fn has_core(self) -> bool {
+        matches!(self, Self::CoredumpDestroy | Self::CoredumpRestart)
+    }
+
+    /// What is done with the domain after that.
+    #[must_use]
+    pub const fn after_core(self) -> Self {
+        match self {
+            Self::CoredumpDestroy => Self::Destroy,
+            Self::CoredumpRestart => Self::Restart,
+            other => other,
+        }
+    }
+}
+
 impl Config {
+    /// Whether its core may be written at an end.
+    #[must_use]
+    pub const fn has_core(&self) -> bool {
+        self.on_poweroff.has_core() || self.on_reboot.has_core() || self.on_crash.has_core()
+    }
+
     /// Reads a configuration; `file` is its name in errors.
     ///
     /// # Errors
@@ -264,7 +292,11 @@ fn then(value: &DeValue<'_>) -> Result<Then, Problem> {
         "destroy" => Ok(Then::Destroy),
         "restart" => Ok(Then::Restart),
         "preserve" => Ok(Then::Preserve),
-        _ => Err(Problem::Value("\"destroy\", \"restart\" or \"preserve\" are possible")),
+        "coredump-destroy" => Ok(Then::CoredumpDestroy),
+        "coredump-restart" => Ok(Then::CoredumpRestart),
+        _ => Err(Problem::Value(
+            "\"destroy\", \"restart\", \"preserve\", \"coredump-destroy\" and \"coredump-restart\" are possible",
+        )),
     }
 }
 

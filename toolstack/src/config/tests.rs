@@ -33,6 +33,13 @@ fn a_file_of_xl_is_understood() {
     assert_eq!(config.vifs[1].mac, None);
     let ends = (config.on_poweroff, config.on_reboot, config.on_crash);
     assert_eq!(ends, (Then::Preserve, Then::Destroy, Then::Restart));
+    assert!(!config.has_core());
+    let text = with("on_poweroff = 'coredump-destroy'\non_crash = 'coredump-restart'");
+    let config = Config::parse("d.cfg", &text).unwrap();
+    let ends = (config.on_poweroff, config.on_crash);
+    assert_eq!(ends, (Then::CoredumpDestroy, Then::CoredumpRestart));
+    assert_eq!((ends.0.after_core(), ends.1.after_core()), (Then::Destroy, Then::Restart));
+    assert!(config.has_core());
 }
 
 #[test]
@@ -70,8 +77,8 @@ fn what_is_wrong_is_said_with_file_line_and_key() {
         ("cpus = '3-1'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
         ("cpus = '64'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
         (
-            "on_crash = 'coredump-restart'",
-            "`on_crash`: \"destroy\", \"restart\" or \"preserve\" are possible",
+            "on_crash = 'rename-restart'",
+            "`on_crash`: \"destroy\", \"restart\", \"preserve\", \"coredump-destroy\" and \"coredump-restart\" are possible",
         ),
         ("type = 'hvm'", "`type`: only \"pv\" is possible"),
         ("vfb = []", "`vfb` is no key of a domain here: remove it"),

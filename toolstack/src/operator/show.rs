@@ -111,6 +111,7 @@ fn sentence(verb: &str, answer: &Value) -> Option<String> {
         "unpause" => format!("{name} goes on\n"),
         "shutdown" | "reboot" if heard => format!("{name} has heard of it\n"),
         "shutdown" | "reboot" => format!("{name} has not answered: it may not listen\n"),
+        "dump-core" => core_file(&name, answer)?,
         "log" => plain(answer.get("text")?),
         "input" => format!("{} bytes taken\n", plain(answer.get("taken")?)),
         "poweroff" => match answer.get("destroyed").and_then(Value::as_array) {
@@ -122,6 +123,24 @@ fn sentence(verb: &str, answer: &Value) -> Option<String> {
         },
         _ => return None,
     })
+}
+
+/// What is in a core.
+fn core_file(name: &str, answer: &Value) -> Option<String> {
+    let number = |what: &str| answer.get(what).and_then(Value::as_u64);
+    let (bytes, pages, segments) = (number("bytes")?, number("pages")?, number("segments")?);
+    let mut text = format!(
+        "{name}: a core of {bytes} bytes, {} virtual CPUs, {pages} pages in {segments} segments\n",
+        number("vcpus")?
+    );
+    if let Some(foreign @ 1..) = number("foreign") {
+        text +=
+            &format!("{foreign} pages are of frames that are not the domain's: they are zeros\n");
+    }
+    if answer.get("cut").and_then(Value::as_bool) == Some(true) {
+        text += "its page tables map more than a domain needs: the rest is left out\n";
+    }
+    Some(text)
 }
 
 fn table(columns: &[Column], rows: &[Value]) -> String {

@@ -70,6 +70,13 @@ pub const VERBS: &[Verb] = &[
         (1, 2),
         Names::Domains,
     ),
+    verb(
+        "dump-core",
+        "DOMAIN [PARTITION]",
+        "writes memory and registers for gdb; from the host to a FILE",
+        (1, 2),
+        Names::Domains,
+    ),
     verb("input", "DOMAIN TEXT", "types text at a console", (2, 2), Names::Domains),
     verb(
         "audit",

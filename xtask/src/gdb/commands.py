@@ -1,10 +1,14 @@
 """Commands for gdb, to look at a PV guest from the machine's side.
 
-pv-regs          the mode the CPU is in, and its registers
-pv-walk ADDRESS  the entries of the page tables that translate an address
-pv-ports         ports of the guest that are pending or masked
-pv-grants ADDRESS [COUNT]
-                 the used entries of a grant table (version 1) that is mapped at an address
+pv-regs             the mode the CPU is in, and its registers
+pv-walk ADDRESS     the entries of the page tables that translate an address
+pv-break FUNCTION   a hardware breakpoint at each function of that path, such as hello::main
+pv-domains          all domains
+pv-ports [DOMAIN]   the ports of a domain, or of all: what they are connected to, pending, masked
+pv-grants [DOMAIN]  the used entries of a domain's grant table, or of all domains' tables
+
+The last three read the hypervisor's own structures, by the names that its DWARF has for them, and what
+guests share with it at its machine address: whoever runs, no address has to be known.
 """
 import re
 import gdb
@@ -28,11 +32,6 @@ def register(name):
 def memory(address, size):
     """A number in memory that is mapped here."""
     return int.from_bytes(bytes(gdb.selected_inferior().read_memory(address, size)), "little")
-
-
-def at_entry():
-    """At the guest's first instruction, where RSI has its start_info: what is found there."""
-    gdb.set_convenience_variable("pv_shared", memory(value("$rsi") + 40, 8))
 
 
 def value(text):
@@ -60,7 +59,18 @@ class Regs(Command):
         who = "the hypervisor" if ring == 0 else "a guest"
         print("ring %d, %s, CR3 0x%x" % (ring, who, register("CR3")))
         gdb.execute("info symbol 0x%x" % rip)
-        gdb.execute("info registers rip rsp rflags rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15 cs ss fs_base gs_base")
+        gdb.execute("info registers rip rsp eflags rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15 cs ss fs_base gs_base")
+
+
+class Break(Command):
+    def invoke(self, words, _tty):
+        # What has no DWARF has a hash behind its path, which nobody types.
+        path = words.strip()
+        found = gdb.execute("info functions -q %s" % re.escape(path), to_string=True)
+        places = re.findall(r"^(0x[0-9a-f]+) +(.*?)(?:::h[0-9a-f]{16})?$", found, re.MULTILINE)
+        places = [place for place, name in places if name == path]
+        for place in ["*" + place for place in places] or [path]:
+            gdb.execute("hbreak " + place)
 
 
 class Walk(Command):
@@ -86,32 +96,134 @@ class Walk(Command):
             print("the machine-to-physical table is not mapped here")
 
 
+# Fields that hold nothing but what is inside: of locks, cells, pages, vectors.
+WRAPPERS = ("data", "value", "__0", "inner", "v", "pointer", "shared", "buffer")
+
+
+def inside(it, wanted=None):
+    """What is in a value's wrappers: the field that is wanted, or what is no wrapper."""
+    while True:
+        if it.type.code == gdb.TYPE_CODE_PTR:
+            it = it.dereference()
+        fields = []
+        if it.type.code in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
+            fields = [field.name for field in it.type.fields()]
+        if wanted is not None and wanted in fields:
+            return it[wanted]
+        wrappers = [name for name in fields if name in WRAPPERS]
+        if not wrappers:
+            if wanted:
+                raise gdb.error("the hypervisor has no `%s` in %s" % (wanted, it.type))
+            return it
+        it = it[wrappers[0]]
+
+
+def number(it, name):
+    """A number in a field, in whatever it is wrapped."""
+    return int(inside(inside(it, name)))
+
+
+def is_made(once):
+    """Whether a value that is made when it is first needed is there."""
+    return number(once, "status") == 2
+
+
+def domains(words):
+    """The domain of that number, or all."""
+    found = gdb.lookup_static_symbols("paravane::x86::guest::SYSTEM")
+    if not found:
+        raise gdb.error("the hypervisor's file has no DWARF: it has where `run --gdb` built it")
+    system = found[0].value()
+    if not is_made(system):
+        raise gdb.error("there are no domains yet")
+    groups = inside(inside(system, "domains"), "groups")
+    low, high = groups.type.range()
+    domains = []
+    for group in (groups[at] for at in range(low, high + 1)):
+        vector = inside(group, "len")
+        members = inside(inside(group, "buffer"))
+        domains += [members[at] for at in range(int(vector))]
+    chosen = {number(domain, "id"): domain for domain in domains}
+    if words:
+        if words[0] not in chosen:
+            raise gdb.error("there is no domain %d" % words[0])
+        chosen = {words[0]: chosen[words[0]]}
+    return sorted(chosen.items())
+
+
+class Domains(Command):
+    def run(self, words):
+        for who, domain in domains(words):
+            life = ("alive", "dying", "dead")[number(domain, "life")]
+            vcpus = inside(domain, "vcpus")
+            made = sum(is_made(vcpus[at]) for at in range(number(domain, "max_vcpus")))
+            print("domain %d: %s, %d vCPUs, paused %d times, shared page MFN 0x%x" % (
+                who, life, made, number(domain, "pauses"), number(domain, "shared_info")))
+
+
+def connection(slot):
+    """What a port is connected to; None if it is free."""
+    channel = inside(inside(slot, "channel"))
+    # Of an enumeration, the last field is the variant that it is.
+    kind = channel.type.fields()[-1].name
+    if kind == "Closed":
+        return None
+    if kind == "Interdomain":
+        peer = inside(channel[kind], "port")
+        domain = inside(inside(channel[kind], "domain"), "id")
+        return "interdomain, to port %d of domain %d" % (int(inside(peer)), int(inside(domain)))
+    names = {"Unbound": "unbound, for domain %d", "Virq": "VIRQ %d", "Pirq": "PIRQ %d"}
+    if kind in names:
+        return names[kind] % int(inside(channel[kind]["__0"]))
+    return kind.upper() if kind == "Ipi" else kind.lower()
+
+
 class Ports(Command):
-    def run(self, _words):
-        shared = value("$pv_shared")
-        pending, masked = physical(shared + 0x800, 64), physical(shared + 0xA00, 64)
-        for port in range(64 * 64):
-            word, bit = port // 64, port % 64
-            states = [name for name, words in (("pending", pending), ("masked", masked)) if words[word] >> bit & 1]
-            if "pending" in states or (masked[word] != 0xFFFFFFFFFFFFFFFF and states):
-                print("port %d: %s" % (port, ", ".join(states)))
-        upcall = physical(shared)[0]
-        print("vCPU 0: upcall %spending, events %smasked" % ("" if upcall & 0xFF else "not ", "" if upcall >> 8 & 0xFF else "not "))
+    def run(self, words):
+        for who, domain in domains(words):
+            shared = number(domain, "shared_info") << 12
+            pending, masked = physical(shared + 0x800, 64), physical(shared + 0xA00, 64)
+            buckets = inside(inside(domain, "ports"), "buckets")
+            low, high = buckets.type.range()
+            for bucket in range(low, high + 1):
+                if not is_made(buckets[bucket]):
+                    continue
+                slots = inside(buckets[bucket], "slots")
+                for bit in range(64):
+                    about = [connection(slots[bit])]
+                    if about[0] is None:
+                        continue
+                    about.append("vCPU %d" % number(slots[bit], "vcpu"))
+                    about += [name for name, bits in (("pending", pending), ("masked", masked)) if bits[bucket] >> bit & 1]
+                    print("domain %d, port %d: %s" % (who, 64 * bucket + bit, ", ".join(about)))
+            vcpus = inside(domain, "vcpus")
+            for vcpu in range(number(domain, "max_vcpus")):
+                if is_made(vcpus[vcpu]):
+                    upcall = physical(shared + 64 * vcpu)[0]
+                    bits = ("pending" if upcall & 0xFF else "not pending", "masked" if upcall >> 8 & 0xFF else "not masked")
+                    print("domain %d, vCPU %d: upcall %s, events %s" % ((who, vcpu) + bits))
 
 
 class Grants(Command):
     def run(self, words):
-        table, count = words[0], words[1] if len(words) > 1 else 512
-        for number in range(count):
-            at = table + 8 * number
-            flags = memory(at, 2)
-            if flags & 3:
-                domain, frame = memory(at + 2, 2), memory(at + 4, 4)
-                uses = [name for bit, name in ((2, "read-only"), (3, "read"), (4, "written")) if flags >> bit & 1]
-                print("entry %d: to domain %d, MFN 0x%x %s" % (number, domain, frame, " ".join(uses)))
+        for who, domain in domains(words):
+            frames, used = inside(inside(domain, "grants"), "frames"), 0
+            low, high = frames.type.range()
+            for at in range(low, high + 1):
+                # The frame's number and one.
+                frame = int(inside(frames[at]))
+                for slot, entry in enumerate(physical((frame - 1) << 12, 512) if frame else []):
+                    if entry & 3:
+                        used += 1
+                        uses = [name for bit, name in ((2, "read-only"), (3, "read"), (4, "written")) if entry >> bit & 1]
+                        print("domain %d, entry %d: to domain %d, MFN 0x%x%s" % (
+                            who, 512 * at + slot, entry >> 16 & 0xFFFF, entry >> 32, "".join(", " + use for use in uses)))
+            print("domain %d: %d entries are used" % (who, used))
 
 
 Regs("pv-regs")
+Break("pv-break")
 Walk("pv-walk")
+Domains("pv-domains")
 Ports("pv-ports")
 Grants("pv-grants")

@@ -1,6 +1,8 @@
 //! `run --gdb`: a machine that waits for gdb, and the script that brings gdb to the guest's first
 //! instruction with the symbols of guest and hypervisor.
 
+mod core_file;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,7 @@ use crate::packages;
 use crate::process::{self, say};
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
+use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 
 /// What gdb learns to do.
@@ -24,13 +27,18 @@ const COMMANDS: &str = include_str!("commands.py");
 const ENTRY_NOTE: u32 = 1;
 
 impl Machine {
-    /// Has it wait for gdb before its first instruction; the script for gdb, in `scratch`.
+    /// Has it wait for gdb before its first instruction; the script for gdb, in `scratch`. Our kernel becomes
+    /// one with DWARF.
     ///
     /// # Errors
     ///
-    /// When the guest's file says nowhere where it begins, or the script cannot be written.
+    /// When that does not build, the guest's file says nowhere where it begins, or the script cannot be written.
     pub(crate) fn await_gdb(&mut self, scratch: &Path) -> Result<PathBuf> {
         packages::provide(&[packages::GDB])?;
+        if self.system == System::Paravane {
+            let toolchain = Toolchain::provide(&Workspace::find()?, self.options.route)?;
+            self.kernel = toolchain.build_for_gdb()?;
+        }
         let free = TcpListener::bind(("127.0.0.1", 0)).context("the host has no free port")?;
         let server = format!("tcp:{}", free.local_addr()?);
         self.devices.extend(["-S", "-gdb", &server].map(str::to_owned));
@@ -55,7 +63,6 @@ impl Machine {
             format!("ignore 1 {earlier}"),
             "continue".into(),
             "delete 1".into(),
-            "python at_entry()".into(),
             String::new(),
         ];
         std::fs::write(&script, lines.join("\n"))?;
@@ -87,45 +94,87 @@ pub(crate) fn tell(script: &Path) {
     say("the machine waits for gdb; in another terminal:");
     say(format!("    gdb -x {}", script.display()));
     say(
-        "it stops at the guest's first instruction; pv-regs, pv-walk, pv-ports, pv-grants look at it",
+        "it stops at the guest's first instruction; pv-regs, pv-walk, pv-break, pv-domains, pv-ports, pv-grants look around",
     );
 }
 
-/// Has gdb go to a guest's first instruction and on to its `main`, and look around.
+/// What gdb is to do with a guest, and what it is to say then.
+type Look = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// At a guest's first instruction, at one that has connected two ports, and at one that has mapped what it granted.
+const LOOKS: [Look; 3] = [
+    (
+        "hello",
+        &["pv-walk $rip", "pv-domains", "pv-ports", "pv-grants 1", "pv-regs", "info symbol $rip"],
+        &[
+            "L1[",
+            "MFN 0x",
+            "PFN 0x100",
+            "domain 0: alive, 4 vCPUs, paused 0 times, shared page MFN 0x",
+            "domain 0, vCPU 0: upcall not pending, events masked",
+            "there is no domain 1",
+            "ring 3, a guest",
+            "eflags",
+            "_start in section",
+        ],
+    ),
+    (
+        "tour-events",
+        &[
+            "pv-break tour_events::between_ports",
+            "continue",
+            "pv-break pv_guest_sdk::event::channel::Channel::handle",
+            "continue",
+            "pv-ports 0",
+        ],
+        &[
+            "domain 0, port 1: ",
+            "interdomain, to port ",
+            " of domain 0, vCPU 0",
+            ": VIRQ 0, vCPU 0",
+        ],
+    ),
+    (
+        "share",
+        &["pv-break pv_guest_sdk::raw::grant::Mapping::unmap", "continue", "pv-grants"],
+        &[
+            "domain 0, entry 8: to domain 0, MFN 0x",
+            ", read, written",
+            "domain 0: 1 entries are used",
+        ],
+    ),
+];
+
+/// Has gdb look at guests.
 pub(crate) fn test(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &MachineOptions,
     steps: &mut Steps,
 ) {
-    steps.run("gdb looks at a guest", || {
-        let scratch = workspace.scratch("gdb")?;
-        let hello = GuestChoice::Built { package: "example-guests".into(), name: "hello".into() };
-        let mut machine = builder.machine(System::Paravane, &hello, options)?;
-        let script = machine.await_gdb(&scratch)?;
-        let mut gdb = Command::new("gdb");
-        gdb.args(["-batch", "-nx", "-x"]).arg(&script);
-        for command in ["pv-walk $rip", "pv-ports", "pv-regs", "info symbol $rip", "kill"] {
-            gdb.args(["-ex", command]);
-        }
-        let said = std::thread::scope(|scope| {
-            let boot = scope.spawn(|| boot::boot(&machine, Watch::Nobody, &scratch));
-            let said = process::output(&mut gdb);
-            boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
-            said
-        })?;
-        let said = String::from_utf8_lossy(&said);
-        let wanted = [
-            "L1[",
-            "MFN 0x",
-            "PFN 0x100",
-            "ring 3, a guest",
-            "_start in section",
-            "vCPU 0: upcall",
-        ];
-        for what in wanted {
-            ensure!(said.contains(what), "gdb should say `{what}`:\n{said}");
-        }
-        Ok(())
-    });
+    for (name, commands, wanted) in LOOKS {
+        steps.run(&format!("gdb looks at {name}"), || {
+            let scratch = workspace.scratch("gdb")?;
+            let guest = GuestChoice::Built { package: "example-guests".into(), name: name.into() };
+            let mut machine = builder.machine(System::Paravane, &guest, options)?;
+            let script = machine.await_gdb(&scratch)?;
+            let mut gdb = Command::new("gdb");
+            gdb.args(["-batch", "-nx", "-x"]).arg(&script);
+            for command in commands.iter().chain(&["kill"]) {
+                gdb.args(["-ex", command]);
+            }
+            let said = std::thread::scope(|scope| {
+                let boot = scope.spawn(|| boot::boot(&machine, Watch::Nobody, &scratch));
+                let said = process::output(&mut gdb);
+                boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
+                said
+            })?;
+            let said = String::from_utf8_lossy(&said);
+            for what in wanted {
+                ensure!(said.contains(what), "gdb should say `{what}`:\n{said}");
+            }
+            Ok(())
+        });
+    }
+    core_file::test(workspace, builder, options, steps);
 }

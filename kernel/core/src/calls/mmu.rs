@@ -18,6 +18,7 @@ use crate::mm::reservation::{continued, is_badly_continued, named_domain, sub_op
 use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source, Why};
 use crate::platform::Platform;
 use crate::system::{Context, System};
+use crate::trace::Kind;
 
 /// Where the domain's number is in the argument of the calls about memory on demand. Unit: bytes.
 const POD_DOMAIN: u64 = 32;
@@ -298,7 +299,7 @@ impl<'a, P: Platform> Context<'a, P> {
     /// Logs a line that the guest has caused, as long as it may cause any.
     pub(crate) fn explain(&self, why: fmt::Arguments<'_>) {
         if self.system.platform.is_tracing() {
-            self.trace_refusal(why);
+            self.trace_text(Kind::Refusal, why);
         }
         let DomId(domain) = self.domain.id;
         if self.domain.may_log() {

@@ -442,9 +442,16 @@ impl Platform for Machine {
         self.records.lock().unwrap().is_some()
     }
 
-    fn trace(&self, record: &Record) {
+    fn trace(&self, record: &Record) -> u64 {
+        let mut records = self.records.lock().unwrap();
+        let Some(records) = &mut *records else { return 0 };
+        records.push(*record);
+        records.len() as u64 - 1
+    }
+
+    fn trace_again(&self, place: u64, record: &Record) {
         if let Some(records) = &mut *self.records.lock().unwrap() {
-            records.push(*record);
+            records[usize::try_from(place).unwrap()] = *record;
         }
     }
 

@@ -905,6 +905,28 @@ fn calls_refusals_and_exceptions_are_recorded() {
     assert_eq!(records[4][4], 0, "the control domain's first vCPU");
 }
 
+/// A call that never returns is recorded all the same, and so is a crash.
+#[test]
+fn ends_are_recorded() {
+    let world = World::new(128);
+    let guest = world.guest();
+    let here = world.system.cpus.get(CpuId::BOOT).unwrap();
+    *world.machine().records.lock().unwrap() = Some(Vec::new());
+    let regs = &mut GuestRegs::default();
+    let vcpu = guest.domain.vcpu(VcpuId(0)).unwrap();
+    Context::new(&world.system, here, &guest.domain, vcpu, regs).crash(format_args!("so it is"));
+    let vcpu = world.control.vcpu(VcpuId(0)).unwrap();
+    let mut cx = Context::new(&world.system, here, &world.control, vcpu, regs);
+    let number = u64::from(Hypercall::SchedOpCompat.number());
+    let power_off = [u64::from(hypercall_abi::sched::SHUTDOWN), 0, 0, 0, 0, 0];
+    let call = std::panic::AssertUnwindSafe(|| cx.call_traced(number, power_off, false));
+    std::panic::catch_unwind(call).unwrap_err();
+    let records = world.machine().records.lock().unwrap().take().unwrap();
+    assert_eq!(records.iter().map(|it| it[0] & 0xff).collect::<Vec<_>>(), [7, 1]);
+    assert_eq!(records[0][4].to_le_bytes(), *b"so it is");
+    assert_eq!((records[1][4], records[1][13]), (number, 3));
+}
+
 /// A vCPU that loses its state refers to nothing any more, and waits for nothing.
 #[test]
 fn a_vcpu_is_reset() {

@@ -87,4 +87,19 @@ impl Registers for Ports {
     access!(read8 write8 u8, "in al, dx", "out dx, al", "al");
     access!(read16 write16 u16, "in ax, dx", "out dx, ax", "ax");
     access!(read32 write32 u32, "in eax, dx", "out dx, eax", "eax");
+
+    /// One instruction, which the hypervisor carries out for a while each time it is asked.
+    fn write8s(&self, offset: u64, bytes: &[u8]) {
+        let port = self.port(offset, 1);
+        // SAFETY: as above; what is read are the bytes, forwards, as the flag of direction is clear.
+        unsafe {
+            asm!(
+                "rep outsb",
+                in("dx") port,
+                inout("rcx") bytes.len() => _,
+                inout("rsi") bytes.as_ptr() => _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
 }
