@@ -20,6 +20,9 @@ pub trait Pool {
 
     /// A page, if one is left; what is in it is not defined, but none of it is secret.
     fn buffer(&mut self) -> Option<Self::Buffer>;
+
+    /// How many pages are left.
+    fn left(&self) -> usize;
 }
 
 /// What is known of the checksum of TCP or UDP.

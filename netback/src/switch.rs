@@ -194,7 +194,7 @@ impl<P: Pool> Switch<P> {
         match self.find(to) {
             Some(port) if port != from && self.is_connected(port) => {
                 let Some(Some(port)) = self.ports.get_mut(usize::from(port.0)) else { return };
-                port.put(packet, &mut self.pool);
+                port.put(from, packet, &mut self.pool);
             }
             // Behind the port it came from, or nobody is there.
             Some(_) => self.count(from, |counters| counters.from.dropped += 1),
@@ -249,14 +249,15 @@ impl<P: Pool> Switch<P> {
             let Some(port) = port.as_mut().filter(|port| is_other(index) && takes(port)) else {
                 continue;
             };
-            let copy = port.has_room().then(|| packet.duplicate(&mut self.pool)).flatten();
+            let room = port.has_room(from, self.pool.left());
+            let copy = room.then(|| packet.duplicate(&mut self.pool)).flatten();
             match copy {
-                Some(copy) => port.put(copy, &mut self.pool),
+                Some(copy) => port.put(from, copy, &mut self.pool),
                 None => port.counters.to.dropped += 1,
             }
         }
         if let Some(Some(port)) = self.ports.get_mut(last) {
-            port.put(packet, &mut self.pool);
+            port.put(from, packet, &mut self.pool);
         }
     }
 }

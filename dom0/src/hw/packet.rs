@@ -62,6 +62,10 @@ impl netback::Pool for PacketPages {
         };
         Some(PacketPage { memory, from: self.0.clone() })
     }
+
+    fn left(&self) -> usize {
+        self.free()
+    }
 }
 
 impl PacketPage {

@@ -1,10 +1,11 @@
 //! A port: what may come from it, what it takes, and what waits for it.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::ops::ControlFlow;
 use core::task::{Context, Waker};
 
-use super::Mac;
+use super::{Mac, PortId};
 use crate::headers::Headers;
 use crate::offload::{fill, segments};
 use crate::packet::{Buffer, Checksum, Family, Packet, Pool};
@@ -20,15 +21,16 @@ pub struct Rules {
     pub is_strict: bool,
     /// How many other addresses may be learned there; there is place for 1024 of all ports.
     pub addresses: usize,
-    /// How many packets may wait for it, 1 at least.
+    /// How many packets may wait for it, 1 at least. Of these no port has more than are left for
+    /// the others: one that floods leaves room.
     pub packets: usize,
-    /// In how many pages, 20 at least.
+    /// In how many pages, 20 at least; shared in the same way.
     pub pages: usize,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { address: None, is_strict: false, addresses: 256, packets: 512, pages: 1024 }
+        Self { address: None, is_strict: false, addresses: 256, packets: 1024, pages: 1024 }
     }
 }
 
@@ -87,13 +89,33 @@ pub struct Counters {
     pub spoofed: u64,
 }
 
+/// What waits in a queue.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    packets: usize,
+    pages: usize,
+}
+
+impl Waiting {
+    const fn add(&mut self, pages: usize) {
+        (self.packets, self.pages) = (self.packets + 1, self.pages + pages);
+    }
+
+    const fn remove(&mut self, pages: usize) {
+        (self.packets, self.pages) = (self.packets - 1, self.pages - pages);
+    }
+}
+
 pub(super) struct Port<B> {
     pub(super) rules: Rules,
     /// None while nobody is behind it.
     pub(super) takes: Option<Takes>,
-    queue: VecDeque<Packet<B>>,
-    /// Pages of the queue.
-    pages: usize,
+    /// With the port that each came from.
+    queue: VecDeque<(PortId, Packet<B>)>,
+    /// All of the queue.
+    all: Waiting,
+    /// What came from each port, by its number.
+    shares: Vec<Waiting>,
     waker: Option<Waker>,
     /// How many addresses were learned here.
     pub(super) learned: usize,
@@ -107,7 +129,8 @@ impl<B: Buffer> Port<B> {
             rules,
             takes: None,
             queue: VecDeque::new(),
-            pages: 0,
+            all: Waiting::default(),
+            shares: Vec::new(),
             waker: None,
             learned: 0,
             counters: Counters::default(),
@@ -117,16 +140,21 @@ impl<B: Buffer> Port<B> {
     pub(super) fn clear(&mut self) {
         self.counters.to.dropped += self.queue.len() as u64;
         self.queue.clear();
-        self.pages = 0;
+        self.shares.clear();
+        self.all = Waiting::default();
     }
 
     pub(super) fn front(&self) -> Option<&Packet<B>> {
-        self.queue.front()
+        self.queue.front().map(|(_, packet)| packet)
     }
 
     pub(super) fn pop(&mut self) -> Option<Packet<B>> {
-        let packet = self.queue.pop_front()?;
-        self.pages -= packet.pages().len();
+        let (from, packet) = self.queue.pop_front()?;
+        let pages = packet.pages().len();
+        self.all.remove(pages);
+        if let Some(share) = self.shares.get_mut(usize::from(from.0)) {
+            share.remove(pages);
+        }
         self.counters.to.packets += 1;
         self.counters.to.bytes += packet.length() as u64;
         Some(packet)
@@ -139,33 +167,54 @@ impl<B: Buffer> Port<B> {
         }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.queue.len() < self.rules.packets && self.pages < self.rules.pages
+    /// Whether a packet from a port may wait, while so many pages are left for all packets. A
+    /// sender has at most as much as is left for the others, and a queue as much as is left for the
+    /// other queues: so neither who floods nor who takes nothing keeps them from being served.
+    pub(super) fn has_room(&self, from: PortId, left: usize) -> bool {
+        let share = self.shares.get(usize::from(from.0)).copied().unwrap_or_default();
+        self.all.packets + share.packets < self.rules.packets
+            && self.all.pages + share.pages < self.rules.pages
+            && self.all.pages <= left
     }
 
     /// Puts a packet in line, made as the port takes it; or drops it.
-    pub(super) fn put(&mut self, mut packet: Packet<B>, pool: &mut impl Pool<Buffer = B>) {
+    pub(super) fn put(
+        &mut self,
+        from: PortId,
+        mut packet: Packet<B>,
+        pool: &mut impl Pool<Buffer = B>,
+    ) {
         let Some(takes) = self.takes else { return };
         let put = match packet.segmentation {
-            Some(plan) if !takes.uncut(plan.family) => return self.put_cut(&packet, takes, pool),
+            Some(plan) if !takes.uncut(plan.family) => {
+                return self.put_cut(from, &packet, takes, pool);
+            }
             Some(_) => fits_cut(&packet, &takes),
             None => packet.length() <= takes.longest && made_right(&mut packet, &takes),
         };
         if put {
-            self.push(packet);
+            self.push(from, packet, pool.left());
         } else {
             self.counters.to.dropped += 1;
         }
     }
 
     /// Puts a packet's segments in line. What there is no room for is dropped as one.
-    fn put_cut(&mut self, packet: &Packet<B>, takes: Takes, pool: &mut impl Pool<Buffer = B>) {
+    fn put_cut(
+        &mut self,
+        from: PortId,
+        packet: &Packet<B>,
+        takes: Takes,
+        pool: &mut impl Pool<Buffer = B>,
+    ) {
+        let left = pool.left();
         let family = packet.segmentation.map(|plan| plan.family);
         let filled = !family.is_some_and(|family| takes.blank(family));
         let mut is_cut = fits_cut(packet, &takes);
         if is_cut {
             let done = segments(packet, filled, pool, |segment| {
-                if self.push(segment) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                let is_put = self.push(from, segment, left);
+                if is_put { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             is_cut = done.is_some();
         }
@@ -175,11 +224,17 @@ impl<B: Buffer> Port<B> {
     }
 
     /// Puts a packet in line if there is room, else drops it.
-    fn push(&mut self, packet: Packet<B>) -> bool {
-        let room = self.has_room();
+    fn push(&mut self, from: PortId, packet: Packet<B>, left: usize) -> bool {
+        let room = self.has_room(from, left);
         if room {
-            self.pages += packet.pages().len();
-            self.queue.push_back(packet);
+            let (pages, place) = (packet.pages().len(), usize::from(from.0));
+            self.shares.resize(self.shares.len().max(place + 1), Waiting::default());
+            self.shares
+                .get_mut(place)
+                .into_iter()
+                .chain([&mut self.all])
+                .for_each(|it| it.add(pages));
+            self.queue.push_back((from, packet));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }

@@ -381,7 +381,7 @@ fn any_port_has_room_for_one_packet_of_any_length() {
         assert_eq!(rig.drain(ports[1]).len(), 1);
     }
     // Pages of who was there before do not count: ten of two pages, and again.
-    let rules = Rules { pages: 20, ..Rules::default() };
+    let rules = Rules { pages: 40, ..Rules::default() };
     let port = rig.plain_port(rules, OPEN);
     rig.switch.disconnect(ports[1]);
     for _ in 0..3 {

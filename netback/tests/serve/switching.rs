@@ -107,7 +107,8 @@ fn one_that_claims_many_addresses_does_not_take_those_of_others() {
 #[test]
 fn a_queue_that_is_full_drops() {
     let mut rig = Rig::new();
-    let rules = Rules { packets: 40, pages: 60, ..Rules::default() };
+    // Half of it for one sender.
+    let rules = Rules { packets: 80, pages: 120, ..Rules::default() };
     rig.add(LINUX, Rules::default());
     rig.add(LINUX, rules);
     greet(&mut rig);
@@ -146,6 +147,58 @@ fn a_queue_that_is_full_drops() {
     rig.front(1).post(1);
     assert_ne!(rig.run(), 0);
     assert_eq!(rig.front(1).receive(), [Ok(numbered(0, 12_000))]);
+}
+
+#[test]
+fn who_floods_leaves_room_for_others() {
+    let mut it = Ports::new(&[Rules::default(); 4]);
+    // Where all are; the last hears everything too.
+    (0..4).for_each(|port| drop(it.send(port, Mac([0xff; 6]), mac(port as u8))));
+    let send = |it: &mut Ports, from: usize, to: Mac, count: usize| {
+        for _ in 0..count {
+            let bytes = frame(to, mac(from as u8)).bytes;
+            let packet = Packet::of(&bytes, it.0.switch.pool()).expect("enough pages");
+            it.0.switch.send(it.1[from], packet);
+        }
+    };
+    for to in [mac(2), Mac([0xff; 6])] {
+        let before = it.0.switch.counters(it.1[2]).to.dropped;
+        // As much as is left; then the second as much as is left then.
+        send(&mut it, 0, to, 2000);
+        send(&mut it, 1, mac(2), 256);
+        assert_eq!(it.0.switch.counters(it.1[2]).to.dropped - before, 2000 - 512);
+        let got = it.0.drain(it.1[2]);
+        let is_second = |packet: &&Packet<_>| packet.head().get(6..12) == Some(&mac(1).0[..]);
+        assert_eq!((got.len(), got.iter().filter(is_second).count()), (512 + 256, 256));
+        drop(got);
+        // What waits when a port is given to another sender.
+        send(&mut it, 0, mac(2), 3);
+        it.0.switch.remove(it.1[0]);
+        it.1[0] = it.0.plain_port(Rules::default(), OPEN);
+        send(&mut it, 0, mac(2), 3);
+        assert_eq!(it.0.drain(it.1[2]).len(), 6);
+        [1, 3].into_iter().for_each(|port| drop(it.0.drain(it.1[port])));
+        assert_eq!(it.0.used.get(), 0);
+    }
+}
+
+#[test]
+fn who_takes_nothing_leaves_pages_for_others() {
+    let mut it = Ports::new(&[Rules::default(); 10]);
+    (0..10).for_each(|port| drop(it.send(port, Mac([0xff; 6]), mac(port as u8))));
+    it.0.switch.pool().most = 400;
+    // Eight take none of what is for all, and have room for more than there is.
+    for _ in 0..1000 {
+        let bytes = frame(Mac([0xff; 6]), mac(0)).bytes;
+        let packet = Packet::of(&bytes, it.0.switch.pool()).expect("a page is left");
+        it.0.switch.send(it.1[0], packet);
+        drop(it.0.drain(it.1[1]));
+    }
+    assert!(it.0.used.get() <= 400 - 400 / 10, "{} pages", it.0.used.get());
+    let bytes = frame(mac(1), mac(0)).bytes;
+    let packet = Packet::of(&bytes, it.0.switch.pool()).expect("a page is left");
+    it.0.switch.send(it.1[0], packet);
+    assert_eq!(it.0.drain(it.1[1]).len(), 1);
 }
 
 #[test]

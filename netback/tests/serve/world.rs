@@ -172,4 +172,8 @@ impl Pool for FakePool {
             Own(Box::new([0xEE; 4096]), self.used.clone())
         })
     }
+
+    fn left(&self) -> usize {
+        self.most - self.used.get()
+    }
 }

@@ -404,13 +404,15 @@ impl<S: Sharing> Connection<'_, '_, '_, S> {
     /// socket can be used again then.
     pub async fn close(&self) {
         self.with(|socket| socket.close());
-        let mut rest = [0; 64];
-        self.wait(|socket| {
-            // What still comes is of no interest.
-            while socket.recv_slice(&mut rest).is_ok_and(|count| count > 0) {}
-            (!socket.is_open()).then_some(())
-        })
-        .await;
+        // What still comes is of no interest; taking it makes room for the rest, and the other end is
+        // told of that, like of all that `wait` finds.
+        while self.wait(Self::discard).await {}
+    }
+
+    /// Takes what has come. Whether that was something; or nothing, and nothing more comes.
+    fn discard(socket: &mut tcp::Socket<'_>) -> Option<bool> {
+        let came = socket.recv(|bytes| (bytes.len(), !bytes.is_empty())).unwrap_or(false);
+        (came || !socket.is_open()).then_some(came)
     }
 
     /// Sets how long the other end may be silent, when it should answer, until the connection is

@@ -246,13 +246,16 @@ fn visited(house: &House, _: &mut Operator) -> Result<()> {
     })
 }
 
-/// The server answers as before while a front end at the same switch lies.
+/// The server answers as before while a front end at the same switch lies. That no packet of its own
+/// is lost for that is more than good manners here: who asks is behind QEMU's user network, which
+/// forgets what it has sent when a SYN comes to it twice, and so never sends it again.
 fn lied_to(house: &House, operator: &mut Operator) -> Result<()> {
     let port = house.ports[0];
     operator.ask("create liar")?;
     let mut visits = 0;
     operator.until("the one that lies", |it| {
-        download(port, 100_000)?;
+        let done = download(port, 100_000);
+        done.or_else(|error| Err(error.context(it.ask("network-list web0")?)))?;
         visits += 1;
         Ok(it.channel.ask("list", &["liar".to_owned()], false)?.is_err())
     })?;
