@@ -57,18 +57,17 @@ pub fn copy_packets(
 }
 
 /// Has operations made, in batches. Each is of memory that nobody refers to meanwhile.
-fn perform(copies: impl ExactSizeIterator<Item = GrantCopy>, mut done: impl FnMut(usize, bool)) {
-    let mut copies = copies.enumerate();
-    let mut operations = [GrantCopy::default(); BATCH];
+fn perform(copies: impl Iterator<Item = GrantCopy>, mut done: impl FnMut(usize, bool)) {
+    let mut copies = copies.fuse();
+    let mut operations = SmallVec::<[GrantCopy; BATCH]>::new();
+    let mut first = 0;
     loop {
-        let mut first = None;
-        let mut count = 0_usize;
-        for (operation, (number, copy)) in operations.iter_mut().zip(copies.by_ref()) {
-            first = first.or(Some(number));
-            *operation = copy;
-            count += 1;
+        operations.clear();
+        operations.extend(copies.by_ref().take(BATCH));
+        let count = operations.len();
+        if count == 0 {
+            return;
         }
-        let Some(first) = first else { return };
         let address = operations.as_mut_ptr().expose_provenance() as u64;
         // SAFETY: so many operations are borrowed, mutably. The peer's pages are none of ours, or
         // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
@@ -77,8 +76,9 @@ fn perform(copies: impl ExactSizeIterator<Item = GrantCopy>, mut done: impl FnMu
             Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count as u64, 0, 0, 0])
         };
         Machine.call(&request);
-        for (offset, operation) in operations.iter().enumerate().take(count) {
-            done(first + offset, operation.status == 0);
+        for operation in &operations {
+            done(first, operation.status == 0);
+            first += 1;
         }
     }
 }

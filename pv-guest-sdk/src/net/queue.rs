@@ -43,6 +43,8 @@ struct State<P> {
     /// Pages that are free, and that the back end has; a bit for each.
     free: u64,
     asked: u64,
+    /// How many of the free ones are promised to packets that are not written yet.
+    promised: usize,
     /// Extra infos that are not answered.
     extras: u32,
     /// Somebody waits for pages or for room in the ring.
@@ -83,6 +85,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
             send: ring(send, abi::TX_SLOT),
             free: (0..send_pages.len()).fold(0, |free, page| free | 1 << page),
             asked: 0,
+            promised: 0,
             extras: 0,
             crowded: false,
             receive: ring(receive, abi::RX_SLOT),
@@ -209,16 +212,12 @@ impl<P: Page, S: Signal> Queue<P, S> {
             if self.check(&mut state, result)? {
                 self.send_signal.wake();
             }
-            // Pages that others have taken get their places in the ring first.
-            let others = self.send_pages.len() - (state.free | state.asked).count_ones() as usize;
+            // What is promised to others gets its places in the ring first.
+            let others = state.promised;
             let room = state.send.room() as usize;
-            if state.free.count_ones() as usize >= pages && room > 2 * others + pages {
-                let mut mine = 0;
-                for _ in 0..pages {
-                    mine |= 1 << state.free.trailing_zeros();
-                    state.free &= state.free - 1;
-                }
-                return Ok(Some(Ticket { queue: self, pages: mine }));
+            if state.free.count_ones() as usize >= others + pages && room > 2 * others + pages {
+                state.promised += pages;
+                return Ok(Some(Ticket { queue: self, pages }));
             }
         }
         Ok(None)
@@ -285,9 +284,10 @@ impl<P: Page> State<P> {
     fn take_answers(&mut self) -> Result<bool, Breach> {
         const SIZE: usize = size_of::<TxResponse>();
         let before = self.free;
-        loop {
-            let under_way = if self.crowded { 0 } else { self.asked.count_ones() / 2 };
-            let Some(answer) = self.send.take::<SIZE>(under_way)? else { break };
+        // Nobody is to be told of an answer for which nobody waits: all are looked for before the next
+        // packet. More than the ring has never come before that.
+        let behind = if self.crowded { 0 } else { self.send.slots() };
+        while let Some(answer) = self.send.take::<SIZE>(behind)? {
             let TxResponse { id, status } = zerocopy::transmute!(answer);
             if status == abi::STATUS_NULL {
                 self.extras = self.extras.checked_sub(1).ok_or(Breach::Status(status))?;
@@ -310,47 +310,42 @@ impl<P: Page> State<P> {
 /// back.
 pub(super) struct Ticket<'q, P: Page, S: Signal> {
     queue: &'q Queue<P, S>,
-    /// A bit for each.
-    pages: u64,
+    /// How many.
+    pages: usize,
 }
 
 impl<P: Page, S: Signal> Ticket<'_, P, S> {
     /// Sends a packet, which has room in the pages.
     pub(super) fn send(mut self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let (queue, mut requests) = (self.queue, Vec::<_, SEND_PAGES>::new());
-        let mut mine = core::mem::take(&mut self.pages);
-        let extra = note.segment.is_some();
+        let queue = self.queue;
+        let mut state = queue.state.lock();
+        state.promised -= core::mem::take(&mut self.pages);
+        if let Some(error) = &state.broken {
+            return Err(error.clone());
+        }
         let mut flags = match note.checksum {
             Checksum::Complete => 0,
             Checksum::Validated => abi::TX_DATA_VALIDATED,
             Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
-        } | if extra { abi::TX_EXTRA_INFO } else { 0 };
+        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
         let pieces = packet.chunks(PAGE_SIZE);
         let last = pieces.len().saturating_sub(1);
-        let mut used = 0;
         for (index, piece) in pieces.enumerate() {
-            let number = mine.trailing_zeros();
-            used |= 1 << number;
-            mine &= mine - 1;
-            let page = &queue.send_pages[number as usize];
+            let number = state.free.trailing_zeros();
+            // No more than were promised are taken, so that there is one.
+            let Some(page) = queue.send_pages.get(number as usize) else { break };
             copy_in(page.words(), piece);
+            state.free &= !(1 << number);
+            state.asked |= 1 << number;
             let size = if index == 0 { packet.len() } else { piece.len() };
             let more = if index < last { abi::TX_MORE_DATA } else { 0 };
-            let _it_fits = requests.push(TxRequest {
+            let request = TxRequest {
                 gref: page.reference(),
                 offset: 0,
                 flags: core::mem::take(&mut flags) | more,
                 id: u16::try_from(number).unwrap_or(0),
                 size: u16::try_from(size).unwrap_or(u16::MAX),
-            });
-        }
-        let mut state = queue.state.lock();
-        state.free |= mine;
-        if let Some(error) = &state.broken {
-            return Err(error.clone());
-        }
-        state.asked |= used;
-        for (index, request) in requests.iter().enumerate() {
+            };
             state.send.put(request.as_bytes());
             if let (0, Some(size)) = (index, note.segment) {
                 let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
@@ -375,7 +370,7 @@ impl<P: Page, S: Signal> Drop for Ticket<'_, P, S> {
     fn drop(&mut self) {
         if self.pages != 0 {
             let mut state = self.queue.state.lock();
-            state.free |= self.pages;
+            state.promised -= self.pages;
             if core::mem::take(&mut state.crowded) {
                 self.queue.send_signal.wake();
             }
