@@ -8,7 +8,6 @@ use smoltcp::time::Instant;
 
 use super::card::{Card, ETHERNET, LONGEST};
 use super::packet::{Checksum, Note};
-use super::queue::Ticket;
 use super::{Info, checksum};
 use crate::ring::Sharing;
 
@@ -79,20 +78,18 @@ impl phy::RxToken for Received<'_> {
 
 /// Room for a packet to be sent.
 pub struct Room<'p, S: Sharing> {
-    ticket: Ticket<'p, S::Page, S::Signal>,
+    card: &'p Card<'p, S>,
     buffer: &'p mut [u8],
-    info: Info,
     note: Note,
 }
 
 impl<'p, S: Sharing> Room<'p, S> {
     /// Room for a packet, of which it is not known yet whether it is a long one.
-    fn of(card: &'p Card<'_, S>, buffer: &'p mut [u8], starved: &mut bool) -> Option<Self> {
-        let (info, note) = (card.info(), Note::default());
-        let pages = longest(&info, buffer).div_ceil(PAGE_SIZE);
-        let ticket = card.queue.try_reserve(pages).ok().flatten();
-        *starved = ticket.is_none();
-        Some(Self { ticket: ticket?, buffer, info, note })
+    fn of(card: &'p Card<'p, S>, buffer: &'p mut [u8], starved: &mut bool) -> Option<Self> {
+        let pages = longest(&card.info(), buffer).div_ceil(PAGE_SIZE);
+        let has_room = card.queue.has_room(pages).unwrap_or(false);
+        *starved = !has_room;
+        has_room.then_some(Self { card, buffer, note: Note::default() })
     }
 }
 
@@ -100,11 +97,12 @@ impl<S: Sharing> phy::TxToken for Room<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, fill: F) -> R {
         let packet = &mut self.buffer[..length];
         let result = fill(packet);
-        if self.info.checksum && checksum::leave_blank(packet) {
+        if self.card.info().checksum && checksum::leave_blank(packet) {
             self.note.checksum = Checksum::Blank;
         }
-        // A card that is of no use any more takes no packets; its user is told by `broken`.
-        let _sent = self.ticket.send(packet, self.note);
+        // There is room still. A card that is of no use any more takes no packets; its user is told
+        // by `broken`.
+        let _sent = self.card.queue.try_send(packet, self.note);
         result
     }
 

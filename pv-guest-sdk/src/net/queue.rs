@@ -43,8 +43,6 @@ struct State<P> {
     /// Pages that are free, and that the back end has; a bit for each.
     free: u64,
     asked: u64,
-    /// How many of the free ones are promised to packets that are not written yet.
-    promised: usize,
     /// Extra infos that are not answered.
     extras: u32,
     /// Somebody waits for pages or for room in the ring.
@@ -85,7 +83,6 @@ impl<P: Page, S: Signal> Queue<P, S> {
             send: ring(send, abi::TX_SLOT),
             free: (0..send_pages.len()).fold(0, |free, page| free | 1 << page),
             asked: 0,
-            promised: 0,
             extras: 0,
             crowded: false,
             receive: ring(receive, abi::RX_SLOT),
@@ -128,7 +125,10 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        self.state.lock().counts
+        let mut state = self.state.lock();
+        // Of a back end that is broken, what was counted before.
+        let _is_known = self.take_answers(&mut state);
+        state.counts
     }
 
     /// Why the card is of no use any more.
@@ -202,25 +202,34 @@ impl<P: Page, S: Signal> Queue<P, S> {
             .await
     }
 
-    /// Takes so many pages, and room in the ring for them and an extra info, if both are there. If
-    /// not, who listens is woken when some are.
-    pub(super) fn try_reserve(&self, pages: usize) -> Result<Option<Ticket<'_, P, S>>, NetError> {
-        let mut state = self.state.lock();
+    /// Whether there are so many pages, and room in the ring for them and an extra info. If not, who
+    /// listens is woken when some are.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn has_room(&self, pages: usize) -> Result<bool, NetError> {
+        self.find_room(&mut self.state.lock(), pages)
+    }
+
+    fn find_room(&self, state: &mut State<P>, pages: usize) -> Result<bool, NetError> {
+        self.check(state, Ok(()))?;
+        if state.fits(pages) {
+            return Ok(true);
+        }
         for crowded in [false, true] {
             state.crowded |= crowded;
-            let result = state.take_answers();
-            if self.check(&mut state, result)? {
-                self.send_signal.wake();
-            }
-            // What is promised to others gets its places in the ring first.
-            let others = state.promised;
-            let room = state.send.room() as usize;
-            if state.free.count_ones() as usize >= others + pages && room > 2 * others + pages {
-                state.promised += pages;
-                return Ok(Some(Ticket { queue: self, pages }));
+            self.take_answers(state)?;
+            if state.fits(pages) {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    fn take_answers(&self, state: &mut State<P>) -> Result<(), NetError> {
+        let result = state.take_answers();
+        if self.check(state, result)? {
+            self.send_signal.wake();
+        }
+        Ok(())
     }
 
     fn poll<T>(
@@ -236,9 +245,57 @@ impl<P: Page, S: Signal> Queue<P, S> {
         )
     }
 
-    /// Waits for what a packet with so many pages needs.
-    pub(super) async fn reserve(&self, pages: usize) -> Result<Ticket<'_, P, S>, NetError> {
-        poll_fn(|context| self.poll(context, &self.send_signal, || self.try_reserve(pages))).await
+    /// Sends a packet, after waiting for room.
+    pub(super) async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
+        let send = || Ok(self.try_send(packet, note)?.then_some(()));
+        poll_fn(|context| self.poll(context, &self.send_signal, send)).await
+    }
+
+    /// Sends a packet of 64 pages at most, if there is room, and says whether there was.
+    pub(super) fn try_send(&self, packet: &[u8], note: Note) -> Result<bool, NetError> {
+        let mut state = self.state.lock();
+        let pieces = packet.chunks(PAGE_SIZE);
+        if !self.find_room(&mut state, pieces.len())? {
+            return Ok(false);
+        }
+        let mut flags = match note.checksum {
+            Checksum::Complete => 0,
+            Checksum::Validated => abi::TX_DATA_VALIDATED,
+            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
+        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
+        let last = pieces.len().saturating_sub(1);
+        for (index, piece) in pieces.enumerate() {
+            let number = state.free.trailing_zeros();
+            let page = &self.send_pages[number as usize];
+            copy_in(page.words(), piece);
+            state.free &= !(1 << number);
+            state.asked |= 1 << number;
+            let size = if index == 0 { packet.len() } else { piece.len() };
+            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
+            let request = TxRequest {
+                gref: page.reference(),
+                offset: 0,
+                flags: core::mem::take(&mut flags) | more,
+                id: u16::try_from(number).unwrap_or(0),
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+            };
+            state.send.put(request.as_bytes());
+            if let (0, Some(size)) = (index, note.segment) {
+                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
+                let gso_size = size.get();
+                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
+                let mut slot = [0; abi::TX_SLOT as usize];
+                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
+                state.send.put(&slot);
+                state.extras += 1;
+            }
+        }
+        state.counts.sent += 1;
+        state.counts.sent_bytes += packet.len() as u64;
+        if state.send.show() {
+            self.send_signal.notify();
+        }
+        Ok(true)
     }
 
     /// Goes on as if so many requests had been answered on each ring.
@@ -265,6 +322,10 @@ impl<P: Page, S: Signal> Queue<P, S> {
 }
 
 impl<P: Page> State<P> {
+    fn fits(&self, pages: usize) -> bool {
+        self.free.count_ones() as usize >= pages && self.send.room() as usize > pages
+    }
+
     /// Takes answers until a packet is there, and says whether one is.
     fn assemble(&mut self, pages: usize) -> Result<bool, Breach> {
         while !self.assembly.is_complete() {
@@ -303,77 +364,5 @@ impl<P: Page> State<P> {
             self.free |= bit;
         }
         Ok(self.free != before && core::mem::take(&mut self.crowded))
-    }
-}
-
-/// What one packet needs: pages, and room in the ring. Dropped without being sent, they are given
-/// back.
-pub(super) struct Ticket<'q, P: Page, S: Signal> {
-    queue: &'q Queue<P, S>,
-    /// How many.
-    pages: usize,
-}
-
-impl<P: Page, S: Signal> Ticket<'_, P, S> {
-    /// Sends a packet, which has room in the pages.
-    pub(super) fn send(mut self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let queue = self.queue;
-        let mut state = queue.state.lock();
-        state.promised -= core::mem::take(&mut self.pages);
-        if let Some(error) = &state.broken {
-            return Err(error.clone());
-        }
-        let mut flags = match note.checksum {
-            Checksum::Complete => 0,
-            Checksum::Validated => abi::TX_DATA_VALIDATED,
-            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
-        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
-        let pieces = packet.chunks(PAGE_SIZE);
-        let last = pieces.len().saturating_sub(1);
-        for (index, piece) in pieces.enumerate() {
-            let number = state.free.trailing_zeros();
-            // No more than were promised are taken, so that there is one.
-            let Some(page) = queue.send_pages.get(number as usize) else { break };
-            copy_in(page.words(), piece);
-            state.free &= !(1 << number);
-            state.asked |= 1 << number;
-            let size = if index == 0 { packet.len() } else { piece.len() };
-            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
-            let request = TxRequest {
-                gref: page.reference(),
-                offset: 0,
-                flags: core::mem::take(&mut flags) | more,
-                id: u16::try_from(number).unwrap_or(0),
-                size: u16::try_from(size).unwrap_or(u16::MAX),
-            };
-            state.send.put(request.as_bytes());
-            if let (0, Some(size)) = (index, note.segment) {
-                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
-                let gso_size = size.get();
-                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
-                let mut slot = [0; abi::TX_SLOT as usize];
-                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
-                state.send.put(&slot);
-                state.extras += 1;
-            }
-        }
-        state.counts.sent += 1;
-        state.counts.sent_bytes += packet.len() as u64;
-        if state.send.show() {
-            queue.send_signal.notify();
-        }
-        Ok(())
-    }
-}
-
-impl<P: Page, S: Signal> Drop for Ticket<'_, P, S> {
-    fn drop(&mut self) {
-        if self.pages != 0 {
-            let mut state = self.queue.state.lock();
-            state.promised -= self.pages;
-            if core::mem::take(&mut state.crowded) {
-                self.queue.send_signal.wake();
-            }
-        }
     }
 }

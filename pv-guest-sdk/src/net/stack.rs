@@ -128,7 +128,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
     /// Sends and receives for all sockets, whenever an event or a timer says that there is something
     /// to do, until the card is of no use any more, and says why.
     pub async fn run(&self) -> NetError {
-        let mut sleep = None;
+        let mut sleep: Option<(Instant, Waker, Sleep)> = None;
         poll_fn(|context| {
             self.driver.set(Some(context.waker().clone()));
             let mut inner = self.inner.borrow_mut();
@@ -141,11 +141,18 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            sleep = inner.wait();
-            if let Some(sleep) = &mut sleep
-                && Pin::new(sleep).poll(context).is_ready()
-            {
-                context.waker().wake_by_ref();
+            let Some(at) = inner.wait() else { return Poll::Pending };
+            // With each packet the time moves on. A timer that ends too early for it is cheaper than
+            // one that is set anew again and again.
+            let stays = |(timer, waker, _): &(_, Waker, _)| {
+                *timer > Instant::now() && *timer <= at && waker.will_wake(context.waker())
+            };
+            if !sleep.as_ref().is_some_and(stays) {
+                let mut timer = sleep_until(at);
+                if Pin::new(&mut timer).poll(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
+                sleep = Some((at, context.waker().clone(), timer));
             }
             Poll::Pending
         })
@@ -232,7 +239,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
 
 impl<S: Sharing> Inner<'_, '_, S> {
     /// Until when the sockets wait if nothing comes before.
-    fn wait(&mut self) -> Option<Sleep> {
+    fn wait(&mut self) -> Option<Instant> {
         let now = moment();
         let at = self.interface.poll_at(now, &self.sockets)?;
         if at <= now && self.port.is_starved() {
@@ -242,7 +249,7 @@ impl<S: Sharing> Inner<'_, '_, S> {
         // What cannot be sent now, though it should, is tried again a little later.
         let micros = at.total_micros().max(now.total_micros() + 1000);
         let at = Instant::from_nanoseconds(u64::try_from(micros).unwrap_or(0).saturating_mul(1000));
-        Some(sleep_until(at.min(Instant::now() + Duration::from_secs(3600))))
+        Some(at.min(Instant::now() + Duration::from_secs(3600)))
     }
 }
 
