@@ -20,6 +20,8 @@ use crate::ring::{Page, Ring};
 pub(super) const SEND_PAGES: usize = 64;
 /// The most pages for packets that are received.
 pub(super) const RECEIVE_PAGES: usize = 128;
+/// After how many of them their requests are put again.
+const AGAIN: usize = 8;
 
 /// What went over a card.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -165,12 +167,16 @@ impl<P: Page, S: Signal> Queue<P, S> {
         state.receive.show()
     }
 
-    /// Takes a packet, if one is there: its length, what is said of it. One that is faulty is
-    /// dropped, and who listens is woken to look for another.
-    pub(super) fn try_receive(&self, into: &mut [u8]) -> Result<Option<(usize, Note)>, NetError> {
+    /// Takes a packet, if one is there and room for an answer of so many pages: its length, what is
+    /// said of it. One that is faulty is dropped, and who listens is woken to look for another.
+    pub(super) fn try_receive(
+        &self,
+        into: &mut [u8],
+        answer: usize,
+    ) -> Result<Option<(usize, Note)>, NetError> {
         let mut state = self.state.lock();
         let result = state.assemble(self.receive_pages.len());
-        if !self.check(&mut state, result)? {
+        if !self.check(&mut state, result)? || !self.find_room(&mut state, answer)? {
             return Ok(None);
         }
         let packet = core::mem::take(&mut state.assembly);
@@ -189,16 +195,19 @@ impl<P: Page, S: Signal> Queue<P, S> {
             state.counts.faulty += 1;
             self.receive_signal().wake();
         }
-        let again = core::mem::take(&mut state.pending);
-        if self.offer(&mut state, again) {
-            self.receive_signal().notify();
+        // A few are put again at once. So many stay that the longest packet finds its places.
+        if state.pending >= AGAIN {
+            let again = core::mem::take(&mut state.pending);
+            if self.offer(&mut state, again) {
+                self.receive_signal().notify();
+            }
         }
         Ok(fits.then(|| (length, packet.note())))
     }
 
     /// Waits for a packet.
     pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
-        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into)))
+        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into, 0)))
             .await
     }
 

@@ -75,8 +75,8 @@ pub struct Stack<'a, 'b, S: Sharing> {
     waiting: RefCell<Vec<Waker, 8>>,
 }
 
-fn moment() -> Moment {
-    Moment::from_micros(i64::try_from(Instant::now().nanoseconds() / 1000).unwrap_or(i64::MAX))
+fn moment(now: Instant) -> Moment {
+    Moment::from_micros(i64::try_from(now.nanoseconds() / 1000).unwrap_or(i64::MAX))
 }
 
 impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
@@ -91,7 +91,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
         let own = card.0.iter().fold(0, |all, &byte| all << 8 | u64::from(byte));
         let clock = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.random_seed = counter().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ clock ^ own << 16;
-        let interface = Interface::new(config, &mut port, moment());
+        let interface = Interface::new(config, &mut port, moment(Instant::now()));
         let dhcp = match address {
             Address::Dhcp => Some(sockets.add(dhcpv4::Socket::new())),
             Address::Static(..) => None,
@@ -136,16 +136,17 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
             if let Some(error) = inner.port.card().broken() {
                 return Poll::Ready(error);
             }
-            if self.turn(&mut inner) {
+            let now = Instant::now();
+            if self.turn(&mut inner, now) {
                 // The rest has its turn after other tasks.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(at) = inner.wait() else { return Poll::Pending };
+            let Some(at) = inner.wait(now) else { return Poll::Pending };
             // With each packet the time moves on. A timer that ends too early for it is cheaper than
             // one that is set anew again and again.
             let stays = |(timer, waker, _): &(_, Waker, _)| {
-                *timer > Instant::now() && *timer <= at && waker.will_wake(context.waker())
+                *timer > now && *timer <= at && waker.will_wake(context.waker())
             };
             if !sleep.as_ref().is_some_and(stays) {
                 let mut timer = sleep_until(at);
@@ -160,8 +161,8 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
     }
 
     /// Handles packets, and says whether there may be more.
-    fn turn(&self, inner: &mut Inner<'a, 'b, S>) -> bool {
-        let now = moment();
+    fn turn(&self, inner: &mut Inner<'a, 'b, S>, now: Instant) -> bool {
+        let now = moment(now);
         let Inner { port, interface, sockets, .. } = inner;
         interface.poll_maintenance(now);
         let mut came = (0..BURST).map(|_| interface.poll_ingress_single(now, port, sockets));
@@ -239,8 +240,8 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
 
 impl<S: Sharing> Inner<'_, '_, S> {
     /// Until when the sockets wait if nothing comes before.
-    fn wait(&mut self) -> Option<Instant> {
-        let now = moment();
+    fn wait(&mut self, since: Instant) -> Option<Instant> {
+        let now = moment(since);
         let at = self.interface.poll_at(now, &self.sockets)?;
         if at <= now && self.port.is_starved() {
             // That there is room again is an event.
@@ -249,7 +250,7 @@ impl<S: Sharing> Inner<'_, '_, S> {
         // What cannot be sent now, though it should, is tried again a little later.
         let micros = at.total_micros().max(now.total_micros() + 1000);
         let at = Instant::from_nanoseconds(u64::try_from(micros).unwrap_or(0).saturating_mul(1000));
-        Some(at.min(Instant::now() + Duration::from_secs(3600)))
+        Some(at.min(since + Duration::from_secs(3600)))
     }
 }
 

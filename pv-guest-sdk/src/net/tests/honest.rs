@@ -176,13 +176,22 @@ fn each_end_is_told_no_more_than_it_wants() {
     (0..32)
         .for_each(|_| drive(card.send(&packet(60), Note::default()), || false).unwrap().unwrap());
     assert_eq!(told(&world, 0), before + 1, "while it has not looked");
-    while world.step() {}
+    for _ in 0..200 {
+        world.run(card.send(&packet(60), Note::default())).unwrap();
+        while world.step() {}
+    }
+    assert_eq!(world.told[0], 1, "of the first alone: nobody waits for room");
     let before = told(&world, 1);
     for _ in 0..100 {
         world.comes.push_back(Frame(packet(60), Note::default()));
         world.run(card.receive(&mut [0; 60])).unwrap();
     }
     assert_eq!(told(&world, 1), before, "there were enough pages all the time");
+    world.holds = true;
+    while drive(card.send(&packet(60), Note::default()), || world.step()).is_some() {}
+    world.holds = false;
+    world.run(card.send(&packet(60), Note::default())).unwrap();
+    assert_eq!(world.told[0], 2, "one waited");
 }
 
 #[test]
