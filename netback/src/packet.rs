@@ -90,8 +90,12 @@ pub struct Packet<B> {
 impl<B: Buffer> Packet<B> {
     /// A packet of so many bytes, whatever they are. `None` without pages.
     pub fn new(length: usize, pool: &mut impl Pool<Buffer = B>) -> Option<Self> {
-        let pages =
-            (0..length.div_ceil(PAGE_SIZE)).map(|_| pool.buffer()).collect::<Option<_>>()?;
+        let count = length.div_ceil(PAGE_SIZE);
+        // At once: one that grows is copied again and again.
+        let mut pages = SmallVec::with_capacity(count);
+        for _ in 0..count {
+            pages.push(pool.buffer()?);
+        }
         Some(Self { pages, length, checksum: Checksum::Unknown, segmentation: None })
     }
 

@@ -180,14 +180,17 @@ impl<P: Pool> Switch<P> {
         let Some(source) = self.port(from) else { return };
         source.counters.from.packets += 1;
         source.counters.from.bytes += packet.length() as u64;
-        let is_spoofed = source.rules.is_strict && source.rules.address != Some(sender);
+        let is_own = source.rules.address == Some(sender);
+        let is_spoofed = source.rules.is_strict && !is_own;
         let is_wrong = packet.length() < ETHERNET || sender.is_group();
         if is_spoofed || is_wrong || to.is_link_local() {
             source.counters.spoofed += u64::from(is_spoofed);
             source.counters.from.dropped += 1;
             return;
         }
-        self.learn(sender, from);
+        if !is_own {
+            self.learn(sender, from);
+        }
         if to.is_group() {
             return self.flood(from, packet, true);
         }

@@ -49,37 +49,34 @@ pub fn copy_packets(
     copies: &mut [netback::Copy],
     packets: &mut [netback::Packet<PacketPage>],
 ) {
-    let mut made = SmallVec::<[bool; BATCH]>::new();
-    perform(copies.iter().map(|it| describe_packet(domain, direction, it, packets)), |_, done| {
-        made.push(done);
-    });
-    copies.iter_mut().zip(made).for_each(|(copy, done)| copy.done = done);
+    for some in copies.chunks_mut(BATCH) {
+        let mut made = 0_u64;
+        let described = some.iter().map(|it| describe_packet(domain, direction, it, packets));
+        perform(described, |number, done| made |= u64::from(done) << number);
+        for (number, copy) in some.iter_mut().enumerate() {
+            copy.done = made >> number & 1 != 0;
+        }
+    }
 }
 
-/// Has operations made, in batches. Each is of memory that nobody refers to meanwhile.
-fn perform(copies: impl ExactSizeIterator<Item = GrantCopy>, mut done: impl FnMut(usize, bool)) {
-    let mut copies = copies.enumerate();
-    let mut operations = [GrantCopy::default(); BATCH];
-    loop {
-        let mut first = None;
-        let mut count = 0_usize;
-        for (operation, (number, copy)) in operations.iter_mut().zip(copies.by_ref()) {
-            first = first.or(Some(number));
-            *operation = copy;
-            count += 1;
-        }
-        let Some(first) = first else { return };
-        let address = operations.as_mut_ptr().expose_provenance() as u64;
-        // SAFETY: so many operations are borrowed, mutably. The peer's pages are none of ours, or
-        // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
-        // live, or pages of packets, which are borrowed mutably; and a copy is within one.
-        let request = unsafe {
-            Request::new(Hypercall::GrantTableOp, [COPY.into(), address, count as u64, 0, 0, 0])
-        };
-        Machine.call(&request);
-        for (offset, operation) in operations.iter().enumerate().take(count) {
-            done(first + offset, operation.status == 0);
-        }
+/// Has operations made, [`BATCH`] at most. Each is of memory that nobody refers to meanwhile.
+fn perform(copies: impl Iterator<Item = GrantCopy>, mut done: impl FnMut(usize, bool)) {
+    // Filled where it is: to move it costs as much as a copy.
+    let mut operations = SmallVec::<[GrantCopy; BATCH]>::new();
+    operations.extend(copies);
+    let address = operations.as_mut_ptr().expose_provenance() as u64;
+    // SAFETY: so many operations are borrowed, mutably. The peer's pages are none of ours, or
+    // behind grants; ours are pieces, which are atomics to Rust and stay for as long as they
+    // live, or pages of packets, which are borrowed mutably; and a copy is within one.
+    let request = unsafe {
+        Request::new(
+            Hypercall::GrantTableOp,
+            [COPY.into(), address, operations.len() as u64, 0, 0, 0],
+        )
+    };
+    Machine.call(&request);
+    for (number, operation) in operations.iter().enumerate() {
+        done(number, operation.status == 0);
     }
 }
 

@@ -148,11 +148,11 @@ impl<'a, S: Sharing> Card<'a, S> {
         self.queue.counts()
     }
 
-    /// How many pages a packet needs.
+    /// Whether the back end takes a packet of so many bytes.
     ///
     /// # Errors
     /// As of [`Card::send`].
-    pub(super) fn pages(&self, length: usize, note: Note) -> Result<usize, NetError> {
+    fn check(&self, length: usize, note: Note) -> Result<(), NetError> {
         let most = if self.info.scatter { LONGEST } else { PAGE_SIZE };
         let longest =
             if note.segment.is_some() { most } else { ETHERNET + usize::from(self.info.mtu) };
@@ -167,7 +167,7 @@ impl<'a, S: Sharing> Card<'a, S> {
         {
             return Err(NetError::Unsupported);
         }
-        Ok(length.div_ceil(PAGE_SIZE))
+        Ok(())
     }
 
     /// Sends a packet, which begins with Ethernet's addresses, after waiting for room. That it was
@@ -178,8 +178,8 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// the back end does not take, [`NetError::Broken`] or [`NetError::Gone`] if there is none any
     /// more.
     pub async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let pages = self.pages(packet.len(), note)?;
-        self.queue.reserve(pages).await?.send(packet, note)
+        self.check(packet.len(), note)?;
+        self.queue.send(packet, note).await
     }
 
     /// Waits for a packet, and returns its length and what is said of it. One that is longer than

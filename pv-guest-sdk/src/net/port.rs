@@ -7,9 +7,8 @@ use smoltcp::phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium, Packe
 use smoltcp::time::Instant;
 
 use super::card::{Card, ETHERNET, LONGEST};
+use super::checksum;
 use super::packet::{Checksum, Note};
-use super::queue::Ticket;
-use super::{Info, checksum};
 use crate::ring::Sharing;
 
 /// A card as a device of `smoltcp`, which reads packets from one buffer and writes them to another.
@@ -58,14 +57,10 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
 
     /// The longest packet that is sent. Unit: bytes.
     fn longest(&self) -> usize {
-        longest(&self.card.info(), self.send)
+        let info = self.card.info();
+        let longest = if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) };
+        longest.min(self.send.len())
     }
-}
-
-/// The longest packet that a card takes, from a buffer. Unit: bytes.
-fn longest(info: &Info, buffer: &[u8]) -> usize {
-    let longest = if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) };
-    longest.min(buffer.len())
 }
 
 /// A packet that has come.
@@ -79,32 +74,21 @@ impl phy::RxToken for Received<'_> {
 
 /// Room for a packet to be sent.
 pub struct Room<'p, S: Sharing> {
-    ticket: Ticket<'p, S::Page, S::Signal>,
+    card: &'p Card<'p, S>,
     buffer: &'p mut [u8],
-    info: Info,
     note: Note,
-}
-
-impl<'p, S: Sharing> Room<'p, S> {
-    /// Room for a packet, of which it is not known yet whether it is a long one.
-    fn of(card: &'p Card<'_, S>, buffer: &'p mut [u8], starved: &mut bool) -> Option<Self> {
-        let (info, note) = (card.info(), Note::default());
-        let pages = longest(&info, buffer).div_ceil(PAGE_SIZE);
-        let ticket = card.queue.try_reserve(pages).ok().flatten();
-        *starved = ticket.is_none();
-        Some(Self { ticket: ticket?, buffer, info, note })
-    }
 }
 
 impl<S: Sharing> phy::TxToken for Room<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, fill: F) -> R {
         let packet = &mut self.buffer[..length];
         let result = fill(packet);
-        if self.info.checksum && checksum::leave_blank(packet) {
+        if self.card.info().checksum && checksum::leave_blank(packet) {
             self.note.checksum = Checksum::Blank;
         }
-        // A card that is of no use any more takes no packets; its user is told by `broken`.
-        let _sent = self.ticket.send(packet, self.note);
+        // There is room still. A card that is of no use any more takes no packets; its user is told
+        // by `broken`.
+        let _sent = self.card.queue.try_send(packet, self.note);
         result
     }
 
@@ -125,8 +109,9 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
         // Without room for an answer the packet stays where it is.
-        let room = Room::of(&self.card, self.send, &mut self.starved)?;
-        let (length, note) = self.card.queue.try_receive(self.receive).ok()??;
+        let pages = self.longest().div_ceil(PAGE_SIZE);
+        let (length, note) = self.card.queue.try_receive(self.receive, pages).ok()??;
+        self.starved = false;
         let packet = &self.receive[..length];
         if note.checksum == Checksum::Complete && !checksum::is_right(packet) {
             self.wrong += 1;
@@ -134,11 +119,17 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
             self.card.queue.wake();
             return None;
         }
+        let room = Room { card: &self.card, buffer: self.send, note: Note::default() };
         Some((Received(packet), room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {
-        Room::of(&self.card, self.send, &mut self.starved)
+        let pages = self.longest().div_ceil(PAGE_SIZE);
+        let has_room = self.card.queue.has_room(pages).unwrap_or(false);
+        self.starved = !has_room;
+        let (card, buffer) = (&self.card, &mut *self.send);
+        // It is not known yet whether it is a long one.
+        has_room.then_some(Room { card, buffer, note: Note::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -20,6 +20,8 @@ use crate::ring::{Page, Ring};
 pub(super) const SEND_PAGES: usize = 64;
 /// The most pages for packets that are received.
 pub(super) const RECEIVE_PAGES: usize = 128;
+/// After how many of them their requests are put again.
+const AGAIN: usize = 8;
 
 /// What went over a card.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -125,7 +127,10 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        self.state.lock().counts
+        let mut state = self.state.lock();
+        // Of a back end that is broken, what was counted before.
+        let _is_known = self.take_answers(&mut state);
+        state.counts
     }
 
     /// Why the card is of no use any more.
@@ -162,12 +167,16 @@ impl<P: Page, S: Signal> Queue<P, S> {
         state.receive.show()
     }
 
-    /// Takes a packet, if one is there: its length, what is said of it. One that is faulty is
-    /// dropped, and who listens is woken to look for another.
-    pub(super) fn try_receive(&self, into: &mut [u8]) -> Result<Option<(usize, Note)>, NetError> {
+    /// Takes a packet, if one is there and room for an answer of so many pages: its length, what is
+    /// said of it. One that is faulty is dropped, and who listens is woken to look for another.
+    pub(super) fn try_receive(
+        &self,
+        into: &mut [u8],
+        answer: usize,
+    ) -> Result<Option<(usize, Note)>, NetError> {
         let mut state = self.state.lock();
         let result = state.assemble(self.receive_pages.len());
-        if !self.check(&mut state, result)? {
+        if !self.check(&mut state, result)? || !self.find_room(&mut state, answer)? {
             return Ok(None);
         }
         let packet = core::mem::take(&mut state.assembly);
@@ -186,42 +195,50 @@ impl<P: Page, S: Signal> Queue<P, S> {
             state.counts.faulty += 1;
             self.receive_signal().wake();
         }
-        let again = core::mem::take(&mut state.pending);
-        if self.offer(&mut state, again) {
-            self.receive_signal().notify();
+        // A few are put again at once. So many stay that the longest packet finds its places.
+        if state.pending >= AGAIN {
+            let again = core::mem::take(&mut state.pending);
+            if self.offer(&mut state, again) {
+                self.receive_signal().notify();
+            }
         }
         Ok(fits.then(|| (length, packet.note())))
     }
 
     /// Waits for a packet.
     pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
-        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into)))
+        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into, 0)))
             .await
     }
 
-    /// Takes so many pages, and room in the ring for them and an extra info, if both are there. If
-    /// not, who listens is woken when some are.
-    pub(super) fn try_reserve(&self, pages: usize) -> Result<Option<Ticket<'_, P, S>>, NetError> {
-        let mut state = self.state.lock();
+    /// Whether there are so many pages, and room in the ring for them and an extra info. If not, who
+    /// listens is woken when some are.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn has_room(&self, pages: usize) -> Result<bool, NetError> {
+        self.find_room(&mut self.state.lock(), pages)
+    }
+
+    fn find_room(&self, state: &mut State<P>, pages: usize) -> Result<bool, NetError> {
+        self.check(state, Ok(()))?;
+        if state.fits(pages) {
+            return Ok(true);
+        }
         for crowded in [false, true] {
             state.crowded |= crowded;
-            let result = state.take_answers();
-            if self.check(&mut state, result)? {
-                self.send_signal.wake();
-            }
-            // Pages that others have taken get their places in the ring first.
-            let others = self.send_pages.len() - (state.free | state.asked).count_ones() as usize;
-            let room = state.send.room() as usize;
-            if state.free.count_ones() as usize >= pages && room > 2 * others + pages {
-                let mut mine = 0;
-                for _ in 0..pages {
-                    mine |= 1 << state.free.trailing_zeros();
-                    state.free &= state.free - 1;
-                }
-                return Ok(Some(Ticket { queue: self, pages: mine }));
+            self.take_answers(state)?;
+            if state.fits(pages) {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    fn take_answers(&self, state: &mut State<P>) -> Result<(), NetError> {
+        let result = state.take_answers();
+        if self.check(state, result)? {
+            self.send_signal.wake();
+        }
+        Ok(())
     }
 
     fn poll<T>(
@@ -237,9 +254,57 @@ impl<P: Page, S: Signal> Queue<P, S> {
         )
     }
 
-    /// Waits for what a packet with so many pages needs.
-    pub(super) async fn reserve(&self, pages: usize) -> Result<Ticket<'_, P, S>, NetError> {
-        poll_fn(|context| self.poll(context, &self.send_signal, || self.try_reserve(pages))).await
+    /// Sends a packet, after waiting for room.
+    pub(super) async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
+        let send = || Ok(self.try_send(packet, note)?.then_some(()));
+        poll_fn(|context| self.poll(context, &self.send_signal, send)).await
+    }
+
+    /// Sends a packet of 64 pages at most, if there is room, and says whether there was.
+    pub(super) fn try_send(&self, packet: &[u8], note: Note) -> Result<bool, NetError> {
+        let mut state = self.state.lock();
+        let pieces = packet.chunks(PAGE_SIZE);
+        if !self.find_room(&mut state, pieces.len())? {
+            return Ok(false);
+        }
+        let mut flags = match note.checksum {
+            Checksum::Complete => 0,
+            Checksum::Validated => abi::TX_DATA_VALIDATED,
+            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
+        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
+        let last = pieces.len().saturating_sub(1);
+        for (index, piece) in pieces.enumerate() {
+            let number = state.free.trailing_zeros();
+            let page = &self.send_pages[number as usize];
+            copy_in(page.words(), piece);
+            state.free &= !(1 << number);
+            state.asked |= 1 << number;
+            let size = if index == 0 { packet.len() } else { piece.len() };
+            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
+            let request = TxRequest {
+                gref: page.reference(),
+                offset: 0,
+                flags: core::mem::take(&mut flags) | more,
+                id: u16::try_from(number).unwrap_or(0),
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+            };
+            state.send.put(request.as_bytes());
+            if let (0, Some(size)) = (index, note.segment) {
+                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
+                let gso_size = size.get();
+                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
+                let mut slot = [0; abi::TX_SLOT as usize];
+                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
+                state.send.put(&slot);
+                state.extras += 1;
+            }
+        }
+        state.counts.sent += 1;
+        state.counts.sent_bytes += packet.len() as u64;
+        if state.send.show() {
+            self.send_signal.notify();
+        }
+        Ok(true)
     }
 
     /// Goes on as if so many requests had been answered on each ring.
@@ -266,6 +331,10 @@ impl<P: Page, S: Signal> Queue<P, S> {
 }
 
 impl<P: Page> State<P> {
+    fn fits(&self, pages: usize) -> bool {
+        self.free.count_ones() as usize >= pages && self.send.room() as usize > pages
+    }
+
     /// Takes answers until a packet is there, and says whether one is.
     fn assemble(&mut self, pages: usize) -> Result<bool, Breach> {
         while !self.assembly.is_complete() {
@@ -285,9 +354,10 @@ impl<P: Page> State<P> {
     fn take_answers(&mut self) -> Result<bool, Breach> {
         const SIZE: usize = size_of::<TxResponse>();
         let before = self.free;
-        loop {
-            let under_way = if self.crowded { 0 } else { self.asked.count_ones() / 2 };
-            let Some(answer) = self.send.take::<SIZE>(under_way)? else { break };
+        // Nobody is to be told of an answer for which nobody waits: all are looked for before the next
+        // packet. More than the ring has never come before that.
+        let behind = if self.crowded { 0 } else { self.send.slots() };
+        while let Some(answer) = self.send.take::<SIZE>(behind)? {
             let TxResponse { id, status } = zerocopy::transmute!(answer);
             if status == abi::STATUS_NULL {
                 self.extras = self.extras.checked_sub(1).ok_or(Breach::Status(status))?;
@@ -303,82 +373,5 @@ impl<P: Page> State<P> {
             self.free |= bit;
         }
         Ok(self.free != before && core::mem::take(&mut self.crowded))
-    }
-}
-
-/// What one packet needs: pages, and room in the ring. Dropped without being sent, they are given
-/// back.
-pub(super) struct Ticket<'q, P: Page, S: Signal> {
-    queue: &'q Queue<P, S>,
-    /// A bit for each.
-    pages: u64,
-}
-
-impl<P: Page, S: Signal> Ticket<'_, P, S> {
-    /// Sends a packet, which has room in the pages.
-    pub(super) fn send(mut self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let (queue, mut requests) = (self.queue, Vec::<_, SEND_PAGES>::new());
-        let mut mine = core::mem::take(&mut self.pages);
-        let extra = note.segment.is_some();
-        let mut flags = match note.checksum {
-            Checksum::Complete => 0,
-            Checksum::Validated => abi::TX_DATA_VALIDATED,
-            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
-        } | if extra { abi::TX_EXTRA_INFO } else { 0 };
-        let pieces = packet.chunks(PAGE_SIZE);
-        let last = pieces.len().saturating_sub(1);
-        let mut used = 0;
-        for (index, piece) in pieces.enumerate() {
-            let number = mine.trailing_zeros();
-            used |= 1 << number;
-            mine &= mine - 1;
-            let page = &queue.send_pages[number as usize];
-            copy_in(page.words(), piece);
-            let size = if index == 0 { packet.len() } else { piece.len() };
-            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
-            let _it_fits = requests.push(TxRequest {
-                gref: page.reference(),
-                offset: 0,
-                flags: core::mem::take(&mut flags) | more,
-                id: u16::try_from(number).unwrap_or(0),
-                size: u16::try_from(size).unwrap_or(u16::MAX),
-            });
-        }
-        let mut state = queue.state.lock();
-        state.free |= mine;
-        if let Some(error) = &state.broken {
-            return Err(error.clone());
-        }
-        state.asked |= used;
-        for (index, request) in requests.iter().enumerate() {
-            state.send.put(request.as_bytes());
-            if let (0, Some(size)) = (index, note.segment) {
-                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
-                let gso_size = size.get();
-                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
-                let mut slot = [0; abi::TX_SLOT as usize];
-                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
-                state.send.put(&slot);
-                state.extras += 1;
-            }
-        }
-        state.counts.sent += 1;
-        state.counts.sent_bytes += packet.len() as u64;
-        if state.send.show() {
-            queue.send_signal.notify();
-        }
-        Ok(())
-    }
-}
-
-impl<P: Page, S: Signal> Drop for Ticket<'_, P, S> {
-    fn drop(&mut self) {
-        if self.pages != 0 {
-            let mut state = self.queue.state.lock();
-            state.free |= self.pages;
-            if core::mem::take(&mut state.crowded) {
-                self.queue.send_signal.wake();
-            }
-        }
     }
 }

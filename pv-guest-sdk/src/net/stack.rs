@@ -81,8 +81,8 @@ pub struct Stack<'a, 'b, S: Sharing> {
     waiting: RefCell<Vec<Waker, 8>>,
 }
 
-fn moment() -> Moment {
-    Moment::from_micros(i64::try_from(Instant::now().nanoseconds() / 1000).unwrap_or(i64::MAX))
+fn moment(now: Instant) -> Moment {
+    Moment::from_micros(i64::try_from(now.nanoseconds() / 1000).unwrap_or(i64::MAX))
 }
 
 impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
@@ -97,7 +97,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
         let own = card.0.iter().fold(0, |all, &byte| all << 8 | u64::from(byte));
         let clock = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         config.random_seed = counter().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ clock ^ own << 16;
-        let interface = Interface::new(config, &mut port, moment());
+        let interface = Interface::new(config, &mut port, moment(Instant::now()));
         let dhcp = match address {
             Address::Dhcp => Some(sockets.add(dhcpv4::Socket::new())),
             Address::Static(..) => None,
@@ -136,7 +136,7 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
     /// Sends and receives for all sockets, whenever an event or a timer says that there is something
     /// to do, until the card is of no use any more, and says why.
     pub async fn run(&self) -> NetError {
-        let mut sleep = None;
+        let mut sleep: Option<(Instant, Waker, Sleep)> = None;
         poll_fn(|context| {
             self.driver.set(Some(context.waker().clone()));
             let mut inner = self.inner.borrow_mut();
@@ -144,16 +144,24 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
             if let Some(error) = inner.port.card().broken() {
                 return Poll::Ready(error);
             }
-            if self.turn(&mut inner) {
+            let now = Instant::now();
+            if self.turn(&mut inner, now) {
                 // The rest has its turn after other tasks.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            sleep = inner.wait();
-            if let Some(sleep) = &mut sleep
-                && Pin::new(sleep).poll(context).is_ready()
-            {
-                context.waker().wake_by_ref();
+            let Some(at) = inner.wait(now) else { return Poll::Pending };
+            // With each packet the time moves on. A timer that ends too early for it is cheaper than
+            // one that is set anew again and again.
+            let stays = |(timer, waker, _): &(_, Waker, _)| {
+                *timer > now && *timer <= at && waker.will_wake(context.waker())
+            };
+            if !sleep.as_ref().is_some_and(stays) {
+                let mut timer = sleep_until(at);
+                if Pin::new(&mut timer).poll(context).is_ready() {
+                    context.waker().wake_by_ref();
+                }
+                sleep = Some((at, context.waker().clone(), timer));
             }
             Poll::Pending
         })
@@ -161,8 +169,8 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
     }
 
     /// Handles packets, and says whether there may be more.
-    fn turn(&self, inner: &mut Inner<'a, 'b, S>) -> bool {
-        let now = moment();
+    fn turn(&self, inner: &mut Inner<'a, 'b, S>, now: Instant) -> bool {
+        let now = moment(now);
         inner.announce(now);
         let Inner { port, interface, sockets, .. } = inner;
         interface.poll_maintenance(now);
@@ -266,8 +274,8 @@ impl<S: Sharing> Inner<'_, '_, S> {
     }
 
     /// Until when the sockets wait if nothing comes before.
-    fn wait(&mut self) -> Option<Sleep> {
-        let now = moment();
+    fn wait(&mut self, since: Instant) -> Option<Instant> {
+        let now = moment(since);
         let at = self.interface.poll_at(now, &self.sockets)?;
         if at <= now && self.port.is_starved() {
             // That there is room again is an event.
@@ -276,7 +284,7 @@ impl<S: Sharing> Inner<'_, '_, S> {
         // What cannot be sent now, though it should, is tried again a little later.
         let micros = at.total_micros().max(now.total_micros() + 1000);
         let at = Instant::from_nanoseconds(u64::try_from(micros).unwrap_or(0).saturating_mul(1000));
-        Some(sleep_until(at.min(Instant::now() + Duration::from_secs(3600))))
+        Some(at.min(since + Duration::from_secs(3600)))
     }
 }
 

@@ -149,22 +149,6 @@ fn who_finds_no_room_waits_for_answers() {
 }
 
 #[test]
-fn a_packet_that_is_not_sent_gives_its_room_back() {
-    let (mut world, card) = World::up(RICH);
-    for _ in 0..200 {
-        let ticket = card.queue.try_reserve(16).unwrap();
-        drop(ticket.unwrap());
-    }
-    let tickets: Vec<_> = (0..4).map(|_| card.queue.try_reserve(16).unwrap().unwrap()).collect();
-    assert!(card.queue.try_reserve(1).unwrap().is_none());
-    let bytes = packet(60);
-    let mut tickets = Some(tickets);
-    let sent =
-        drive(card.send(&bytes, Note::default()), || world.step() | tickets.take().is_some());
-    assert_eq!(sent, Some(Ok(())));
-}
-
-#[test]
 fn packets_that_are_refused_or_too_long_are_counted_and_hinder_nobody() {
     let (mut world, card) = World::up(RICH);
     for status in [-1, -2] {
@@ -173,8 +157,6 @@ fn packets_that_are_refused_or_too_long_are_counted_and_hinder_nobody() {
         while world.step() {}
     }
     world.status = 0;
-    // The answers are looked at when there is something to send.
-    world.run(card.send(&packet(60), Note::default())).unwrap();
     assert_eq!(card.counts().refused, 4);
     for length in [2000, 1999, 60_000, 100] {
         world.comes.push_back(Frame(packet(length), Note::default()));
@@ -194,13 +176,22 @@ fn each_end_is_told_no_more_than_it_wants() {
     (0..32)
         .for_each(|_| drive(card.send(&packet(60), Note::default()), || false).unwrap().unwrap());
     assert_eq!(told(&world, 0), before + 1, "while it has not looked");
-    while world.step() {}
+    for _ in 0..200 {
+        world.run(card.send(&packet(60), Note::default())).unwrap();
+        while world.step() {}
+    }
+    assert_eq!(world.told[0], 1, "of the first alone: nobody waits for room");
     let before = told(&world, 1);
     for _ in 0..100 {
         world.comes.push_back(Frame(packet(60), Note::default()));
         world.run(card.receive(&mut [0; 60])).unwrap();
     }
     assert_eq!(told(&world, 1), before, "there were enough pages all the time");
+    world.holds = true;
+    while drive(card.send(&packet(60), Note::default()), || world.step()).is_some() {}
+    world.holds = false;
+    world.run(card.send(&packet(60), Note::default())).unwrap();
+    assert_eq!(world.told[0], 2, "one waited");
 }
 
 #[test]

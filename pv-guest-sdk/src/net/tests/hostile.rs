@@ -57,9 +57,11 @@ fn answers_to_packets_that_cannot_be() {
         let (mut world, card) = World::up(RICH);
         world.run(card.send(&packet(60), Note::default())).unwrap();
         while world.step() {}
+        let _looked_at = card.counts();
         world.send_lie = Some(lie);
         world.run(card.send(&packet(60), Note::default())).unwrap();
         while world.step() {}
+        let _looked_at = card.counts();
         let error = Err(NetError::Broken(breach));
         assert_eq!(world.run(card.send(&packet(60), Note::default())), error);
         is_broken(&mut world, card, breach);
@@ -79,6 +81,7 @@ fn a_packet_is_answered_once_and_an_extra_info_too() {
     world.held.truncate(2);
     world.holds = false;
     while world.step() {}
+    let _looked_at = card.counts();
     let error = Err(NetError::Broken(Breach::Answer(0)));
     assert_eq!(world.run(card.send(&packet(60), Note::default())), error);
     let (mut world, card) = World::up(RICH);
@@ -86,6 +89,7 @@ fn a_packet_is_answered_once_and_an_extra_info_too() {
     world.send_lie = Some(|it, _| *it = TxResponse { id: 0, status: abi::STATUS_NULL });
     world.run(card.send(&packet(60), note)).unwrap();
     while world.step() {}
+    let _looked_at = card.counts();
     let breach = Breach::Status(abi::STATUS_NULL);
     let sent = world.run(card.send(&packet(60), Note::default()));
     assert_eq!(sent, Err(NetError::Broken(breach)));

@@ -110,6 +110,8 @@ pub(super) struct World {
     /// Of each ring.
     pub(super) taken: [u32; 2],
     pub(super) put: [u32; 2],
+    /// How often the front end was told of answers.
+    pub(super) told: [u32; 2],
     /// Answers to packets that it keeps back.
     pub(super) holds: bool,
     held: Vec<TxResponse>,
@@ -152,6 +154,7 @@ impl World {
             rings: None,
             taken: [0; 2],
             put: [0; 2],
+            told: [0; 2],
             holds: false,
             held: Vec::new(),
             status: 0,
@@ -279,6 +282,7 @@ impl World {
         let event = self.word(ring, 3).load(Ordering::SeqCst);
         if put.wrapping_sub(event) < put.wrapping_sub(old) {
             let line = self.rings.unwrap()[ring].1;
+            self.told[ring] += 1;
             (&line).wake();
         }
     }
