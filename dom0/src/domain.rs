@@ -73,8 +73,8 @@ impl Guest {
     }
 }
 
-/// Who waits for a domain to run.
-pub(crate) type Born = Signal<NoopRawMutex, Result<DomId, String>>;
+/// Who waits for a domain to run: its number, and how long it took to make it.
+pub(crate) type Born = Signal<NoopRawMutex, Result<(DomId, Duration), String>>;
 
 /// Lets a domain live, again and again if it is to be restarted. What goes wrong with the first of its
 /// lives is told to `born` if somebody waits there; else it is said. The answer is whether it ended
@@ -102,6 +102,7 @@ async fn once(
     config: &Rc<Config>,
     born: Option<&Born>,
 ) -> Result<(End, Then), Box<dyn Error>> {
+    let begun = Instant::now();
     let disks = open(world, config).await?;
     let built = make(world, config).await?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
@@ -121,7 +122,7 @@ async fn once(
     for (number, vif) in (0..).zip(&config.vifs) {
         devices.push(plug(world, id, number, vif, &uuid));
     }
-    let end = serve(world, &guest, store, born).await;
+    let end = serve(world, &guest, store, (born, begun)).await;
     guest.console.close();
     world.store.ended(id);
     let then = end.as_ref().map_or(Then::Destroy, |(end, doomed)| what_then(config, *end, *doomed));
@@ -277,13 +278,14 @@ async fn serve(
     world: &World,
     guest: &Guest,
     store: Ring,
-    born: Option<&Born>,
+    (born, begun): (Option<&Born>, Instant),
 ) -> Result<(End, bool), Box<dyn Error>> {
     let domain = &guest.domain;
     let store = store::serve(&world.store, domain, store, world.window()?);
+    let took = begun.elapsed();
     domain.control(Plain::Unpause)?;
     if let Some(born) = born {
-        born.signal(Ok(guest.id()));
+        born.signal(Ok((guest.id(), took)));
     }
     match select4(guest.ended.wait(), guest.doomed.wait(), guest.console.serve(), store).await {
         Either4::First(end) => Ok((end, false)),

@@ -13,8 +13,8 @@ use super::plan::{Connections, Kind, Plan};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
-/// Bytes of the frame list that are gathered before they are written.
-const BATCH: usize = 512;
+/// Entries of the frame list that are gathered before they are written.
+const BATCH: usize = 64;
 /// Position of the frame number in a page-table entry.
 const ENTRY_SHIFT: u32 = 12;
 
@@ -107,20 +107,17 @@ pub fn build<T: Target>(
 /// The first error of the target.
 pub fn frame_list<T: Target>(plan: &Plan, target: &mut T) -> Result<(), T::Error> {
     let mut at = address(plan.p2m.pfn);
-    let mut batch = [0; BATCH];
-    let mut filled = 0;
-    for pfn in 0..plan.nr_pages {
-        let entry = target.machine_frame(Pfn(pfn)).0.to_le_bytes();
-        for (to, from) in batch.iter_mut().skip(filled).zip(entry) {
-            *to = from;
+    let mut pfns = (0..plan.nr_pages).map(Pfn);
+    let mut batch = [0_u64; BATCH];
+    loop {
+        let mut filled = 0_usize;
+        for (entry, pfn) in batch.iter_mut().zip(&mut pfns) {
+            *entry = target.machine_frame(pfn).0;
+            filled = filled.saturating_add(1);
         }
-        filled = filled.saturating_add(size_of::<u64>());
-        if filled >= BATCH || pfn.saturating_add(1) == plan.nr_pages {
-            let bytes = batch.get(..filled).unwrap_or_default();
-            copy(plan, at, bytes, target)?;
-            at = at.saturating_add(len(bytes));
-            filled = 0;
-        }
+        let Some(filled) = batch.get(..filled).filter(|filled| !filled.is_empty()) else { break };
+        copy(plan, at, filled.as_bytes(), target)?;
+        at = at.saturating_add(len(filled.as_bytes()));
     }
     Ok(())
 }
