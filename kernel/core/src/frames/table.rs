@@ -206,9 +206,10 @@ impl FrameTable {
             Err(_) => false,
         };
         let mfn = self.lists.leave_first_if(platform, owner, may)?;
-        if last {
+        if last && let Some(info) = self.info(mfn) {
             platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-            self.give_back(platform, mfn);
+            info.owner.store(KERNEL, Ordering::Release);
+            self.pool.give(mfn);
         }
         Some(last)
     }
