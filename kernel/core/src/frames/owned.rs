@@ -75,7 +75,11 @@ impl Lists {
     ) -> Option<Mfn> {
         let (head, lock) = self.head(owner)?;
         let _held = lock.lock(platform);
-        let first = self.first(owner).filter(|&first| may(first))?;
+        let name = head.load(Relaxed);
+        let first = Mfn(name.checked_sub(1)?.into());
+        if !may(first) {
+            return None;
+        }
         self.unlink(head, self.link(first)?);
         Some(first)
     }

@@ -24,12 +24,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let (table, id) = (self.platform.frames(), self.memory.id());
         loop {
             // Most are nothing but memory.
+            let mut freed = 0_u64;
             while !budget.is_spent()
-                && let Some(freed) = table.let_first_go(self.platform, id)
+                && let Some(last) = table.let_first_go(self.platform, id)
             {
-                self.memory.shrink(freed.into());
+                freed = freed.saturating_add(last.into());
                 budget.charge(FRAME_COST);
             }
+            self.memory.shrink(freed);
             match table.first_of(id) {
                 None => return Ok(()),
                 Some(_) if budget.is_spent() => return Err(Stop::Again),
