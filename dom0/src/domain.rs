@@ -29,7 +29,7 @@ use crate::console::Console;
 use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
-use crate::world::World;
+use crate::world::{CLOSING, World};
 use crate::{block, complaints};
 
 /// Pages in a MiB.
@@ -324,9 +324,15 @@ async fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
         return Err(format!("{wanted} MiB of memory are wanted, and {free} MiB are free").into());
     }
     let window = world.window()?;
-    let built = build::domain(&settings, window.page())
+    let built = build::gradually(&settings, window.page())
+        .await
         .map_err(|error| format!("it can't be built: {error}"))?;
-    if let Err(error) = share(&built.domain, config) {
+    // Meanwhile an end may have been asked for.
+    let shared = match world.is_closing() {
+        true => Err(CLOSING.into()),
+        false => share(&built.domain, config),
+    };
+    if let Err(error) = shared {
         let _is_gone = built.domain.control(Plain::Destroy);
         return Err(error);
     }

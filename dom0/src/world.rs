@@ -118,6 +118,9 @@ pub(crate) fn run(
     if well == of { Ok(()) } else { Err("not all domains ended well".into()) }
 }
 
+/// Why no domain is made any more.
+pub(crate) const CLOSING: &str = "the machine is about to be powered off";
+
 /// The word on the command line that makes dom0 serve an operator.
 const RULED: &str = "operator";
 
@@ -285,7 +288,7 @@ impl World {
         config: Config,
     ) -> Result<(DomId, Duration), String> {
         if self.is_closing() {
-            return Err("the machine is about to be powered off".into());
+            return Err(CLOSING.into());
         }
         let name = config.name.clone();
         self.reserve(&name)?;

@@ -1,9 +1,8 @@
 //! Carries a plan out: writes image, ramdisk, frame list, page tables and start-info page.
 //!
 //! [`build`] does everything when the sources lie in memory, as ring 0 has them. A builder that
-//! streams calls the steps itself: [`frame_list`], [`page_tables`] and [`hypercall_page`] need
-//! nothing but the plan, contents go to the frames of [`Plan::image`] and [`Plan::ramdisk`] by
-//! [`copy`] or other means, and [`Plan::start_info`] makes the page that is written last.
+//! streams brings image and ramdisk to the frames of [`Plan::image`] and [`Plan::ramdisk`] by [`copy`],
+//! and has the rest written by [`describe`].
 use hypercall_abi::types::{Mfn, Pfn};
 use zerocopy::IntoBytes;
 
@@ -81,6 +80,20 @@ pub fn build<T: Target>(
     if let Some(part) = plan.ramdisk {
         copy(plan, address(part.pfn), contents.ramdisk, target)?;
     }
+    describe(plan, contents, target)
+}
+
+/// Writes all that tells a domain of itself: hypercall stubs, list of frames, page tables, and the
+/// page it starts with. `contents` need not have image and ramdisk.
+///
+/// # Errors
+///
+/// The first error of the target.
+pub fn describe<T: Target>(
+    plan: &Plan,
+    contents: &Contents<'_>,
+    target: &mut T,
+) -> Result<(), T::Error> {
     hypercall_page(plan, target)?;
     frame_list(plan, target)?;
     page_tables(plan, target)?;
@@ -179,7 +192,8 @@ pub fn copy<T: Target>(
 }
 
 /// Pseudo-physical address of a frame.
-const fn address(pfn: Pfn) -> u64 {
+#[must_use]
+pub const fn address(pfn: Pfn) -> u64 {
     pfn.0 << ENTRY_SHIFT
 }
 
