@@ -178,6 +178,9 @@ pub(crate) fn test(
     steps.run("what making and ending a domain costs, counted, on paravane", || {
         lives::costs(workspace, builder, &options.machine)
     });
+    steps.run("what a read waits while domains are made, counted, on paravane", || {
+        lives::waits(workspace, builder, &options.machine)
+    });
 }
 
 /// The most that reads from a disk in memory may cost: what the guest `blk` calls them, and
