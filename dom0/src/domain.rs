@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 
 use embassy_futures::select::{Either4, select4};
+use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
@@ -147,6 +148,8 @@ async fn once(
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
     guest.gone.raise();
+    // That may have taken long.
+    yield_now().await;
     let (end, doomed) = end?;
     let ran = Duration::from_nanos(info?.cpu_time);
     if doomed {

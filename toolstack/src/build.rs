@@ -194,6 +194,7 @@ async fn fill(
         .unpack(|at, bytes| copy(plan, at, bytes, &mut memory).map_err(BuildError::Control))
         .await?;
     describe(plan, &contents, &mut memory)?;
+    yield_now().await;
     // A frame that is mapped for writing is no page table.
     memory.mapped = None;
     let frame = |part: Option<Extent>| part.map_or(Mfn(0), |part| memory.machine_frame(part.pfn));
