@@ -105,6 +105,14 @@ impl Operator {
     }
 }
 
+/// The configurations on a disk that the last word of a line may become.
+pub(super) async fn on_disk(operator: &Operator, line: &str) -> Vec<String> {
+    match line.split_once(' ') {
+        Some(("create", words)) if !words.contains(' ') => operator.world.files.like(words).await,
+        _ => Vec::new(),
+    }
+}
+
 fn named(guest: &Guest) -> Value {
     json!({ "id": guest.id().0, "name": guest.config.name })
 }
