@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 
 use embassy_futures::select::{Either, Either4, select, select4};
+use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::domctl::{Credit2, SCHEDULER_CREDIT2, SCHEDULER_PUT, SchedulerOp};
@@ -29,7 +30,7 @@ use crate::console::Console;
 use crate::net::{BRIDGE, vif};
 use crate::storage::Claim;
 use crate::store;
-use crate::world::World;
+use crate::world::{CLOSING, World};
 use crate::{block, complaints, dump};
 
 /// Pages in a MiB.
@@ -73,8 +74,8 @@ impl Guest {
     }
 }
 
-/// Who waits for a domain to run.
-pub(crate) type Born = Signal<NoopRawMutex, Result<DomId, String>>;
+/// Who waits for a domain to run: its number, and how long it took to make it.
+pub(crate) type Born = Signal<NoopRawMutex, Result<(DomId, Duration), String>>;
 
 /// Lets a domain live, again and again if it is to be restarted. What goes wrong with the first of its
 /// lives is told to `born` if somebody waits there; else it is said. The answer is whether it ended
@@ -105,6 +106,7 @@ async fn once(
     uuid: &str,
     born: Option<&Born>,
 ) -> Result<(End, Then), Box<dyn Error>> {
+    let begun = Instant::now();
     let disks = open(world, config).await?;
     let built = make(world, config).await?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
@@ -124,7 +126,7 @@ async fn once(
     for (number, vif) in (0..).zip(&config.vifs) {
         devices.push(plug(world, id, number, vif, uuid));
     }
-    let end = serve(world, &guest, store, born).await;
+    let end = serve(world, &guest, store, (born, begun)).await;
     guest.console.close();
     world.store.ended(id);
     let then = end.as_ref().map_or(Then::Destroy, |(end, doomed)| what_then(config, *end, *doomed));
@@ -150,6 +152,8 @@ async fn once(
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
     guest.gone.raise();
+    // That may have taken long.
+    yield_now().await;
     let (end, doomed) = end?;
     let ran = Duration::from_nanos(info?.cpu_time);
     if doomed {
@@ -303,13 +307,14 @@ async fn serve(
     world: &World,
     guest: &Guest,
     store: Ring,
-    born: Option<&Born>,
+    (born, begun): (Option<&Born>, Instant),
 ) -> Result<(End, bool), Box<dyn Error>> {
     let domain = &guest.domain;
     let store = store::serve(&world.store, domain, store, world.window()?);
+    let took = begun.elapsed();
     domain.control(Plain::Unpause)?;
     if let Some(born) = born {
-        born.signal(Ok(guest.id()));
+        born.signal(Ok((guest.id(), took)));
     }
     match select4(guest.ended.wait(), guest.doomed.wait(), guest.console.serve(), store).await {
         Either4::First(end) => Ok((end, false)),
@@ -348,9 +353,15 @@ async fn make(world: &World, config: &Config) -> Result<Built, Box<dyn Error>> {
         return Err(format!("{wanted} MiB of memory are wanted, and {free} MiB are free").into());
     }
     let window = world.window()?;
-    let built = build::domain(&settings, window.page())
+    let built = build::gradually(&settings, window.page())
+        .await
         .map_err(|error| format!("it can't be built: {error}"))?;
-    if let Err(error) = share(&built.domain, config) {
+    // Meanwhile an end may have been asked for.
+    let shared = match world.is_closing() {
+        true => Err(CLOSING.into()),
+        false => share(&built.domain, config),
+    };
+    if let Err(error) = shared {
         let _is_gone = built.domain.control(Plain::Destroy);
         return Err(error);
     }

@@ -17,7 +17,7 @@ use toolstack::archive::File;
 use toolstack::config::Config;
 use toolstack::volume::{self, Source};
 
-use crate::storage::Storage;
+use crate::storage::{Claim, Storage};
 
 /// The word on the command line that names the partition.
 pub(crate) const WORD: &str = "from=";
@@ -118,11 +118,34 @@ impl Files {
         files.filter_map(|file| Some(parse(file.name, file.bytes).ok()?.name)).collect()
     }
 
+    /// Configurations and folders of a disk whose names can go on as this one does: those of its folder,
+    /// or of the partition where everything is looked for. None if that can't be read.
+    pub(crate) async fn like(&self, word: &str) -> Vec<String> {
+        let (prefix, disk, folder) = match (on_disk(word), &self.from) {
+            (Some((disk, path)), _) => {
+                let folder = path.rfind('/').and_then(|end| path.get(..=end)).unwrap_or_default();
+                (format!("{disk}:{folder}"), disk, folder)
+            }
+            (None, Some(from)) => (String::new(), &**from, ""),
+            (None, None) => return Vec::new(),
+        };
+        let names = async {
+            let claim = self.storage.open(disk, true, |_| None).await.ok()?;
+            volume::list(&Reader::new(disk, &claim).ok()?, folder).await.ok()
+        };
+        let told = |name: String| match prefix.is_empty() {
+            true => Some(name.strip_suffix(ENDING)?.to_string()),
+            false => {
+                (name.ends_with('/') || name.ends_with(ENDING)).then(|| prefix.clone() + &name)
+            }
+        };
+        names.await.unwrap_or_default().into_iter().filter_map(told).collect()
+    }
+
     /// Reads a file of a disk, if it is there.
     async fn read(&self, disk: &str, path: &str) -> Result<Option<Vec<u8>>, String> {
         let claim = self.storage.open(disk, true, |_| None).await?;
-        let buffer = Buffer::new(volume::PIECE, 0).map_err(|error| format!("{disk}: {error}"))?;
-        let source = Reader { disk: &claim.disk, buffer };
+        let source = Reader::new(disk, &claim)?;
         match volume::read(&source, path, self.most).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(None) => Ok(None),
@@ -157,6 +180,13 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Config, String> {
 pub(crate) struct Reader<'a> {
     pub(crate) disk: &'a Disk,
     pub(crate) buffer: Buffer,
+}
+
+impl<'a> Reader<'a> {
+    fn new(name: &str, claim: &'a Claim) -> Result<Self, String> {
+        let buffer = Buffer::new(volume::PIECE, 0).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Self { disk: &claim.disk, buffer })
+    }
 }
 
 impl Source for Reader<'_> {

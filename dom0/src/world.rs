@@ -17,7 +17,7 @@ use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::paging::Memory;
 use pv_guest_sdk::task::Executor;
-use pv_guest_sdk::time::Instant;
+use pv_guest_sdk::time::{Duration, Instant};
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, println};
 use toolstack::archive::{self, File};
@@ -121,6 +121,9 @@ pub(crate) fn run(
     println!("{well} of {of} domains ended well");
     if well == of { Ok(()) } else { Err("not all domains ended well".into()) }
 }
+
+/// Why no domain is made any more.
+pub(crate) const CLOSING: &str = "the machine is about to be powered off";
 
 /// The word on the command line that makes dom0 serve an operator.
 const RULED: &str = "operator";
@@ -283,13 +286,16 @@ impl World {
         Ok(())
     }
 
-    /// Makes a domain and lets it run. Its number.
+    /// Makes a domain and lets it run. Its number, and how long it took to make it.
     ///
     /// # Errors
     /// Why it cannot be made, as a sentence; then nothing of it is left.
-    pub(crate) async fn create(self: &Rc<Self>, config: Config) -> Result<DomId, String> {
+    pub(crate) async fn create(
+        self: &Rc<Self>,
+        config: Config,
+    ) -> Result<(DomId, Duration), String> {
         if self.is_closing() {
-            return Err("the machine is about to be powered off".into());
+            return Err(CLOSING.into());
         }
         let name = config.name.clone();
         self.reserve(&name)?;

@@ -1,9 +1,8 @@
 //! Carries a plan out: writes image, ramdisk, frame list, page tables and start-info page.
 //!
 //! [`build`] does everything when the sources lie in memory, as ring 0 has them. A builder that
-//! streams calls the steps itself: [`frame_list`], [`page_tables`] and [`hypercall_page`] need
-//! nothing but the plan, contents go to the frames of [`Plan::image`] and [`Plan::ramdisk`] by
-//! [`copy`] or other means, and [`Plan::start_info`] makes the page that is written last.
+//! streams brings image and ramdisk to the frames of [`Plan::image`] and [`Plan::ramdisk`] by [`copy`],
+//! and has the rest written by [`describe`].
 use hypercall_abi::types::{Mfn, Pfn};
 use zerocopy::IntoBytes;
 
@@ -13,8 +12,8 @@ use super::plan::{Connections, Kind, Plan};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
-/// Bytes of the frame list that are gathered before they are written.
-const BATCH: usize = 512;
+/// Entries of the frame list that are gathered before they are written.
+const BATCH: usize = 64;
 /// Position of the frame number in a page-table entry.
 const ENTRY_SHIFT: u32 = 12;
 
@@ -81,6 +80,20 @@ pub fn build<T: Target>(
     if let Some(part) = plan.ramdisk {
         copy(plan, address(part.pfn), contents.ramdisk, target)?;
     }
+    describe(plan, contents, target)
+}
+
+/// Writes all that tells a domain of itself: hypercall stubs, list of frames, page tables, and the
+/// page it starts with. `contents` need not have image and ramdisk.
+///
+/// # Errors
+///
+/// The first error of the target.
+pub fn describe<T: Target>(
+    plan: &Plan,
+    contents: &Contents<'_>,
+    target: &mut T,
+) -> Result<(), T::Error> {
     hypercall_page(plan, target)?;
     frame_list(plan, target)?;
     page_tables(plan, target)?;
@@ -107,20 +120,17 @@ pub fn build<T: Target>(
 /// The first error of the target.
 pub fn frame_list<T: Target>(plan: &Plan, target: &mut T) -> Result<(), T::Error> {
     let mut at = address(plan.p2m.pfn);
-    let mut batch = [0; BATCH];
-    let mut filled = 0;
-    for pfn in 0..plan.nr_pages {
-        let entry = target.machine_frame(Pfn(pfn)).0.to_le_bytes();
-        for (to, from) in batch.iter_mut().skip(filled).zip(entry) {
-            *to = from;
+    let mut pfns = (0..plan.nr_pages).map(Pfn);
+    let mut batch = [0_u64; BATCH];
+    loop {
+        let mut filled = 0_usize;
+        for (entry, pfn) in batch.iter_mut().zip(&mut pfns) {
+            *entry = target.machine_frame(pfn).0;
+            filled = filled.saturating_add(1);
         }
-        filled = filled.saturating_add(size_of::<u64>());
-        if filled >= BATCH || pfn.saturating_add(1) == plan.nr_pages {
-            let bytes = batch.get(..filled).unwrap_or_default();
-            copy(plan, at, bytes, target)?;
-            at = at.saturating_add(len(bytes));
-            filled = 0;
-        }
+        let Some(filled) = batch.get(..filled).filter(|filled| !filled.is_empty()) else { break };
+        copy(plan, at, filled.as_bytes(), target)?;
+        at = at.saturating_add(len(filled.as_bytes()));
     }
     Ok(())
 }
@@ -182,7 +192,8 @@ pub fn copy<T: Target>(
 }
 
 /// Pseudo-physical address of a frame.
-const fn address(pfn: Pfn) -> u64 {
+#[must_use]
+pub const fn address(pfn: Pfn) -> u64 {
     pfn.0 << ENTRY_SHIFT
 }
 

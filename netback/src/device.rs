@@ -18,6 +18,7 @@ use crate::guest::Guest;
 use crate::nodes::{FEATURES, Nodes, Parameters, decimal};
 use crate::packet::Pool;
 use crate::queue::{Limits, Queue};
+use crate::rate::{Credit, Rate};
 use crate::switch::{PortId, Switch};
 
 /// What the device's owner is to do, in order.
@@ -62,6 +63,10 @@ enum Link<G: Guest> {
 pub struct Device<G: Guest> {
     port: PortId,
     limits: Limits,
+    /// What the front end may send, if that is limited.
+    credit: Option<Credit>,
+    /// When it may send again.
+    pause: Option<u64>,
     /// The back end's state as the front end sees it.
     state: u32,
     seen: Seen,
@@ -84,6 +89,8 @@ impl<G: Guest> Device<G> {
         Self {
             port,
             limits: limits.sound(),
+            credit: None,
+            pause: None,
             state: STATE_INITIALISING,
             seen,
             link: Link::None,
@@ -106,6 +113,10 @@ impl<G: Guest> Device<G> {
             online: number(nodes.back("online")).is_some_and(|online| online != 0),
             parameters: if connects { Parameters::read(nodes) } else { Err(String::new()) },
         };
+        let rate = nodes.back("rate").and_then(|text| Rate::parse(&text));
+        if rate != self.credit.as_ref().map(|credit| credit.rate) {
+            self.credit = rate.map(Credit::new);
+        }
         self.advance();
     }
 
@@ -126,23 +137,36 @@ impl<G: Guest> Device<G> {
         }
     }
 
-    /// Serves the rings for a turn. Ready when there are effects; else the task of `cx` is woken
-    /// when there is more to do, which may be at once.
+    /// When the front end may send again, if it has sent what it may: then [`Device::poll`] is to be
+    /// called. Unit: nanoseconds, as of [`Guest::now`].
+    #[must_use]
+    pub const fn pause(&self) -> Option<u64> {
+        self.pause
+    }
+
+    /// Serves the rings for a turn. Ready when there are effects, or [`Device::pause`] has changed;
+    /// else the task of `cx` is woken when there is more to do, which may be at once.
     pub fn poll<P: Pool<Buffer = G::Buffer>>(
         &mut self,
         switch: &mut Switch<P>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         self.tell(switch);
+        let mut pause = None;
         if let Link::Up(queue) = &mut self.link {
-            match queue.turn(switch, self.port, &self.limits, cx) {
-                Ok(true) => cx.waker().wake_by_ref(),
-                Ok(false) => {}
+            match queue.turn(switch, self.port, (&self.limits, &mut self.credit), cx) {
+                Ok((is_more, until)) => {
+                    pause = until;
+                    if is_more {
+                        cx.waker().wake_by_ref();
+                    }
+                }
                 Err(error) => self.fail(error.to_string()),
             }
             self.tell(switch);
         }
-        if self.effects.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        let is_news = core::mem::replace(&mut self.pause, pause) != pause;
+        if self.effects.is_empty() && !is_news { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Tells the switch who is behind the port.

@@ -60,6 +60,9 @@ pub trait Guest {
         packets: &mut [Packet<Self::Buffer>],
     );
 
+    /// The time since some moment; it never goes back. Unit: nanoseconds.
+    fn now(&self) -> u64;
+
     /// Tells the front end that there are responses on a ring. [`Side::Tx`] stands for both if
     /// there is one event channel.
     fn notify(&mut self, side: Side);

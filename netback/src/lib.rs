@@ -33,7 +33,7 @@
 //! Everything a front end writes is hostile: nodes, indices, slots, extra infos, packets. Each is
 //! copied once and then checked. A packet that may not be is answered with an error and goes
 //! nowhere; indices that cannot be end the connection. What waits for a port is limited by its
-//! [`Rules`], and what one turn does by [`Limits`].
+//! [`Rules`], what one turn does by [`Limits`], and what a front end sends by the node `rate`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -50,6 +50,7 @@ mod nodes;
 pub mod offload;
 mod packet;
 mod queue;
+mod rate;
 mod rx;
 mod switch;
 mod tx;

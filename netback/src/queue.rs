@@ -8,6 +8,7 @@ use crate::device::Attachment;
 use crate::guest::{Guest, Side};
 use crate::nodes::{Parameters, Ports};
 use crate::packet::Pool;
+use crate::rate::Credit;
 use crate::rx::Rx;
 use crate::switch::{PortId, Switch};
 use crate::tx::Tx;
@@ -51,7 +52,8 @@ impl<G: Guest> Queue<G> {
         Ok(Self { tx, rx, guest: it.guest, is_split })
     }
 
-    /// Serves what there is, up to the limits of a turn. Returns whether there is more to do now.
+    /// Serves what there is, up to the limits of a turn and what the front end may send. Returns
+    /// whether there is more to do now, and when it may send again if it may not.
     ///
     /// # Errors
     /// [`RingError`]: the front end broke a ring, and nothing more may be done with them.
@@ -59,12 +61,15 @@ impl<G: Guest> Queue<G> {
         &mut self,
         switch: &mut Switch<P>,
         port: PortId,
-        limits: &Limits,
+        (limits, credit): (&Limits, &mut Option<Credit>),
         cx: &mut Context<'_>,
-    ) -> Result<bool, RingError> {
+    ) -> Result<(bool, Option<u64>), RingError> {
         self.guest.listen(cx);
         switch.listen(port, cx);
-        self.tx.turn(&mut self.guest, switch, port, limits)?;
+        let pause = match credit {
+            Some(credit) => self.tx_within(switch, port, limits, credit)?,
+            None => self.tx.turn(&mut self.guest, switch, port, limits).map(|_| None)?,
+        };
         self.rx.turn(&mut self.guest, switch, port, limits)?;
         let (tx, rx) = (self.tx.push(), self.rx.push());
         if tx || rx && !self.is_split {
@@ -73,7 +78,25 @@ impl<G: Guest> Queue<G> {
         if rx && self.is_split {
             self.guest.notify(Side::Rx);
         }
-        let more_tx = self.tx.is_more()?;
-        Ok(self.rx.is_more(switch, port)? || more_tx)
+        let more_tx = pause.is_none() && self.tx.is_more()?;
+        Ok((self.rx.is_more(switch, port)? || more_tx, pause))
+    }
+
+    /// Takes what the front end may send; when it may send again if it has used that up.
+    fn tx_within<P: Pool<Buffer = G::Buffer>>(
+        &mut self,
+        switch: &mut Switch<P>,
+        port: PortId,
+        limits: &Limits,
+        credit: &mut Credit,
+    ) -> Result<Option<u64>, RingError> {
+        let now = self.guest.now();
+        let left = match credit.left(now) {
+            Ok(left) => left,
+            Err(next) => return Ok(Some(next)),
+        };
+        let limits = Limits { bytes: limits.bytes.min(left), ..*limits };
+        credit.spend(self.tx.turn(&mut self.guest, switch, port, &limits)?);
+        Ok(credit.left(now).err())
     }
 }

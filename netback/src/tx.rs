@@ -167,14 +167,14 @@ impl<G: Guest> Tx<G> {
         })
     }
 
-    /// Takes packets, up to the limits of a turn.
+    /// Takes packets, up to the limits of a turn. Their bytes.
     pub(crate) fn turn<P: Pool<Buffer = G::Buffer>>(
         &mut self,
         guest: &mut G,
         switch: &mut Switch<P>,
         port: PortId,
         limits: &Limits,
-    ) -> Result<(), RingError> {
+    ) -> Result<usize, RingError> {
         self.bytes = 0;
         let mut slots = 0;
         let mut taken = Ok(());
@@ -190,7 +190,7 @@ impl<G: Guest> Tx<G> {
             slots += 1;
         }
         self.deliver(guest, switch, port);
-        taken
+        taken.map(|()| self.bytes)
     }
 
     /// Shows the responses. Returns whether the front end is to be told.

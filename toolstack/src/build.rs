@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use domain_builder::build::{Contents, Target, build, copy};
+use domain_builder::build::{Contents, Target, address, copy, describe};
 use domain_builder::plan::{Connections, Extent, Kind, Plan, PlanError, Request};
+use embassy_futures::{block_on, yield_now};
 use hypercall_abi::grant::{EntryState, RESERVED_CONSOLE, RESERVED_XENSTORE};
 use hypercall_abi::layout::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use hypercall_abi::memory::{E820_RAM, E820Entry};
@@ -15,9 +16,12 @@ use pv_guest_sdk::paging::Page;
 use pv_guest_sdk::{Machine, extension};
 
 use crate::kernel::{Kernel, KernelError};
+use crate::unpack::PIECE;
 
 /// Memory that a domain may have beside what it is given. Unit: KiB.
 const SLACK: u64 = 1024;
+/// Memory that a domain is given at once. Unit: pages.
+const PART: usize = 512;
 /// The highest port a domain may use.
 const LAST_PORT: u32 = 1023;
 /// Where the masks of virtual CPUs are in the shared page, from one to the next. Unit: bytes.
@@ -94,12 +98,22 @@ pub struct Built {
     pub store_port: Port,
 }
 
-/// Builds a domain, which is left paused. Its frames are mapped at `window`, one at a time.
+/// [`gradually`], all at once.
+///
+/// # Errors
+/// As of [`gradually`].
+pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError> {
+    block_on(gradually(settings, window))
+}
+
+/// Builds a domain, which is left paused. Its frames are mapped at `window`, one at a time. Between
+/// pieces of the work (2 MiB of memory that are given to it, 64 KiB that are copied) other tasks get
+/// their turn.
 ///
 /// # Errors
 /// [`BuildError`]; what was made of the domain is destroyed.
-pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError> {
-    let kernel = Kernel::open(settings.image).map_err(BuildError::Kernel)?;
+pub async fn gradually(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError> {
+    let kernel = Kernel::open(settings.image).await.map_err(BuildError::Kernel)?;
     let ramdisk_len = settings.ramdisk.len() as u64;
     let request = Request { kind: Kind::Toolstack, nr_pages: settings.pages, ramdisk_len };
     let plan = Plan::new(&kernel.image, &request).map_err(BuildError::Plan)?;
@@ -114,7 +128,8 @@ pub fn domain(settings: &Settings<'_>, window: Page) -> Result<Built, BuildError
             ..CreateDomain::default()
         },
     )?;
-    match fill(&domain, settings, &kernel, &plan, window).and_then(|rings| record(&domain, rings)) {
+    let filled = fill(&domain, settings, &kernel, &plan, window).await;
+    match filled.and_then(|rings| record(&domain, rings)) {
         Ok((console, console_port, store, store_port)) => {
             Ok(Built { domain, console, console_port, store, store_port })
         }
@@ -142,7 +157,7 @@ fn record(domain: &Domain, rings: Rings) -> Result<Rings, BuildError> {
     Ok(rings)
 }
 
-fn fill(
+async fn fill(
     domain: &Domain,
     settings: &Settings<'_>,
     kernel: &Kernel<'_>,
@@ -157,13 +172,7 @@ fn fill(
         kind: E820_RAM.into(),
     };
     domain.set_memory_map(&mut [ram])?;
-    let mut frames: Vec<u64> = Vec::new();
-    let count = usize::try_from(settings.pages).unwrap_or(usize::MAX);
-    // The list is this domain's, whose memory may be short too.
-    frames.try_reserve_exact(count).map_err(|_| ControlError::Memory(0))?;
-    frames.extend(0..settings.pages);
-    domain.populate(&mut frames)?;
-    domain.clear(&frames)?;
+    let frames = populate(domain, settings.pages).await?;
     let (store_port, console_port) = (domain.unbound()?, domain.unbound()?);
     let shared_info = Mfn(domain.info()?.shared_info_frame);
     let contents = Contents {
@@ -174,8 +183,18 @@ fn fill(
         connections: Connections { store: store_port, console: console_port, video: None },
     };
     let mut memory = Memory { domain, frames: &frames, window, mapped: None };
-    build(plan, &kernel.image, &contents, &mut memory)?;
-    kernel.unpack(|at, bytes| copy(plan, at, bytes, &mut memory).map_err(BuildError::Control))?;
+    for segment in kernel.image.segments(kernel.head()) {
+        let bytes = kernel.head().get(segment.file).unwrap_or_default();
+        memory.fill(plan, segment.offset, bytes).await?;
+    }
+    if let Some(part) = plan.ramdisk {
+        memory.fill(plan, address(part.pfn), settings.ramdisk).await?;
+    }
+    kernel
+        .unpack(|at, bytes| copy(plan, at, bytes, &mut memory).map_err(BuildError::Control))
+        .await?;
+    describe(plan, &contents, &mut memory)?;
+    yield_now().await;
     // A frame that is mapped for writing is no page table.
     memory.mapped = None;
     let frame = |part: Option<Extent>| part.map_or(Mfn(0), |part| memory.machine_frame(part.pfn));
@@ -188,12 +207,45 @@ fn fill(
     Ok((console, console_port, store, store_port))
 }
 
+/// Gives a domain memory, which is zero. Its frames.
+async fn populate(domain: &Domain, pages: u64) -> Result<Vec<u64>, BuildError> {
+    let mut frames: Vec<u64> = Vec::new();
+    let count = usize::try_from(pages).unwrap_or(usize::MAX);
+    // The list is this domain's, whose memory may be short too.
+    frames.try_reserve_exact(count).map_err(|_| ControlError::Memory(0))?;
+    frames.extend(0..pages);
+    // Our own hypervisor gives frames that are zero.
+    let is_dirty = extension::version(&Machine).is_none();
+    for (part, before) in frames.chunks_mut(PART).zip((0..).step_by(PART)) {
+        domain.populate(part).map_err(|error| match error {
+            ControlError::Memory(got) => ControlError::Memory(before + got),
+            other => other,
+        })?;
+        if is_dirty {
+            domain.clear(part)?;
+        }
+        yield_now().await;
+    }
+    Ok(frames)
+}
+
 /// A domain's memory, a frame of which is mapped.
 struct Memory<'a> {
     domain: &'a Domain,
     frames: &'a [u64],
     window: Page,
     mapped: Option<(Pfn, Foreign)>,
+}
+
+impl Memory<'_> {
+    /// Writes bytes from pseudo-physical address `at` on.
+    async fn fill(&mut self, plan: &Plan, at: u64, bytes: &[u8]) -> Result<(), ControlError> {
+        for (piece, at) in bytes.chunks(PIECE).zip((at..).step_by(PIECE)) {
+            copy(plan, at, piece, self)?;
+            yield_now().await;
+        }
+        Ok(())
+    }
 }
 
 impl Target for Memory<'_> {

@@ -82,9 +82,9 @@ impl<'a> Kernel<'a> {
     /// # Errors
     ///
     /// [`KernelError`].
-    pub fn open(file: &'a [u8]) -> Result<Self, KernelError> {
+    pub async fn open(file: &'a [u8]) -> Result<Self, KernelError> {
         let (head, segments) = if is_packed(file) {
-            let (head, segments) = Collector::default().collect(file)?;
+            let (head, segments) = Collector::default().collect(file).await?;
             (Cow::Owned(head), segments)
         } else {
             (Cow::Borrowed(file), Vec::new())
@@ -106,7 +106,7 @@ impl<'a> Kernel<'a> {
     /// # Errors
     ///
     /// The sink's, or [`KernelError`].
-    pub fn unpack<E: From<KernelError>>(
+    pub async fn unpack<E: From<KernelError>>(
         &self,
         mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -127,6 +127,7 @@ impl<'a> Kernel<'a> {
             at += piece.len() as u64;
             if at < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
+        .await
         .map_err(KernelError::Unpack)?;
         result?;
         if at < end { Err(KernelError::Cut.into()) } else { Ok(()) }
@@ -155,7 +156,7 @@ struct Collector {
 }
 
 impl Collector {
-    fn collect(mut self, file: &[u8]) -> Result<(Vec<u8>, Vec<Range<u64>>), KernelError> {
+    async fn collect(mut self, file: &[u8]) -> Result<(Vec<u8>, Vec<Range<u64>>), KernelError> {
         let (mut at, mut wrong) = (0, false);
         unpack(file, &mut |piece| {
             let Some(more) = self.take(at, piece) else {
@@ -164,7 +165,8 @@ impl Collector {
             };
             at += piece.len() as u64;
             if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        })
+        .await?;
         if wrong { None } else { self.finish() }.ok_or(KernelError::Contents)
     }
 

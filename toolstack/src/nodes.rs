@@ -196,12 +196,13 @@ pub fn of_disk(id: DomId, disk: &Disk) -> Vec<Node> {
 pub fn of_vif(id: DomId, number: u32, vif: &Vif, mac: Mac) -> Vec<Node> {
     let front =
         [("handle", number.to_string()), ("mac", mac.to_string()), ("mtu", "1500".to_string())];
-    let back = [
+    let mut back = Vec::from([
         ("handle", number.to_string()),
         ("mac", mac.to_string()),
         ("bridge", vif.bridge.clone().unwrap_or_else(|| "xenbr0".to_string())),
         ("type", "vif".to_string()),
-    ];
+    ]);
+    back.extend(vif.rate.map(|it| ("rate", format!("{},{}", it.bytes, it.interval))));
     device("vif", id, number, &front, &back)
 }
 

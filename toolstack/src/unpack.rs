@@ -1,6 +1,7 @@
 //! Unpacks kernels: gzip, XZ, zstd, LZ4 as Linux uses it, also within a Linux boot image.
 //!
-//! What is unpacked comes in pieces, in order, so that it need not fit into memory.
+//! What is unpacked comes in pieces, in order, so that it need not fit into memory. After each piece
+//! other tasks get their turn.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,6 +9,7 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 use domain_builder::image::Compression;
+use embassy_futures::yield_now;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 use ruzstd::decoding::StreamingDecoder;
@@ -15,7 +17,7 @@ use ruzstd::io::Read;
 use xz4rust::{XzDecoder, XzNextBlockResult};
 
 /// Bytes that are handed on at once, by formats that let us choose.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 /// The largest dictionary of XZ that is accepted: that of Linux' images is 32 MiB.
 const XZ_DICTIONARY: usize = 64 << 20;
 /// The dictionary before a file says how large its own is.
@@ -69,25 +71,34 @@ pub fn is_packed(file: &[u8]) -> bool {
 /// # Errors
 ///
 /// [`UnpackError`]; some of the file may have come before.
-pub fn unpack(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
-    let Some(format) = Compression::of(file) else {
-        let _is_enough = sink(file);
-        return Ok(());
+pub async fn unpack(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+    let Some(outer) = Compression::of(file) else { return pieces(file, sink).await };
+    let (format, file) = match outer {
+        Compression::BzImage => {
+            let payload = payload(file).ok_or(UnpackError::Cut(outer))?;
+            let inner = Compression::of(payload).filter(|&inner| inner != outer);
+            (inner.ok_or(UnpackError::Damaged(outer))?, payload)
+        }
+        _ => (outer, file),
     };
     match format {
-        Compression::BzImage => {
-            let payload = payload(file).ok_or(UnpackError::Cut(format))?;
-            match Compression::of(payload) {
-                Some(Compression::BzImage) | None => Err(UnpackError::Damaged(format)),
-                Some(_) => unpack(payload, sink),
-            }
-        }
-        Compression::Gzip => gzip(file, sink),
-        Compression::Xz => xz(file, sink),
-        Compression::Zstd => zstd(file, sink),
-        Compression::Lz4 => lz4(file, sink),
+        Compression::Gzip => gzip(file, sink).await,
+        Compression::Xz => xz(file, sink).await,
+        Compression::Zstd => zstd(file, sink).await,
+        Compression::Lz4 => lz4(file, sink).await,
         other => Err(UnpackError::Format(other)),
     }
+}
+
+/// Hands bytes on as they are.
+async fn pieces(bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+    for piece in bytes.chunks(PIECE) {
+        if sink(piece).is_break() {
+            break;
+        }
+        yield_now().await;
+    }
+    Ok(())
 }
 
 /// The packed kernel in a Linux boot image.
@@ -105,7 +116,7 @@ fn payload(file: &[u8]) -> Option<&[u8]> {
     file.get(start..start.checked_add(word(PAYLOAD_LENGTH)?)?)
 }
 
-fn gzip(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+async fn gzip(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Gzip;
     let mut rest = gzip_body(file).ok_or(UnpackError::Cut(format))?;
     let mut state = InflateState::new_boxed(DataFormat::Raw);
@@ -117,6 +128,7 @@ fn gzip(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
         if sink(out).is_break() {
             return Ok(());
         }
+        yield_now().await;
         match result.status {
             Ok(MZStatus::StreamEnd) => return Ok(()),
             Ok(_) if out.is_empty() && rest.is_empty() => return Err(UnpackError::Cut(format)),
@@ -147,7 +159,7 @@ fn gzip_body(file: &[u8]) -> Option<&[u8]> {
     if flags & HEADER_CHECK != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Xz;
     let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(XZ_FIRST_DICTIONARY, XZ_DICTIONARY);
     let mut rest = file;
@@ -167,10 +179,11 @@ fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
         if consumed == 0 && written == 0 {
             return Err(UnpackError::Cut(format));
         }
+        yield_now().await;
     }
 }
 
-fn zstd(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+async fn zstd(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let damaged = UnpackError::Damaged(Compression::Zstd);
     let mut decoder = StreamingDecoder::new(file).map_err(|_| damaged)?;
     let mut piece = vec![0; PIECE];
@@ -179,11 +192,12 @@ fn zstd(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
         if read == 0 || sink(piece.get(..read).unwrap_or_default()).is_break() {
             return Ok(());
         }
+        yield_now().await;
     }
 }
 
 /// The legacy format: a magic number, then blocks, each with its length before it.
-fn lz4(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+async fn lz4(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Lz4;
     if !file.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
         return Err(UnpackError::Format(format));
@@ -198,7 +212,14 @@ fn lz4(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
         rest = behind;
         let written = lz4_flex::block::decompress_into(packed, &mut block)
             .map_err(|_| UnpackError::Damaged(format))?;
-        if sink(block.get(..written).unwrap_or_default()).is_break() {
+        let mut ended = false;
+        let mut until = |piece: &[u8]| {
+            let flow = sink(piece);
+            ended = flow.is_break();
+            flow
+        };
+        pieces(block.get(..written).unwrap_or_default(), &mut until).await?;
+        if ended {
             break;
         }
     }
@@ -214,16 +235,20 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    use domain_builder::image::Compression;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
 
-    use super::{UnpackError, unpack};
+    use domain_builder::image::Compression;
+    use embassy_futures::block_on;
+
+    use super::{PIECE, UnpackError, unpack};
 
     fn all(file: &[u8]) -> Result<Vec<u8>, UnpackError> {
         let mut out = Vec::new();
-        unpack(file, &mut |piece| {
+        block_on(unpack(file, &mut |piece| {
             out.extend_from_slice(piece);
             ControlFlow::Continue(())
-        })?;
+        }))?;
         Ok(out)
     }
 
@@ -312,11 +337,32 @@ mod tests {
     fn who_has_enough_gets_no_more() {
         let Some(file) = packed("gzip -c", &sample()) else { return };
         let mut pieces = 0;
-        unpack(&file, &mut |_| {
+        block_on(unpack(&file, &mut |_| {
             pieces += 1;
             ControlFlow::Break(())
-        })
+        }))
         .unwrap();
         assert_eq!(pieces, 1);
+    }
+
+    #[test]
+    fn others_get_their_turn_between_pieces() {
+        let data = sample();
+        let commands = ["cat", "gzip -c", "xz -c", "zstd -c -q", "lz4 -c -l -q"];
+        for (command, file) in commands.map(|command| (command, packed(command, &data))) {
+            let Some(file) = file else { continue };
+            let mut most = 0;
+            let taken = core::cell::Cell::new(0);
+            let mut sink = |piece: &[u8]| {
+                taken.set(taken.get() + piece.len());
+                ControlFlow::Continue(())
+            };
+            let mut unpacking = pin!(unpack(&file, &mut sink));
+            let mut context = Context::from_waker(Waker::noop());
+            while unpacking.as_mut().poll(&mut context) == Poll::Pending {
+                most = most.max(taken.take());
+            }
+            assert!(most.max(taken.take()) <= 2 * PIECE && most > 0, "{command}: {most}");
+        }
     }
 }

@@ -25,6 +25,8 @@ const BLOCKS: u64 = 32;
 const KEPT: usize = 64;
 /// Blocks that one question may look at.
 const LOOKS: u32 = 1 << 16;
+/// Names of a folder that are told.
+pub const NAMES: usize = 256;
 /// Where a file system's partition begins in the table that is put before it.
 const FRONT: u64 = 1;
 
@@ -91,6 +93,42 @@ pub async fn read<S: Source>(
     }
     drop((file, folder, volume));
     Ok(bytes)
+}
+
+/// Names in the folder at `path`, those of folders with a slash behind them; [`NAMES`] at most.
+///
+/// # Errors
+///
+/// As of [`read`].
+pub async fn list<S: Source>(source: &S, path: &str) -> Result<Vec<String>, Option<String>> {
+    let blocks = Blocks::open(source).await?;
+    let manager: VolumeManager<_, _, 4, 2, 1> = VolumeManager::new_with_limits(&blocks, NoClock, 0);
+    let raw = blocks.ask(|| manager.open_raw_volume(VolumeIdx(0))).await?;
+    let volume = raw.to_volume(&manager);
+    let root = blocks.ask(|| manager.open_root_dir(raw)).await?;
+    let mut folder = root.to_directory(&manager);
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let entry = find(&blocks, &folder, part).await?.ok_or(None)?;
+        folder = blocks.ask(|| folder.open_dir(entry.name)).await?;
+    }
+    let mut names = Vec::new();
+    let look = || {
+        names.clear();
+        let mut letters = [0; 512];
+        let mut long = LfnBuffer::new(&mut letters);
+        folder.iterate_dir_lfn(&mut long, |entry, long| {
+            let short = || entry.name.to_string().to_lowercase();
+            let name = long.map_or_else(short, ToString::to_string);
+            let end = if entry.attributes.is_directory() { "/" } else { "" };
+            if !entry.attributes.is_volume() && !name.starts_with('.') {
+                names.push(name + end);
+            }
+            if names.len() < NAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    };
+    blocks.ask(look).await?;
+    drop((folder, volume));
+    Ok(names)
 }
 
 type Folder<'a, 'b, S> = Directory<'a, &'b Blocks<'b, S>, NoClock, 4, 2, 1>;

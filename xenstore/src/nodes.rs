@@ -202,7 +202,7 @@ impl Store {
     pub(crate) fn remove(&mut self, scope: Scope, path: &str) -> Result<(), Error> {
         let top = path::parent(path);
         let mut above = (*self.look(scope, top)?.ok_or(Error::Einval)?).clone();
-        above.children.retain(|leaf| leaf != path::leaf(path));
+        above.children.retain(|leaf| **leaf != *path::leaf(path));
         let mut gone = Vec::new();
         let mut waiting = alloc::vec![(path.to_string(), false)];
         while let Some((next, is_below_done)) = waiting.pop() {
@@ -312,6 +312,6 @@ impl Store {
 }
 
 /// A list of children with the one that a path names.
-fn leaves(path: &str) -> Vec<String> {
-    alloc::vec![path::leaf(path).to_string()]
+fn leaves(path: &str) -> Vec<Arc<str>> {
+    alloc::vec![path::leaf(path).into()]
 }

@@ -85,7 +85,8 @@ impl Store {
     ///
     /// As for [`Store::read`].
     pub fn directory(&mut self, by: impl Into<Scope>, path: &str) -> Result<Vec<String>, Error> {
-        Ok(self.readable(by.into(), path)?.children.clone())
+        let node = self.readable(by.into(), path)?;
+        Ok(node.children.iter().map(|leaf| (**leaf).into()).collect())
     }
 
     /// The permissions of a node, or of `@introduceDomain` or `@releaseDomain`.

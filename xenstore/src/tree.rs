@@ -12,8 +12,9 @@ use crate::perms::{Access, PRIVILEGED, Perms};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) value: Vec<u8>,
-    /// Names of the nodes below, in the order in which they came.
-    pub(crate) children: Vec<String>,
+    /// Names of the nodes below, in the order in which they came. A node is copied to be changed: they
+    /// are not.
+    pub(crate) children: Vec<Arc<str>>,
     pub(crate) perms: Perms,
     /// Differs from that of every other state of every node.
     pub(crate) generation: u64,
@@ -64,8 +65,15 @@ impl Tree {
     pub(crate) fn put(&mut self, path: &str, mut node: Node) {
         node.generation = self.generation();
         *self.owned.entry(node.perms.owner()).or_default() += 1;
-        if let Some(old) = self.nodes.insert(path.into(), Arc::new(node)) {
-            self.disown(old.perms.owner());
+        let node = Arc::new(node);
+        match self.nodes.get_mut(path) {
+            Some(place) => {
+                let old = core::mem::replace(place, node);
+                self.disown(old.perms.owner());
+            }
+            None => {
+                self.nodes.insert(path.into(), node);
+            }
         }
     }
 
@@ -118,7 +126,7 @@ impl Tree {
         let named = self.nodes.keys().all(|path| {
             let above = self.nodes.get(path::parent(path));
             let times = |node: &Arc<Node>| {
-                node.children.iter().filter(|leaf| *leaf == path::leaf(path)).count()
+                node.children.iter().filter(|leaf| ***leaf == *path::leaf(path)).count()
             };
             path == "/" || above.map(times) == Some(1)
         });

@@ -120,7 +120,11 @@ fn exchange(channel: &mut Channel, script: &[Exchange], deadline: Instant) -> Re
     for (verb, words, expected) in script {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         loop {
-            let answer = channel.ask(verb, &words, false)?;
+            let mut answer = channel.ask(verb, &words, false)?;
+            if let Ok(Value::Object(fields)) = &mut answer {
+                // A time.
+                fields.remove("took");
+            }
             let is_right = match (&answer, expected) {
                 (Ok(answer), Ok(expected)) => answer == expected,
                 (Err(answer), Err(expected)) => answer.starts_with(expected),

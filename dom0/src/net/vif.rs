@@ -4,13 +4,13 @@
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
-use core::future::{Future, poll_fn};
+use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
 use core::task::Context;
 
 use devices::hw::PacketPage;
 use devices::hw::grant::copy_packets;
-use embassy_futures::select::{Either, Either3, select, select3};
+use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::types::{DomId, GrantRef};
@@ -20,6 +20,7 @@ use netback::{
 };
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
+use pv_guest_sdk::time::{Instant, sleep_until};
 
 use super::Attached;
 use crate::block::{Halves, Page, map};
@@ -46,6 +47,10 @@ impl Guest for Front {
         packets: &mut [Packet<PacketPage>],
     ) {
         copy_packets(self.domain, direction, copies, packets);
+    }
+
+    fn now(&self) -> u64 {
+        Instant::now().nanoseconds()
     }
 
     fn notify(&mut self, side: Side) {
@@ -137,11 +142,18 @@ async fn work(
             }
         }
         let changed = select3(watches[0].changed(), watches[1].changed(), stop.wait());
+        let pause = device.pause().map(Instant::from_nanoseconds);
+        let paused = async move {
+            match pause {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
         let polled = poll_fn(|cx| device.poll(&mut attached.switch.borrow_mut(), cx));
-        match select(polled, changed).await {
-            Either::First(()) => {}
-            Either::Second(Either3::Third(())) => device.remove(),
-            Either::Second(_) => device.changed(&nodes),
+        match select3(polled, changed, paused).await {
+            Either3::First(()) | Either3::Third(()) => {}
+            Either3::Second(Either3::Third(())) => device.remove(),
+            Either3::Second(_) => device.changed(&nodes),
         }
     }
 }

@@ -10,9 +10,11 @@ use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::raw::registers::counter;
 use pv_guest_sdk::{Machine, print, println};
 use toolstack::operator::editor::{Editor, Typed};
+use toolstack::operator::verbs::Names;
 use toolstack::operator::{show, verbs};
 
 use super::Operator;
+use super::verbs::on_disk;
 
 /// What leaves a domain's console: ctrl-].
 const LEAVE: u8 = 0x1d;
@@ -48,7 +50,15 @@ pub(super) async fn serve(operator: &Operator, input: &Channel) {
         let mut bytes = typed(input).await.into_iter();
         while let Some(byte) = bytes.next() {
             let mut echo = String::new();
-            let complete = |line: &str| verbs::complete(line, |what| operator.names(what));
+            let more = match byte {
+                b'\t' => on_disk(operator, &editor.line()).await,
+                _ => Vec::new(),
+            };
+            let names = |what| match what {
+                Names::Configurations => [operator.names(what), more.clone()].concat(),
+                _ => operator.names(what),
+            };
+            let complete = |line: &str| verbs::complete(line, names);
             let entered = editor.feed(byte, complete, &mut echo);
             print!("{echo}");
             if let Typed::Line(line) = entered {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use embassy_futures::select::{Either3, select, select3};
 use futures_util::future::join_all;
 use pv_guest_sdk::control::{Plain, survey};
-use pv_guest_sdk::time::{Duration, sleep};
+use pv_guest_sdk::time::{Duration, Instant, sleep};
 use serde_json::{Value, json};
 use toolstack::nodes;
 use toolstack::operator::verbs::{self, Names};
@@ -38,9 +38,9 @@ impl Operator {
             "info" => lists::machine(),
             "create" => self.create(first, words.get(1..).unwrap_or_default()).await,
             "destroy" => {
-                let guest = world.guest(first)?;
+                let (guest, begun) = (world.guest(first)?, Instant::now());
                 guest.destroy().await;
-                Ok(named(&guest))
+                Ok(with(named(&guest), "took", nanos(begun.elapsed())))
             }
             "shutdown" => ask(self, world.guest(first)?.as_ref(), "poweroff").await,
             "reboot" => ask(self, world.guest(first)?.as_ref(), "reboot").await,
@@ -78,8 +78,8 @@ impl Operator {
             config.change(change).map_err(|error| error.to_string())?;
         }
         let name = config.name.clone();
-        let id = self.world.create(config).await?;
-        Ok(json!({ "id": id.0, "name": name }))
+        let (id, took) = self.world.create(config).await?;
+        Ok(json!({ "id": id.0, "name": name, "took": nanos(took) }))
     }
 
     /// Shuts all domains down, those by force that do not end in time.
@@ -113,8 +113,28 @@ impl Operator {
     }
 }
 
+/// The configurations on a disk that the last word of a line may become.
+pub(super) async fn on_disk(operator: &Operator, line: &str) -> Vec<String> {
+    match line.split_once(' ') {
+        Some(("create", words)) if !words.contains(' ') => operator.world.files.like(words).await,
+        _ => Vec::new(),
+    }
+}
+
 fn named(guest: &Guest) -> Value {
     json!({ "id": guest.id().0, "name": guest.config.name })
+}
+
+/// An answer with one more field.
+fn with(mut answer: Value, name: &str, value: impl Into<Value>) -> Value {
+    if let Value::Object(fields) = &mut answer {
+        fields.insert(name.to_string(), value.into());
+    }
+    answer
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn control(guest: &Guest, what: Plain) -> Result<Value, String> {
@@ -142,11 +162,7 @@ async fn ask(operator: &Operator, guest: &Guest, what: &str) -> Result<Value, St
         Either3::First(()) | Either3::Second(()) => true,
         Either3::Third(()) => false,
     };
-    let mut answer = named(guest);
-    if let Value::Object(fields) = &mut answer {
-        fields.insert("acknowledged".to_string(), acknowledged.into());
-    }
-    Ok(answer)
+    Ok(with(named(guest), "acknowledged", acknowledged))
 }
 
 /// What a console said last.

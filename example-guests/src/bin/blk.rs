@@ -6,7 +6,7 @@
 //!
 //! With the word `measure` it does none of that, but reads again and again, and tells what a read
 //! costs in units of the processor's counter: instructions of the whole machine, where those are
-//! counted. With `load` it writes and reads until it is ended.
+//! counted; with `longest` what the dearest of many cost. With `load` it writes and reads until it is ended.
 #![no_std]
 #![no_main]
 
@@ -58,6 +58,9 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     if is("measure") {
         return measure(device, grants);
     }
+    if is("longest") {
+        return longest(device, grants);
+    }
     if is("load") {
         return load(device, grants);
     }
@@ -94,6 +97,20 @@ fn measure(device: Device<'static>, grants: Grants) -> Outcome {
         }
         println!("{length} bytes at depth {depth}: {}", vary!("cost", cost));
     }
+    Ok(())
+}
+
+/// Tells what the dearest read of many cost.
+#[inline(never)]
+fn longest(device: Device<'static>, grants: Grants) -> Outcome {
+    let disk = block_on(Disk::open(device, grants, Options::default()))?;
+    let (mut most, mut buffer) = (0, vec![0; 4096]);
+    for _ in 0..16 * READS {
+        let before = counter();
+        block_on(disk.read(0, &mut buffer))?;
+        most = most.max(counter() - before);
+    }
+    println!("dearest of {} reads: {}", 16 * READS, vary!("cost", most));
     Ok(())
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Memory {
     pub(crate) batches: usize,
     /// Back ends that have it.
     pub(crate) guests: usize,
+    /// The time.
+    pub(crate) now: u64,
     waker: Option<Waker>,
 }
 
@@ -57,8 +59,8 @@ impl Memory {
     pub(crate) fn new(pages: usize) -> Domain {
         let page = || GuestPage { data: [0; 4096], granted: false, read_only: false };
         let pages = (0..pages).map(|_| page()).collect();
-        let (notified, copies, batches, guests, waker) = ([0; 2], 0, 0, 0, None);
-        Rc::new(RefCell::new(Self { pages, notified, copies, batches, guests, waker }))
+        let (notified, copies, batches, guests, now, waker) = ([0; 2], 0, 0, 0, 0, None);
+        Rc::new(RefCell::new(Self { pages, notified, copies, batches, guests, now, waker }))
     }
 
     /// An event for the back end.
@@ -123,6 +125,10 @@ impl Guest for FakeGuest {
 
     fn notify(&mut self, side: Side) {
         self.0.borrow_mut().notified[side as usize] += 1;
+    }
+
+    fn now(&self) -> u64 {
+        self.0.borrow().now
     }
 
     fn listen(&mut self, cx: &mut Context<'_>) {

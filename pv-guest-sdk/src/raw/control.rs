@@ -27,6 +27,9 @@ use crate::paging::{Access, Entry, MemoryError, Mode, Page};
 
 /// Frames that are cleared in one call.
 const BATCH: usize = 64;
+/// Pages in a row that get frames in a row, 2 MiB, and the binary logarithm of that.
+const ROW: usize = 1 << ROW_ORDER;
+const ROW_ORDER: u32 = 9;
 
 /// A domain that this one has made. Dropping it leaves the domain as it is.
 #[derive(Debug, Eq, PartialEq)]
@@ -171,23 +174,41 @@ impl Domain {
     }
 
     /// Gives the domain memory: one frame for each page in `frames`, whose numbers become those of
-    /// the machine's frames.
+    /// the machine's frames. Pages in a row get frames in a row while there are such.
     ///
     /// # Errors
     /// [`ControlError::Memory`] with the number of frames it got, if not all.
     pub fn populate(&self, frames: &mut [u64]) -> Result<(), ControlError> {
-        let wanted = frames.len() as u64;
+        let (mut got, mut rows) = (0, true);
+        for part in frames.chunks_mut(ROW) {
+            rows &= part.len() == ROW && part.is_sorted_by(|one, next| one + 1 == *next);
+            let mut first = [part[0]];
+            rows = rows && self.extents(&mut first, ROW_ORDER)? == 1;
+            if rows {
+                part.iter_mut().zip(first[0]..).for_each(|(frame, number)| *frame = number);
+            }
+            let some = if rows { ROW as u64 } else { self.extents(part, 0)? };
+            got += some;
+            if some < part.len() as u64 {
+                return Err(ControlError::Memory(got));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the domain memory in extents of `1 << order` pages. The number of extents it got.
+    fn extents(&self, extents: &mut [u64], order: u32) -> Result<u64, ControlError> {
         let mut argument = Reservation {
-            extent_start: writable(frames),
-            nr_extents: wanted,
+            extent_start: writable(extents),
+            nr_extents: extents.len() as u64,
+            extent_order: order,
             domid: self.0,
             ..Reservation::default()
         };
         let operation = memory::POPULATE_PHYSMAP;
-        // SAFETY: `frames` is borrowed, and has so many words.
+        // SAFETY: `extents` is borrowed, and has so many words.
         let request = unsafe { request::memory_operation(operation, &mut argument) };
-        let got = perform(&Machine, &crate::control::POPULATE, &request)?;
-        if got == wanted { Ok(()) } else { Err(ControlError::Memory(got)) }
+        Ok(perform(&Machine, &crate::control::POPULATE, &request)?)
     }
 
     /// Sets the memory map that the domain can ask for.

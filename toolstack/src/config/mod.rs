@@ -25,7 +25,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use disk::Disk;
 pub use error::{ConfigError, Problem};
-pub use vif::{Mac, Vif};
+pub use vif::{Mac, Rate, Vif};
 
 /// What happens when a domain ends in some way.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -66,8 +66,9 @@ fn what_is_wrong_is_said_with_file_line_and_key() {
             "`vif`: `mac=01:16:3e:00:00:02`: an address is like 00:16:3e:00:00:02, and no group's",
         ),
         (
-            "vif = ['rate=10Mb/s']",
-            "`vif`: `rate=10Mb/s`: what an interface may send can't be limited here: remove it",
+            "vif = ['rate=10Mbit/s']",
+            "`vif`: `rate=10Mbit/s`: a rate is like 10Mb/s, 250KB/s, or 1MB/s@20ms, and brings 1 to \
+             4294967295 bytes in an interval",
         ),
         (
             "vif = ['bridge=a/b']",

@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+use embassy_futures::block_on;
 use miniz_oxide::deflate::compress_to_vec;
 
 use super::{Collector, Kernel, KernelError};
@@ -56,6 +57,10 @@ fn elf(length: usize, gap: usize) -> Vec<u8> {
     out
 }
 
+fn open(file: &[u8]) -> Result<Kernel<'_>, KernelError> {
+    block_on(Kernel::open(file))
+}
+
 /// What a kernel puts into memory.
 fn loaded(kernel: &Kernel<'_>) -> Result<Vec<u8>, KernelError> {
     let memory = RefCell::new(vec![0; 0x100_0000]);
@@ -67,7 +72,7 @@ fn loaded(kernel: &Kernel<'_>) -> Result<Vec<u8>, KernelError> {
     for segment in kernel.image.segments(kernel.head()) {
         put(segment.offset, &kernel.head()[segment.file])?;
     }
-    kernel.unpack(put)?;
+    block_on(kernel.unpack(put))?;
     Ok(memory.into_inner())
 }
 
@@ -76,7 +81,7 @@ fn a_packed_kernel_is_the_same_as_the_kernel() {
     for (length, gap) in [(10, 0), (3000, 7), (400_000, 100_000)] {
         let plain = elf(length, gap);
         let packed = gzip(&plain);
-        let (one, other) = (Kernel::open(&plain).unwrap(), Kernel::open(&packed).unwrap());
+        let (one, other) = (open(&plain).unwrap(), open(&packed).unwrap());
         assert_eq!(one.image, other.image);
         assert!(other.head().len() < 1000);
         assert!(loaded(&one).unwrap() == loaded(&other).unwrap(), "{length}");
@@ -87,25 +92,25 @@ fn a_packed_kernel_is_the_same_as_the_kernel() {
 fn a_packed_kernel_that_ends_early_is_refused() {
     let plain = elf(400_000, 0);
     let cut = gzip(&plain[..plain.len() - 30]);
-    assert_eq!(loaded(&Kernel::open(&cut).unwrap()).map(drop), Err(KernelError::Cut));
+    assert_eq!(loaded(&open(&cut).unwrap()).map(drop), Err(KernelError::Cut));
     for length in [0, 10, 63, 100, 64 + 2 * 56, 400_000] {
         let cut = gzip(&plain[..length]);
-        assert_eq!(Kernel::open(&cut).map(drop), Err(KernelError::Contents), "{length}");
+        assert_eq!(open(&cut).map(drop), Err(KernelError::Contents), "{length}");
     }
 }
 
 #[test]
 fn what_is_packed_may_be_anything() {
-    assert_eq!(Kernel::open(&gzip(b"#!/bin/sh\n")).map(drop), Err(KernelError::Contents));
-    assert_eq!(Kernel::open(&gzip(&[b'x'; 100_000])).map(drop), Err(KernelError::Contents));
+    assert_eq!(open(&gzip(b"#!/bin/sh\n")).map(drop), Err(KernelError::Contents));
+    assert_eq!(open(&gzip(&[b'x'; 100_000])).map(drop), Err(KernelError::Contents));
     let plain = elf(100, 0);
     for at in 0..64 + 3 * 56 {
         for value in [0, 0x7f, 0x80, 0xff] {
             let mut wild = plain.clone();
             wild[at] = value;
             let packed = gzip(&wild);
-            if let Ok(kernel) = Kernel::open(&packed) {
-                let _any = kernel.unpack(|_, _| Ok::<_, KernelError>(()));
+            if let Ok(kernel) = open(&packed) {
+                let _any = block_on(kernel.unpack(|_, _| Ok::<_, KernelError>(())));
             }
         }
     }

@@ -252,7 +252,8 @@ impl Editor {
             most.min(first.chars().zip(other.chars()).take_while(|(a, b)| a == b).count())
         });
         let mut rest: String = first.chars().take(common).skip(have).collect();
-        if found.len() == 1 {
+        // Behind a folder more may come.
+        if found.len() == 1 && !first.ends_with('/') {
             rest.push(' ');
             common += 1;
         }

@@ -2,10 +2,10 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
 
-use super::{Source, read};
+use embassy_futures::block_on;
+
+use super::{Source, list, read};
 
 const SECTOR: usize = 512;
 /// Where the table, the root and the clusters begin, and how many clusters there are.
@@ -84,14 +84,11 @@ impl Image {
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Option<String>> {
-        let mut reading = pin!(read(self, path, 1 << 20));
-        loop {
-            if let Poll::Ready(result) =
-                reading.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return result;
-            }
-        }
+        block_on(read(self, path, 1 << 20))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Option<String>> {
+        block_on(list(self, path))
     }
 }
 
@@ -132,6 +129,15 @@ fn files_are_found_in_folders_and_in_whatever_case() {
     assert_eq!(image.read("/WEB.CFG").unwrap(), b"name = 'web'\n");
     assert!(image.read("my kernels/kernel").unwrap() == kernel);
     assert!(image.read("/MYKERN~1/kernel").unwrap() == kernel);
+}
+
+#[test]
+fn a_folder_is_listed() {
+    let (image, _) = filled();
+    assert_eq!(image.list("").unwrap(), ["web.cfg", "My Kernels/"]);
+    assert_eq!(image.list("/my kernels/").unwrap(), ["kernel"]);
+    assert_eq!(image.list("none").unwrap_err(), None);
+    assert!(image.list("web.cfg").is_err());
 }
 
 #[test]
@@ -189,5 +195,6 @@ fn garbage_is_no_end_of_the_program() {
         }
         let _any = image.read("web.cfg");
         let _any = image.read("my kernels/kernel");
+        let _any = (image.list("/"), image.list("my kernels"));
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod faults;
 pub(crate) mod image;
+mod lives;
 mod same;
 mod session;
 
@@ -173,6 +174,12 @@ pub(crate) fn test(
     });
     steps.run("what a domain's reads cost, counted, on paravane", || {
         costs(workspace, builder, &options.machine)
+    });
+    steps.run("what making and ending a domain costs, counted, on paravane", || {
+        lives::costs(workspace, builder, &options.machine)
+    });
+    steps.run("what a read waits while domains are made, counted, on paravane", || {
+        lives::waits(workspace, builder, &options.machine)
     });
 }
 

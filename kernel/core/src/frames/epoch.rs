@@ -28,6 +28,8 @@ const OFFLINE: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Epochs {
     clock: AtomicU64,
+    /// The CPUs in use: a bit each.
+    online: AtomicU64,
     cpus: [AtomicU64; CpuSet::CAPACITY as usize],
 }
 
@@ -38,7 +40,7 @@ impl Epochs {
         let mut cpus = [const { AtomicU64::new(OFFLINE) }; CpuSet::CAPACITY as usize];
         let [boot, ..] = &mut cpus;
         *boot = AtomicU64::new(0);
-        Self { clock: AtomicU64::new(1), cpus }
+        Self { clock: AtomicU64::new(1), online: AtomicU64::new(1), cpus }
     }
 
     /// The clock's low 32 bits, for a frame's stamp.
@@ -50,6 +52,7 @@ impl Epochs {
     /// A CPU joins, having cached nothing yet. Must come before it can run a guest.
     pub fn cpu_online(&self, cpu: CpuId) {
         self.stamp(cpu, 0);
+        self.online.fetch_or(CpuSet::one(cpu).bits(), Ordering::SeqCst);
     }
 
     /// The beginning of a full flush: to be called before a CPU forgets.
@@ -67,7 +70,11 @@ impl Epochs {
 
     /// Those of `cpus` that may have cached translations from before the stamp.
     pub(super) fn stale(&self, cpus: CpuSet, stamp: u32) -> CpuSet {
-        let since = self.extend(stamp);
+        self.not_after(cpus, self.extend(stamp))
+    }
+
+    /// Those of `cpus` that have not flushed after a time.
+    fn not_after(&self, cpus: CpuSet, since: u64) -> CpuSet {
         let mut stale = 0;
         for cpu in cpus.iter() {
             let stamp = self.cpus.get(usize::from(cpu.number()));
@@ -78,9 +85,12 @@ impl Epochs {
         CpuSet::from_bits(stale)
     }
 
-    /// The CPUs in use that may have cached translations from before the stamp.
-    pub(super) fn stale_anywhere(&self, stamp: u32) -> CpuSet {
-        self.stale(CpuSet::from_bits(u64::MAX), stamp)
+    /// The CPUs in use that may have cached translations from before one of the stamps: from before
+    /// the latest.
+    pub(super) fn stale_anywhere(&self, stamps: impl Iterator<Item = u32>) -> CpuSet {
+        let latest = stamps.map(|stamp| self.extend(stamp)).max();
+        let online = CpuSet::from_bits(self.online.load(Ordering::SeqCst));
+        latest.map_or(CpuSet::EMPTY, |since| self.not_after(online, since))
     }
 
     /// The latest time not in the future that ends in `stamp`.

@@ -56,14 +56,42 @@ impl Lists {
     }
 
     /// Takes a frame out, if it is in the list. The caller has a reference, or the frame's last one
-    /// went: nobody else does so at the same time.
+    /// went: so it is in no other.
     pub(super) fn leave(&self, platform: &impl Platform, owner: DomId, mfn: Mfn) {
         let (Some((head, lock)), Some(link)) = (self.head(owner), self.link(mfn)) else { return };
         if link.before.load(Relaxed) == 0 {
             return;
         }
         let _held = lock.lock(platform);
-        let [next, before] = [&link.next, &link.before].map(|end| end.swap(0, Relaxed));
+        self.unlink(head, link);
+    }
+
+    /// Takes the first frame out, if it `may` go: that is asked while nobody else can take it out.
+    pub(super) fn leave_first_if(
+        &self,
+        platform: &impl Platform,
+        owner: DomId,
+        may: impl FnOnce(Mfn) -> bool,
+    ) -> Option<Mfn> {
+        let (head, lock) = self.head(owner)?;
+        let _held = lock.lock(platform);
+        let name = head.load(Relaxed);
+        let first = Mfn(name.checked_sub(1)?.into());
+        if !may(first) {
+            return None;
+        }
+        self.unlink(head, self.link(first)?);
+        Some(first)
+    }
+
+    /// Takes a link out, under its list's lock, if it is still there.
+    fn unlink(&self, head: &AtomicU32, link: &Link) {
+        let (next, before) = (link.next.load(Relaxed), link.before.load(Relaxed));
+        if before == 0 {
+            return;
+        }
+        link.next.store(0, Relaxed);
+        link.before.store(0, Relaxed);
         match self.named(before) {
             Some(before) => before.next.store(next, Relaxed),
             None => head.store(next, Relaxed),
@@ -146,9 +174,9 @@ mod tests {
         }
         // Each list leads to all of its frames.
         for (set, id) in sets.iter_mut().zip([DomId(0), DomId(1)]) {
-            while let Some(first) = lists.first(id) {
+            assert_eq!(lists.leave_first_if(&machine, id, |_| false), None);
+            while let Some(first) = lists.leave_first_if(&machine, id, |_| true) {
                 assert!(set.remove(&first.0));
-                lists.leave(&machine, id, first);
                 // Once more does nothing.
                 lists.leave(&machine, id, first);
             }

@@ -3,7 +3,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hypercall_abi::types::{DomId, Mfn};
+use hypercall_abi::layout::INVALID_M2P_ENTRY;
+use hypercall_abi::types::{DomId, Mfn, Pfn};
 
 use super::epoch::{Epochs, FlushDue};
 use super::kept::{DeviceAccess, KeptDevices, LockedDevices, TooManyKept};
@@ -190,6 +191,29 @@ impl FrameTable {
         self.lists.leave(platform, owner, mfn);
     }
 
+    /// Takes the owner's own reference to the first frame of a domain that is being ended, and the
+    /// frame out of its list. `None`: there is none, or it has more to be undone. Else whether it was
+    /// the last reference: then the frame is free, and to be counted so by the caller.
+    pub(crate) fn let_first_go(&self, platform: &impl Platform, owner: DomId) -> Option<bool> {
+        let mut last = false;
+        // As long as it is in the list nobody else can have got it: so no reference is needed.
+        let may = |mfn| match self.change(mfn, Step::Disown) {
+            Ok(outcome) => {
+                last = outcome == Outcome::Freed;
+                // Pins are of tables, and so is what is half checked.
+                last || !self.word(mfn).frame_type().is_table()
+            }
+            Err(_) => false,
+        };
+        let mfn = self.lists.leave_first_if(platform, owner, may)?;
+        if last && let Some(info) = self.info(mfn) {
+            platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
+            info.owner.store(KERNEL, Ordering::Release);
+            self.pool.give(mfn);
+        }
+        Some(last)
+    }
+
     /// How many frames are found as the domain's, if it gets and loses none meanwhile.
     pub(crate) fn owned_count(&self, owner: DomId) -> u64 {
         self.lists.count(owner)
@@ -311,11 +335,8 @@ impl FrameTable {
     /// Makes frames from the pool somebody's: everybody forgets what they were, then they are
     /// scrubbed, and only then they have an owner.
     fn hand_out(&self, platform: &impl Platform, start: Mfn, count: u64, owner: Option<DomId>) {
-        let stale = run(start, count)
-            .filter_map(|mfn| self.info(mfn))
-            .map(|info| self.epochs.stale_anywhere(info.epoch.load(Ordering::Acquire)))
-            .fold(0, |all, some| all | some.bits());
-        FlushDue::new(crate::cpu::CpuSet::from_bits(stale)).spend(platform);
+        let stamps = run(start, count).map(|mfn| self.epoch_of(mfn));
+        FlushDue::new(self.epochs.stale_anywhere(stamps)).spend(platform);
         for mfn in run(start, count) {
             platform.zero_frame(mfn);
             if let Some(info) = self.info(mfn) {

@@ -4,7 +4,7 @@ use hypercall_abi::types::Mfn;
 
 use super::Mm;
 use super::progress::{Budget, Stop};
-use crate::frames::FrameOwners;
+use crate::frames::{FrameError, FrameOwners};
 use crate::platform::Platform;
 
 /// What a frame costs of a slice, besides its entries.
@@ -22,25 +22,36 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// [`Stop::Again`]: it is to be called again.
     pub(crate) fn release_frames(&self, budget: &mut Budget) -> Result<(), Stop> {
         let (table, id) = (self.platform.frames(), self.memory.id());
-        while let Some(mfn) = table.first_of(id) {
-            if budget.is_spent() {
-                return Err(Stop::Again);
+        loop {
+            // Most are nothing but memory.
+            let mut freed = 0_u64;
+            while !budget.is_spent()
+                && let Some(last) = table.let_first_go(self.platform, id)
+            {
+                freed = freed.saturating_add(last.into());
+                budget.charge(FRAME_COST);
             }
-            self.release_frame(mfn, budget)?;
+            self.memory.shrink(freed);
+            match table.first_of(id) {
+                None => return Ok(()),
+                Some(_) if budget.is_spent() => return Err(Stop::Again),
+                Some(mfn) => self.release_frame(mfn, budget)?,
+            }
         }
-        Ok(())
     }
 
     fn release_frame(&self, mfn: Mfn, budget: &mut Budget) -> Result<(), Stop> {
         budget.charge(FRAME_COST);
         let (table, id) = (self.platform.frames(), self.memory.id());
-        let Ok(frame) = self.frames.take(mfn, id) else {
-            // Another CPU is about to free it, or nobody can refer to it once more.
-            if table.word(mfn).general() == 0 {
-                return Err(Stop::Again);
+        let frame = match self.frames.take(mfn, id) {
+            Ok(frame) => frame,
+            // Nobody can refer to it once more.
+            Err(FrameError::Overflow) => {
+                table.forget_owned(self.platform, id, mfn);
+                return Ok(());
             }
-            table.forget_owned(self.platform, id, mfn);
-            return Ok(());
+            // Another CPU is about to free it, or has just done so.
+            Err(_) => return Err(Stop::Again),
         };
         if let Some(held) = self.frames.unpin(&frame) {
             self.drop_table(held, budget);
