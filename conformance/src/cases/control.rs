@@ -1,7 +1,7 @@
 //! `domctl` and `sysctl` as the initial domain sees them.
 
 use crate::call::{EFAULT, EINVAL, ENOSYS, EPERM, hypercall};
-use crate::case::{Case, Outcome, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, Verdict, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, peek, poke};
 use crate::tables::M2P;
 
@@ -65,6 +65,12 @@ pub(super) fn with_domain(body: impl FnOnce() -> Outcome) -> Outcome {
     equal("destroy", domctl(DESTROY, FREE, &[]), 0)?;
     outcome?;
     equal("destroyed", domctl(INFO, FREE, &[]), ESRCH)
+}
+
+/// How many CPUs the machine has.
+pub(super) fn cpus() -> Result<u64, Verdict> {
+    equal("physinfo", sysctl(3, [0; 3]), 0)?;
+    Ok(answer(0) & 0xffff_ffff)
 }
 
 pub(super) fn answers(domain: u64, rows: &[(u64, &[u64], i64)]) -> Outcome {
@@ -311,7 +317,9 @@ pub(crate) const CASES: &[Case] = &[
         "At least a CPU, one node, free memory, the second credit scheduler.",
         |_| {
             equal("answer", sysctl(3, [0; 3]), 0)?;
-            equal("CPUs up", answer(0) & 0xffff_ffff, 1)?;
+            let cpus = answer(0);
+            holds("CPUs up", cpus & 0xffff_ffff, "at least one", cpus & 0xffff_ffff > 0)?;
+            equal("highest CPU", cpus >> 32, (cpus & 0xffff_ffff) - 1)?;
             equal("nodes", answer(1), 0x3f_0000_0001)?;
             let (total, free) = (answer(4), answer(5));
             holds("free pages", free, "some and not all", free > 0 && free < total)?;
@@ -334,11 +342,16 @@ pub(crate) const CASES: &[Case] = &[
         equal("nowhere", sysctl(6, [10 << 32, 0x1000, 0]), EFAULT)
     }),
     case("sysctl/topology", "CPUs and nodes, as many as there is room for.", |_| {
-        for (cmd, row) in
-            [(16, [4, array(), 0]), (16, [0; 3]), (17, [0; 3]), (17, [4, array(), array() + 64])]
-        {
+        let cpus = cpus()?;
+        for (cmd, row, count) in [
+            (16, [255, array(), 0], cpus),
+            (16, [1, array(), 0], 1),
+            (16, [0; 3], cpus),
+            (17, [0; 3], 1),
+            (17, [4, array(), array() + 64], 1),
+        ] {
             equal_at("answer for", cmd, sysctl(cmd, row), 0)?;
-            equal_at("count of", cmd, peek(arena_address() + 8), 1)?;
+            equal_at("count of", cmd, peek(arena_address() + 8), count)?;
         }
         equal("distance", peek(array() + 64) & 0xffff_ffff, 10)?;
         for cmd in [16, 17] {
