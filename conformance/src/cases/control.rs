@@ -173,6 +173,7 @@ pub(crate) const CASES: &[Case] = &[
                     (20, &[0xb8, 1, 1], 0),
                     (20, &[0xb8, 0, 1], EINVAL),
                     (20, &[0xfee00, 1, 1], EPERM),
+                    (20, &[1 << 40, 1, 0], EPERM),
                     (19, &[5 | 1 << 32], EPERM),
                     (19, &[0xffff | 1 << 32], EINVAL),
                 ],
@@ -191,6 +192,15 @@ pub(crate) const CASES: &[Case] = &[
         equal("soft", peek(map + 8) & 1, 1)?;
         equal("rest", peek(map + 16), 0)?;
         equal("nowhere", domctl(9, 0, &[1 << 32, 0x1000, 64]), EFAULT)?;
+        for bits in [u64::from(u32::MAX), 0xffff_fff9, 0] {
+            equal_at("none of", bits, domctl(9, 0, &[1 << 32, 0x1000, bits]), EINVAL)?;
+            equal_at("no best of", bits, domctl(9, 0, &[2 << 32, 0, 0, 0x1000, bits]), 0)?;
+            equal_at("asked of", bits, domctl(25, 0, &[1 << 32, 0x1000, bits]), 0)?;
+        }
+        poke(map, 1 << 63);
+        equal("none is best", domctl(9, 0, &[2 << 32, 0, 0, map, 64]), 0)?;
+        poke(map, !0);
+        equal("all are best", domctl(9, 0, &[2 << 32, 0, 0, map, 64]), 0)?;
         poke(map, 1 << 63);
         equal("no CPU", domctl(9, 0, &[1 << 32, map, 64]), EINVAL)?;
         poke(map, !0);
@@ -327,6 +337,11 @@ pub(crate) const CASES: &[Case] = &[
             equal("scheduler", peek(arena_address() + 8), 6)?;
             equal("answer", sysctl(9, [0, 0xffff_ffff, 0]), 0)?;
             let all = answer(1);
+            equal("answer", sysctl(9, [24, 0xffff_ffff, 0]), 0)?;
+            for (words, count) in [(u64::from(u32::MAX), all), (u64::from(u32::MAX) << 32, 0)] {
+                equal("answer", sysctl(9, [words, 0xffff_ffff, 0]), 0)?;
+                equal_at("negative widths", words, answer(1), count)?;
+            }
             equal("answer", sysctl(9, [24, 0xffff_ffff, 0]), 0)?;
             holds("above 16 MiB", answer(1), "less", answer(1) > 0 && answer(1) <= all)
         },
