@@ -143,7 +143,7 @@ impl<P: Platform> DomainVcpu<P> {
 }
 
 /// Width of a machine address. Unit: bits.
-fn address_bits(platform: &impl Platform) -> u8 {
+pub(super) fn address_bits(platform: &impl Platform) -> u8 {
     let [max, ..] = platform.cpuid(0x8000_0000, 0);
     let [eax, ..] = if max >= 0x8000_0008 { platform.cpuid(0x8000_0008, 0) } else { [36; 4] };
     let [bits, ..] = eax.to_le_bytes();
