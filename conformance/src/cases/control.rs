@@ -121,6 +121,7 @@ pub(crate) const CASES: &[Case] = &[
         equal("answer", domctl(INFO, 0, &[]), 0)?;
         equal("domain, flags and no reason", answer(0), 0xffff_0020_0000_0000)?;
         equal("vCPUs up", answer(8) & 0xffff_ffff, 1)?;
+        equal("emulated: the timer's ports", answer(13), 0x100)?;
         holds("cpu_time", answer(7), "more than 0", answer(7) > 0)
     }),
     case("domctl/address_size", "64; 32 is refused, all else means nothing.", |_| {
@@ -338,7 +339,8 @@ pub(crate) const CASES: &[Case] = &[
             equal("answer", sysctl(9, [0, 0xffff_ffff, 0]), 0)?;
             let all = answer(1);
             equal("answer", sysctl(9, [24, 0xffff_ffff, 0]), 0)?;
-            for (words, count) in [(u64::from(u32::MAX), all), (u64::from(u32::MAX) << 32, 0)] {
+            let most = u64::from(u32::MAX);
+            for (words, count) in [(most, all), (most << 32, 0), (1 << 31, 0), (1 << 63, all)] {
                 equal("answer", sysctl(9, [words, 0xffff_ffff, 0]), 0)?;
                 equal_at("negative widths", words, answer(1), count)?;
             }

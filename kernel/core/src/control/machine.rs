@@ -130,8 +130,8 @@ impl<P: Platform> Context<'_, P> {
     /// `availheap`.
     pub(crate) fn avail_heap(&self, payload: &mut Payload) {
         let asked: AvailHeap = get(payload);
-        // What is negative as a signed number is as no bits.
-        let bits = |bits: u32| bits.cast_signed().max(0).cast_unsigned().saturating_sub(PAGE_SHIFT);
+        // What is negative as a signed number is as none.
+        let bits = |bits: u32| bits.saturating_sub(PAGE_SHIFT).cast_signed().max(0).cast_unsigned();
         // A bound of n bits is a frame number: the first that has one bit more.
         let from = match bits(asked.min_bitwidth) {
             0 => 0,
