@@ -11,6 +11,7 @@ mod call;
 mod case;
 mod cases;
 mod clock;
+mod pin;
 mod puppet;
 mod raw;
 mod select;
@@ -80,6 +81,7 @@ fn run_all(
 fn run(index: usize, case: &'static Case, test: &Test<'_>) {
     println!("case {index} {}", case.name);
     let name = case.name;
+    let _pinned = pin::Pinned::for_case(name);
     told::forget();
     let outcome = (case.body)(&Test { name, ..*test });
     if told::Last::is_any() && matches!(outcome, Err(Verdict::Fail(_))) {

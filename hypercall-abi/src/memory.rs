@@ -75,6 +75,50 @@ abi_structs! {
         0 domid: DomId,
     }
 
+    /// Argument of [`ADD_TO_PHYSMAP`].
+    AddToPhysmap = "struct xen_add_to_physmap", size 24, align 8 {
+        /// Whose map of frames.
+        0 domid: DomId,
+        /// Pages, of a range.
+        2 size: u16,
+        /// What `idx` is a number of.
+        4 space: u32,
+        /// What to map.
+        8 idx: u64,
+        /// Where.
+        16 gpfn: u64,
+    }
+
+    /// Argument of [`REMOVE_FROM_PHYSMAP`].
+    RemoveFromPhysmap = "struct xen_remove_from_physmap", size 16, align 8 {
+        /// Whose map of frames.
+        0 domid: DomId,
+        /// Three words of padding.
+        2 pad: [u16; 3] = "",
+        /// What to unmap.
+        8 gpfn: u64,
+    }
+
+    /// Argument of [`GET_VNUMAINFO`].
+    VnumaTopology = "struct xen_vnuma_topology_info", size 40, align 8 {
+        /// Whose nodes.
+        0 domid: DomId,
+        /// Must be 0.
+        2 pad: u16,
+        /// Room for nodes.
+        4 nr_vnodes: u32,
+        /// Room for vCPUs.
+        8 nr_vcpus: u32,
+        /// Room for ranges of memory.
+        12 nr_vmemranges: u32,
+        /// Guest address of the distances (`u32`).
+        16 vdistance: u64 = "vdistance.h",
+        /// Guest address of the vCPUs' nodes (`u32`).
+        24 vcpu_to_vnode: u64 = "vcpu_to_vnode.h",
+        /// Guest address of the ranges.
+        32 vmemrange: u64 = "vmemrange.h",
+    }
+
     /// Argument of [`MACHPHYS_MFN_LIST`].
     MachphysMfnList = "struct xen_machphys_mfn_list", size 24, align 8 {
         /// In: length of the array.

@@ -65,8 +65,13 @@ struct Options {
 }
 
 impl Options {
-    /// Gives the machine of another hypervisor its image and command line.
+    /// Gives the machine of another hypervisor its image and command line, and that of Xen one thread.
     fn fit(&self, machine: &mut Machine) {
+        if machine.system == System::Xen && machine.options.smp > 1 {
+            // Xen sets the CPUs' clocks once a second while all wait for each other. CPUs that are
+            // threads of the host may wait for long there, and the clocks go wrong by as much.
+            machine.devices.extend(["-accel", "tcg,thread=single"].map(str::to_owned));
+        }
         if let (System::Other, Some(file)) = (machine.system, &self.hypervisor) {
             (machine.kernel, machine.kernel_args) = (file.clone(), self.append.clone());
         }

@@ -30,6 +30,7 @@ mod run;
 mod servers;
 mod steps;
 mod stock;
+mod sweep;
 mod symbols;
 mod test;
 mod toolchain;

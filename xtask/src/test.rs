@@ -23,6 +23,7 @@ use crate::run::{Builder, FAMILY, GuestChoice};
 use crate::servers;
 use crate::steps::Steps;
 use crate::stock;
+use crate::sweep;
 use crate::toolchain::Route;
 use crate::trace;
 use crate::transcript;
@@ -47,6 +48,7 @@ const ALONE: &[&str] = &[
     "fuzz",
     "attack",
     "heartbeat",
+    "sweep",
     "liar",
     "meets-errors",
     "echo",
@@ -132,6 +134,7 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
         image::test(&workspace, &mut builder, options, &mut steps);
         hard(&workspace, &mut builder, options, &mut steps);
         hostile(&workspace, &mut builder, options, &mut steps);
+        sweep::test(&workspace, &mut builder, options, &mut steps);
         cases(options, &mut steps);
     }
     Ok(steps.finish())

@@ -1,7 +1,7 @@
 //! `domctl` and `sysctl` as the initial domain sees them.
 
 use crate::call::{EFAULT, EINVAL, ENOSYS, EPERM, hypercall};
-use crate::case::{Case, Outcome, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, Verdict, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, peek, poke};
 use crate::tables::M2P;
 
@@ -67,6 +67,12 @@ pub(super) fn with_domain(body: impl FnOnce() -> Outcome) -> Outcome {
     equal("destroyed", domctl(INFO, FREE, &[]), ESRCH)
 }
 
+/// How many CPUs the machine has.
+pub(super) fn cpus() -> Result<u64, Verdict> {
+    equal("physinfo", sysctl(3, [0; 3]), 0)?;
+    Ok(answer(0) & 0xffff_ffff)
+}
+
 pub(super) fn answers(domain: u64, rows: &[(u64, &[u64], i64)]) -> Outcome {
     for (cmd, payload, expected) in rows {
         equal_at("answer for sub-op", *cmd, domctl(*cmd, domain, payload), *expected)?;
@@ -115,6 +121,7 @@ pub(crate) const CASES: &[Case] = &[
         equal("answer", domctl(INFO, 0, &[]), 0)?;
         equal("domain, flags and no reason", answer(0), 0xffff_0020_0000_0000)?;
         equal("vCPUs up", answer(8) & 0xffff_ffff, 1)?;
+        equal("emulated: the timer's ports", answer(13), 0x100)?;
         holds("cpu_time", answer(7), "more than 0", answer(7) > 0)
     }),
     case("domctl/address_size", "64; 32 is refused, all else means nothing.", |_| {
@@ -167,6 +174,7 @@ pub(crate) const CASES: &[Case] = &[
                     (20, &[0xb8, 1, 1], 0),
                     (20, &[0xb8, 0, 1], EINVAL),
                     (20, &[0xfee00, 1, 1], EPERM),
+                    (20, &[1 << 40, 1, 0], EPERM),
                     (19, &[5 | 1 << 32], EPERM),
                     (19, &[0xffff | 1 << 32], EINVAL),
                 ],
@@ -185,6 +193,15 @@ pub(crate) const CASES: &[Case] = &[
         equal("soft", peek(map + 8) & 1, 1)?;
         equal("rest", peek(map + 16), 0)?;
         equal("nowhere", domctl(9, 0, &[1 << 32, 0x1000, 64]), EFAULT)?;
+        for bits in [u64::from(u32::MAX), 0xffff_fff9, 0] {
+            equal_at("none of", bits, domctl(9, 0, &[1 << 32, 0x1000, bits]), EINVAL)?;
+            equal_at("no best of", bits, domctl(9, 0, &[2 << 32, 0, 0, 0x1000, bits]), 0)?;
+            equal_at("asked of", bits, domctl(25, 0, &[1 << 32, 0x1000, bits]), 0)?;
+        }
+        poke(map, 1 << 63);
+        equal("none is best", domctl(9, 0, &[2 << 32, 0, 0, map, 64]), 0)?;
+        poke(map, !0);
+        equal("all are best", domctl(9, 0, &[2 << 32, 0, 0, map, 64]), 0)?;
         poke(map, 1 << 63);
         equal("no CPU", domctl(9, 0, &[1 << 32, map, 64]), EINVAL)?;
         poke(map, !0);
@@ -311,7 +328,9 @@ pub(crate) const CASES: &[Case] = &[
         "At least a CPU, one node, free memory, the second credit scheduler.",
         |_| {
             equal("answer", sysctl(3, [0; 3]), 0)?;
-            equal("CPUs up", answer(0) & 0xffff_ffff, 1)?;
+            let cpus = answer(0);
+            holds("CPUs up", cpus & 0xffff_ffff, "at least one", cpus & 0xffff_ffff > 0)?;
+            equal("highest CPU", cpus >> 32, (cpus & 0xffff_ffff) - 1)?;
             equal("nodes", answer(1), 0x3f_0000_0001)?;
             let (total, free) = (answer(4), answer(5));
             holds("free pages", free, "some and not all", free > 0 && free < total)?;
@@ -319,6 +338,12 @@ pub(crate) const CASES: &[Case] = &[
             equal("scheduler", peek(arena_address() + 8), 6)?;
             equal("answer", sysctl(9, [0, 0xffff_ffff, 0]), 0)?;
             let all = answer(1);
+            equal("answer", sysctl(9, [24, 0xffff_ffff, 0]), 0)?;
+            let most = u64::from(u32::MAX);
+            for (words, count) in [(most, all), (most << 32, 0), (1 << 31, 0), (1 << 63, all)] {
+                equal("answer", sysctl(9, [words, 0xffff_ffff, 0]), 0)?;
+                equal_at("negative widths", words, answer(1), count)?;
+            }
             equal("answer", sysctl(9, [24, 0xffff_ffff, 0]), 0)?;
             holds("above 16 MiB", answer(1), "less", answer(1) > 0 && answer(1) <= all)
         },
@@ -334,11 +359,16 @@ pub(crate) const CASES: &[Case] = &[
         equal("nowhere", sysctl(6, [10 << 32, 0x1000, 0]), EFAULT)
     }),
     case("sysctl/topology", "CPUs and nodes, as many as there is room for.", |_| {
-        for (cmd, row) in
-            [(16, [4, array(), 0]), (16, [0; 3]), (17, [0; 3]), (17, [4, array(), array() + 64])]
-        {
+        let cpus = cpus()?;
+        for (cmd, row, count) in [
+            (16, [255, array(), 0], cpus),
+            (16, [1, array(), 0], 1),
+            (16, [0; 3], cpus),
+            (17, [0; 3], 1),
+            (17, [4, array(), array() + 64], 1),
+        ] {
             equal_at("answer for", cmd, sysctl(cmd, row), 0)?;
-            equal_at("count of", cmd, peek(arena_address() + 8), 1)?;
+            equal_at("count of", cmd, peek(arena_address() + 8), count)?;
         }
         equal("distance", peek(array() + 64) & 0xffff_ffff, 10)?;
         for cmd in [16, 17] {

@@ -68,6 +68,7 @@ pub(crate) const CASES: &[Case] = &[
     case("domctl/resource", "The frames of another domain's grant table.", |_| {
         let list = array();
         equal("own", acquire(0, [GRANTS, 0, 1, 0, list]), EPERM)?;
+        equal("of itself by name", acquire(0x7ff0, [GRANTS, 0, 1, 0, list]), ESRCH)?;
         equal("of nobody", acquire(NOBODY, [GRANTS, 0, 1, 0, list]), ESRCH)?;
         with_domain(|| {
             own(&[[GRANTS, 0, 0, 0, 0]], 0)?;

@@ -3,13 +3,14 @@
 use crate::call::{EINVAL, SCHED_OP, VCPU_OP};
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, holds};
 use crate::clock::{
-    Clock, EVENT_CHANNEL_OP, MS, SET_SINGLESHOT, bind_ipi, bind_timer, clock, close, event_op, send,
+    Clock, EVENT_CHANNEL_OP, MS, SET_PERIODIC, SET_SINGLESHOT, STOP_PERIODIC, bind_ipi, bind_timer,
+    clock, close, event_op, send,
 };
 use crate::raw::ap_snippets::{BLOCK, IRET, NOTHING, SYSCALL};
 use crate::raw::memory::{arena_address, peek, peek_byte, poke, poke_byte};
 use crate::raw::trap_stage::Caught;
 use crate::raw::{Registers, ap};
-use crate::vcpus::{Ap, EVENT, IS_UP, info_of, vcpu_op, worker, yields};
+use crate::vcpus::{Ap, EVENT, IS_UP, info_of, vcpu_op, vcpu_op_of, worker, yields};
 
 const SELF: u64 = 0x7ff0;
 const SEND_NMI: u64 = 11;
@@ -194,6 +195,8 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("ipi/timer", "The timer of another vCPU fires at its own port, down as it is.", |t| {
         with_timer_peer(t, |p| {
+            // It ticks when it runs, if it has not done so for long.
+            equal("stop", vcpu_op(STOP_PERIODIC, p.ap.number(), 0), 0)?;
             let time = p.clock.now() + 5 * MS;
             poke(ap::page() + 512, time);
             poke(ap::page() + 520, 0);
@@ -201,6 +204,7 @@ pub(crate) const CASES: &[Case] = &[
             equal("set", p.ap.call(VCPU_OP, &call)?, 0)?;
             let watched = Clock { port: p.port, ..p.clock };
             let fired = watched.fired_by(time + 2000 * MS).unwrap_or(0);
+            equal("tick", vcpu_op_of(SET_PERIODIC, p.ap.number(), &[10 * MS]), 0)?;
             holds("fired", fired, "not before its time", fired >= time)?;
             equal("pending", peek_byte(p.info), 1)?;
             equal("is up", vcpu_op(IS_UP, p.ap.number(), 0), 0)

@@ -5,7 +5,7 @@ use crate::case::{Case, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, fill_arena};
 use crate::raw::pages_calls::{ESRCH, IO, NOBODY, SELF, XEN, memory_op, word_at};
 use crate::raw::pages_reservation::CURRENT;
-use crate::tables::M2P;
+use crate::tables::{M2P, mapped_end};
 
 const HYPERVISOR: u64 = 0xffff_8300_0000_0000;
 const LAST_FRAME: u64 = 2;
@@ -133,6 +133,40 @@ pub(crate) const CASES: &[Case] = &[
         let end = usize::try_from(word_at(0) & 0xffff_ffff).unwrap_or(0) * 20;
         equal("word behind", word_at(LIST + end), FILLED)
     }),
+    case("memory_query/machine_map_count", "Without a list the entries are counted alone.", |_| {
+        let words = [64, arena_address() + LIST as u64];
+        equal("answer", memory_op(MACHINE_MAP, &words), 0)?;
+        let count = word_at(0) & 0xffff_ffff;
+        for room in [0, 1, 64] {
+            equal_at("answer for", room, memory_op(MACHINE_MAP, &[room, 0]), 0)?;
+            equal("count", word_at(0) & 0xffff_ffff, count)?;
+        }
+        Ok(())
+    }),
+    case("memory_query/physmap_end", "The argument is read as a whole first: EFAULT.", |t| {
+        for (command, size) in [(7, 24), (15, 16), (26, 40)] {
+            for at in [4, size - 1] {
+                let answer = hypercall(MEMORY_OP, &[command, mapped_end(t.boot) - at]);
+                equal_at("answer for", command, answer, EFAULT)?;
+            }
+        }
+        Ok(())
+    }),
+    case(
+        "memory_query/topology_padding",
+        "A padding that is not 0: EINVAL, whoever it is.",
+        |_| {
+            for domain in [SELF, 0, 0x1234] {
+                equal_at(
+                    "answer for",
+                    domain,
+                    memory_op(26, &[domain | 1 << 16, 0, 0, 0, 0]),
+                    EINVAL,
+                )?;
+            }
+            equal("nobody", memory_op(26, &[0x1234, 0, 0, 0, 0]), ESRCH)
+        },
+    ),
     case("memory_query/add_to_physmap", "Sub-operation 7 is not for PV guests: EACCES.", |_| {
         equal("answer", memory_op(7, &[SELF, 0, 0, 0]), EACCES)
     }),

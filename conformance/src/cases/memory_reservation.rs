@@ -287,6 +287,37 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    case(
+        "memory_reservation/node",
+        "A node may be named, there or not; 65 and more have none.",
+        |t| {
+            with_spare(t, |_| {
+                for (node, expected) in
+                    [(1, 1), (2, 1), (63, 1), (64, 1), (65, 0), (254, 0), (255, 0)]
+                {
+                    let answer = reserve_of(SELF, INCREASE, &[0x77], address_bits(node << 8));
+                    if answer == 1 {
+                        equal("given back", reserve(DECREASE, &[extent(0)]), 1)?;
+                    }
+                    equal_at("answer for", node, answer, expected)?;
+                }
+                Ok(())
+            })
+        },
+    ),
+    case("memory_reservation/node_alone", "From one node alone: none, if it is not there.", |t| {
+        with_spare(t, |_| {
+            for (node, expected) in [(0, 1), (1, 1), (2, 0), (64, 0), (65, 0), (255, 0)] {
+                let options = address_bits(node << 8 | 1 << 17);
+                let answer = reserve_of(SELF, INCREASE, &[0x77], options);
+                if answer == 1 {
+                    equal("given back", reserve(DECREASE, &[extent(0)]), 1)?;
+                }
+                equal_at("answer for", node, answer, expected)?;
+            }
+            Ok(())
+        })
+    }),
     case("memory_reservation/order_limit", "Orders that no caller may ask for are 0.", |t| {
         with_spare(t, |[pfn, ..]| {
             let mfn = frame_of(t.boot, pfn);

@@ -213,7 +213,17 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("physdev/platform", "The machine has no configuration space in memory.", |_| {
         equal("answer", physdev(MMCFG, &[0xe000_0000, 0, 0, 0]), ENODEV)?;
+        equal("with a bit set", physdev(MMCFG, &[0xe000_0000, 0, 0, 1]), ENODEV)?;
+        equal("with another", physdev(MMCFG, &[0xe000_0000, 0, 0, 2]), EINVAL)?;
         equal("debug port", physdev(DBGP, &[0, 0, 0]), 0)
+    }),
+    case("physdev/platform_pointer", "Its places can't be read: EFAULT.", |_| {
+        for command in [MMCFG, DBGP] {
+            for at in [0, 0x1000] {
+                equal_at("answer for", command, hypercall(PHYSDEV_OP, &[command, at]), EFAULT)?;
+            }
+        }
+        Ok(())
     }),
     case("physdev/config", "The port that selects reads back; the device has an identity.", |_| {
         with_device(|device| {

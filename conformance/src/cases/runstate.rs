@@ -121,18 +121,21 @@ pub(crate) const CASES: &[Case] = &[
         let offline = second.spent(&first, OFFLINE);
         holds("offline", offline, "5 ms and more", offline >= 5 * MS)
     }),
-    // On a machine of several CPUs it would be running.
-    case("runstate/runnable", "A vCPU that waits for the machine's one CPU is runnable.", |t| {
-        let ap = worker(t)?.spin()?;
-        let first = Runstate::get(ap.number())?;
-        let end = clock(t)?.now() + 3 * MS;
-        while clock(t)?.now() < end {}
-        let second = Runstate::get(ap.number())?;
-        ap.stop()?;
-        equal("state", first.state, RUNNABLE as u64)?;
-        equal("offline", second.spent(&first, OFFLINE), 0)?;
-        equal("blocked", second.spent(&first, BLOCKED), 0)
-    }),
+    case(
+        "runstate/runnable",
+        "A vCPU that waits for the one CPU it may run on is runnable.",
+        |t| {
+            let ap = worker(t)?.spin()?;
+            let first = Runstate::get(ap.number())?;
+            let end = clock(t)?.now() + 3 * MS;
+            while clock(t)?.now() < end {}
+            let second = Runstate::get(ap.number())?;
+            ap.stop()?;
+            equal("state", first.state, RUNNABLE as u64)?;
+            equal("offline", second.spent(&first, OFFLINE), 0)?;
+            equal("blocked", second.spent(&first, BLOCKED), 0)
+        },
+    ),
     case("runstate/blocked_other", "Another vCPU that blocks is blocked, taken down too.", |t| {
         let ap = worker(t)?;
         let port = bind_ipi(ap.number())?;
@@ -220,7 +223,6 @@ pub(crate) const CASES: &[Case] = &[
             let spinning = Runstate::at(area);
             ap.stop()?;
             let down = Runstate::at(area);
-            // With a CPU of its own it would be running.
             equal("spinning", spinning.state, RUNNABLE as u64)?;
             equal("down again", down.state, OFFLINE as u64)?;
             holds("since", down.since, "later", down.since > spinning.since)

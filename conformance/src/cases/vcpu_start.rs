@@ -1,7 +1,8 @@
 //! `vcpu_op`: which vCPUs there are, contexts that are refused, up and down.
 
+use super::control::cpus;
 use crate::call::{EFAULT, EINVAL, ENOSYS, VCPU_OP};
-use crate::case::{Case, Outcome, Test, case, ends_guest, equal, equal_at};
+use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at};
 use crate::raw::ap_snippets::{DOWN_ONCE, NOTHING};
 use crate::raw::memory::{arena_address, peek, poke};
 use crate::raw::pages_calls::{FLUSH_LOCAL, mmuext};
@@ -226,26 +227,38 @@ pub(crate) const CASES: &[Case] = &[
         equal("first", first, 1)?;
         equal("second", peek(ap::page()), 2)
     }),
-    // On a machine of several CPUs it is EINVAL for all: nothing binds the vCPUs.
-    case("vcpu_start/physid", "The CPU's numbers of vCPU 0, alone on its machine, are 0.", |_| {
+    case("vcpu_start/physid_bound", "The CPU's numbers of vCPU 0, bound to a CPU, are 0.", |_| {
         poke(arena_address(), 0x5555);
         equal("answer", vcpu_op(GET_PHYSID, 0, arena_address()), 0)?;
         equal("numbers", peek(arena_address()), 0)
     }),
     case(
         "vcpu_start/physid_beyond",
-        "vCPUs beyond the machine's CPUs have all ones there.",
+        "vCPUs bound to a CPU, but beyond the machine's CPUs, have all ones there.",
         |_| {
-            for vcpu in 1..VCPUS {
+            for vcpu in cpus()?..VCPUS {
                 equal_at("answer for vCPU", vcpu, vcpu_op(GET_PHYSID, vcpu, arena_address()), 0)?;
                 equal_at("numbers of vCPU", vcpu, peek(arena_address()), u64::MAX)?;
             }
             Ok(())
         },
     ),
-    case("vcpu_start/physid_pointer", "Numbers that cannot be written: EFAULT.", |_| {
-        for pointer in [0, 0x1000, M2P] {
-            equal_at("answer for", pointer, vcpu_op(GET_PHYSID, 0, pointer), EFAULT)?;
+    case(
+        "vcpu_start/physid_pointer",
+        "Numbers of a vCPU that is bound, which cannot be written: EFAULT.",
+        |_| {
+            for pointer in [0, 0x1000, M2P] {
+                equal_at("answer for", pointer, vcpu_op(GET_PHYSID, 0, pointer), EFAULT)?;
+            }
+            Ok(())
+        },
+    ),
+    case("vcpu_start/physid_free", "A vCPU that may run on several CPUs: EINVAL.", |_| {
+        if cpus()? == 1 {
+            return Err(Verdict::Skip("the machine has one CPU"));
+        }
+        for pointer in [0, arena_address()] {
+            equal_at("answer for", pointer, vcpu_op(GET_PHYSID, 0, pointer), EINVAL)?;
         }
         Ok(())
     }),

@@ -288,7 +288,7 @@ pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> 
     let first = u32::try_from(asked.frame).ok();
     let end = first.and_then(|first| first.checked_add(asked.nr_frames));
     let (Some(first), Some(end), 0) = (first, end, asked.pad) else { return Err(Errno::EINVAL) };
-    if asked.domid == DomId::SELF || asked.domid == cx.domain.id {
+    if asked.domid == cx.domain.id {
         return Err(Errno::EPERM);
     }
     let domain = cx.visit(asked.domid)?;

@@ -53,7 +53,7 @@ impl<P: Platform> Clone for ToldMap<P> {
 }
 
 /// `memory_op(machine_memory_map, argument)`: the firmware's memory map; `nr_entries` becomes the
-/// number of its lines.
+/// number of its lines. Without a buffer they are counted alone.
 ///
 /// # Errors
 ///
@@ -68,11 +68,12 @@ pub fn machine_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> An
     let mut map: memory::MemoryMap = guest_memory::read(platform, argument)?;
     let lines = &cx.system.memory_map;
     let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-    if map.nr_entries < count {
+    let counted = map.buffer == 0;
+    if map.nr_entries < count && !counted {
         return Err(Errno::EINVAL);
     }
     map.nr_entries = count;
-    tell(platform, argument, map, lines)
+    tell(platform, argument, map, if counted { &[] } else { lines })
 }
 
 /// Writes as many lines as `map` says, and the map itself.

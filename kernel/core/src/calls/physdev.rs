@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::errno::Errno;
 use hypercall_abi::physdev::{
     self, Apic, Eoi, GetFreePirq, Irq, IrqStatusQuery, ManagePci, ManagePciExt, MapPirq, PciDevice,
-    PciDeviceAdd, PirqEoiGmfn, SetIobitmap, SetIopl, SetupGsi, UnmapPirq,
+    PciDeviceAdd, PciMmcfgReserved, PirqEoiGmfn, SetIobitmap, SetIopl, SetupGsi, UnmapPirq,
 };
 use hypercall_abi::types::{DomId, Mfn};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -26,6 +26,8 @@ const MOST_MESSAGES: i32 = 32;
 const INPUTS: u32 = 0x10;
 const ACTIVE_LOW: u32 = 1 << 13;
 const BY_LEVEL: u32 = 1 << 15;
+/// Size of the argument of `dbgp_op`.
+const DBGP_BYTES: usize = 6;
 /// The index that asks for a new message.
 const NEW: i32 = -1;
 
@@ -289,9 +291,17 @@ impl<P: Platform> Call<'_, '_, P> {
                 system.prepare_table(self.cx.domain, device, end)
             }
             // Configuration space is reached by ports alone.
-            physdev::PCI_MMCFG_RESERVED => self.privileged().and(Err(Errno::ENODEV)),
+            physdev::PCI_MMCFG_RESERVED => {
+                self.privileged()?;
+                let place: PciMmcfgReserved = self.read()?;
+                let known = place.flags & !physdev::MMCFG_RESERVED == 0;
+                Err(if known { Errno::ENODEV } else { Errno::EINVAL })
+            }
             // The kernel uses no debug port.
-            physdev::DBGP_OP => self.privileged(),
+            physdev::DBGP_OP => {
+                self.privileged()?;
+                self.read::<[u8; DBGP_BYTES]>().map(drop)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }

@@ -56,8 +56,8 @@ impl<P: Platform> System<P> {
             if let Some(map) = soft {
                 soft_now = self.read_cpus(map)?;
             }
-            let online = self.cpu_set();
-            if [hard_now, soft_now].into_iter().any(|cpus| cpus.and(online).is_empty()) {
+            // Where it runs best may be nowhere.
+            if hard_now.and(self.cpu_set()).is_empty() {
                 return Err(Errno::EINVAL);
             }
         }
@@ -87,16 +87,17 @@ impl<P: Platform> System<P> {
 
     fn read_cpus(&self, map: Bitmap) -> Result<CpuSet, Errno> {
         let mut bytes = [0; 8];
-        let length = usize::try_from(map.nr_bits.div_ceil(8)).unwrap_or(8).min(8);
+        let length = usize::try_from(bytes_of(map)).unwrap_or(8).min(8);
         let into = bytes.get_mut(..length).unwrap_or_default();
         self.platform.read_guest(GuestRange::new(map.bitmap, length)?, into)?;
-        let mask = 1_u64.checked_shl(map.nr_bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1));
+        let bits = if length == 0 { 0 } else { map.nr_bits };
+        let mask = 1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1));
         Ok(CpuSet::from_bits(u64::from_le_bytes(bytes) & mask))
     }
 
     /// Writes those of the CPUs that are in use, and zeros for all other bits that the set has.
     fn write_cpus(&self, map: Bitmap, cpus: CpuSet) -> Result<(), Errno> {
-        let length = u64::from(map.nr_bits.div_ceil(8));
+        let length = u64::from(bytes_of(map));
         if length > MOST_BYTES {
             return Err(Errno::EINVAL);
         }
@@ -107,4 +108,9 @@ impl<P: Platform> System<P> {
         }
         Ok(())
     }
+}
+
+/// Bytes of a bit map. The sum wraps as on Xen, so that the highest counts are of none.
+const fn bytes_of(map: Bitmap) -> u32 {
+    map.nr_bits.wrapping_add(7) / 8
 }

@@ -21,6 +21,9 @@ const MOST_FRAMES: u64 = 1024;
 /// Xen's code of a domain that did not shut down.
 const NO_REASON: u32 = u32::MAX;
 
+/// What a domain with the machine's devices has emulated: the ports of its timer.
+const EMULATED_TIMER: u32 = 1 << 8;
+
 impl<P: Platform> System<P> {
     /// What a domain is doing at this moment.
     pub(crate) fn domain_info(&self, domain: &P::Arc<Domain<P>>) -> DomainInfo {
@@ -36,6 +39,9 @@ impl<P: Platform> System<P> {
             handle: *domain.handle.lock(platform),
             ..DomainInfo::default()
         };
+        if domain.is_privileged() {
+            info.arch_config.emulation_flags = EMULATED_TIMER;
+        }
         let mut flags = DomainFlags::BLOCKED;
         self.for_vcpus(domain, |target| {
             info.max_vcpu_id = target.vcpu.id.0;
@@ -143,7 +149,7 @@ impl<P: Platform> DomainVcpu<P> {
 }
 
 /// Width of a machine address. Unit: bits.
-fn address_bits(platform: &impl Platform) -> u8 {
+pub(super) fn address_bits(platform: &impl Platform) -> u8 {
     let [max, ..] = platform.cpuid(0x8000_0000, 0);
     let [eax, ..] = if max >= 0x8000_0008 { platform.cpuid(0x8000_0008, 0) } else { [36; 4] };
     let [bits, ..] = eax.to_le_bytes();

@@ -130,11 +130,12 @@ impl<P: Platform> Context<'_, P> {
     /// `availheap`.
     pub(crate) fn avail_heap(&self, payload: &mut Payload) {
         let asked: AvailHeap = get(payload);
-        let bits = |bits: u32| bits.saturating_sub(PAGE_SHIFT);
+        // What is negative as a signed number is as none.
+        let bits = |bits: u32| bits.saturating_sub(PAGE_SHIFT).cast_signed().max(0).cast_unsigned();
         // A bound of n bits is a frame number: the first that has one bit more.
-        let from = match asked.min_bitwidth {
+        let from = match bits(asked.min_bitwidth) {
             0 => 0,
-            width => bits(width).saturating_add(1),
+            width => width.saturating_add(1),
         };
         let to = if asked.max_bitwidth == 0 { u32::MAX } else { bits(asked.max_bitwidth) };
         let frames = self.system.platform.frames();

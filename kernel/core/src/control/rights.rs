@@ -2,7 +2,9 @@
 
 use hypercall_abi::domctl::{IomemPermission, IoportPermission, IrqPermission};
 use hypercall_abi::errno::Errno;
+use hypercall_abi::types::PAGE_SHIFT;
 
+use super::info::address_bits;
 use super::{Payload, get};
 use crate::domain::Domain;
 use crate::irq::PIRQS;
@@ -39,7 +41,7 @@ impl<P: Platform> Context<'_, P> {
     /// # Errors
     ///
     /// - `EINVAL`: no frame, or the range wraps.
-    /// - `EPERM`: the caller has not got them.
+    /// - `EPERM`: the caller has not got them, or no address of the machine reaches them.
     /// - `ENOMEM`: too many ranges.
     pub(crate) fn permit_memory(&self, to: &Domain<P>, payload: &Payload) -> Result<(), Errno> {
         let asked: IomemPermission = get(payload);
@@ -49,7 +51,9 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EINVAL);
         }
         let platform = &self.system.platform;
-        if !self.domain.memory.may_map_devices(platform, first, last)
+        let beyond = last.checked_shr(u32::from(address_bits(platform)).saturating_sub(PAGE_SHIFT));
+        if beyond.is_some_and(|beyond| beyond != 0)
+            || !self.domain.memory.may_map_devices(platform, first, last)
             || platform.frames().keeps_device(first, last)
         {
             return Err(Errno::EPERM);

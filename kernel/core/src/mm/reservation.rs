@@ -2,10 +2,11 @@
 
 use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use hypercall_abi::memory::{
-    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg,
-    EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO,
-    INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION,
-    MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, Reservation,
+    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, AddToPhysmap, CURRENT_RESERVATION, DECREASE_RESERVATION,
+    DomainArg, EXACT_NODE, EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES,
+    GET_VNUMAINFO, INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE,
+    MAXIMUM_RESERVATION, MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap,
+    Reservation, VnumaTopology,
 };
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
 
@@ -26,6 +27,8 @@ const MAX_EXTENTS: u64 = u32::MAX as u64 >> DONE_SHIFT;
 /// Orders that a domain without devices may ask for, and one with.
 const MAX_ORDER: u32 = 9;
 const MAX_ORDER_WITH_DEVICES: u32 = 12;
+/// Nodes that a machine can have on Xen; this one has the first.
+const MAX_NODES: u32 = 64;
 /// What a frame costs of a slice: most of it is scrubbing.
 const FRAME_COST: u32 = 64;
 
@@ -63,9 +66,17 @@ pub fn named_domain(platform: &impl Platform, command: u64, argument: u64) -> Op
         EXCHANGE => {
             guest_memory::read(platform, argument).ok().map(|given: Reservation| given.domid)
         }
-        CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN | ADD_TO_PHYSMAP
-        | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO => {
+        CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN => {
             guest_memory::read(platform, argument).ok().map(|named: DomainArg| named.domid)
+        }
+        ADD_TO_PHYSMAP => {
+            guest_memory::read(platform, argument).ok().map(|named: AddToPhysmap| named.domid)
+        }
+        REMOVE_FROM_PHYSMAP => {
+            guest_memory::read(platform, argument).ok().map(|named: RemoveFromPhysmap| named.domid)
+        }
+        GET_VNUMAINFO => {
+            guest_memory::read(platform, argument).ok().map(|named: VnumaTopology| named.domid)
         }
         _ => None,
     }
@@ -135,7 +146,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                 if named_domain(self.platform, command, argument).is_none() {
                     return refused(Why::Fault(argument));
                 }
+                let padding = |asked: VnumaTopology| asked.pad != 0;
                 match target {
+                    // Before it is known whether there is such a domain.
+                    _ if op == GET_VNUMAINFO
+                        && guest_memory::read(self.platform, argument).is_ok_and(padding) =>
+                    {
+                        refused(Why::Set(argument))
+                    }
                     Err(why) => refused(why),
                     Ok(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
                     Ok(target) if op == MAXIMUM_RESERVATION => Progress::Done(target.max_pages()),
@@ -195,7 +213,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         };
         let extents = Extents::of(&reservation);
         let bits_fit = extents.address_bits.is_none_or(|bits| bits > PAGE_SHIFT);
-        if extents.count > MAX_EXTENTS || extents.order > self.max_order() || !bits_fit {
+        let fits = bits_fit && node_fits(reservation.mem_flags);
+        if extents.count > MAX_EXTENTS || extents.order > self.max_order() || !fits {
             return Progress::Done(start);
         }
         let mut done = start;
@@ -268,6 +287,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         self.frames.put(frame);
         Some(())
     }
+}
+
+/// Whether there is memory of the node that the options name, or of another if they allow that. A node
+/// that no machine can have has none.
+fn node_fits(options: u32) -> bool {
+    let [_, node, ..] = options.to_le_bytes();
+    let most = if options & EXACT_NODE != 0 { 1 } else { MAX_NODES };
+    u32::from(node) <= most
 }
 
 /// What is said of a frame that is wanted for nothing in particular.
