@@ -1,98 +1,135 @@
 //! Trying faults, one after the other.
 
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
 use anyhow::{Context, Result, bail};
 
 use crate::options::Options;
-use crate::record::{Outcome, Record, is_random};
+use crate::record::{Entry, Outcome, Record, is_random};
 use crate::suite::{self, Noticed, Stage, Suite};
 use crate::tree::Tree;
 use crate::{Mutation, Places, draw, faults};
 
-/// Tries all that are asked for and have no result: all of them by the host's tests, then by guests what
-/// these did not notice.
+/// Tries all that are asked for and have no result: by the host's tests, and at the same time, each in a
+/// copy of the workspace of its own, by guests what these did not notice.
 ///
 /// # Errors
 ///
 /// As of [`crate::command`].
 pub(crate) fn all(places: &Places, options: &Options, record: &mut Record) -> Result<()> {
-    let tree = Tree::renew(&places.root, places.scratch.join("tree"))?;
-    let mut runner = Runner { places, tree, sound: Vec::new() };
-    let faults = faults::read(&places.root)?.into_iter().map(|fault| fault.mutation);
+    let record = &Mutex::new(record);
+    let (to, open) = mpsc::channel::<Mutation>();
+    thread::scope(|scope| {
+        let guests = scope.spawn(move || {
+            let mut runner = None;
+            for mutation in open {
+                let made = match runner.take() {
+                    Some(made) => made,
+                    None => Runner::new(places, Stage::Machine, record)?,
+                };
+                runner.insert(made).attempt(&mutation)?;
+            }
+            anyhow::Ok(())
+        });
+        let by_host = Runner::new(places, Stage::Host, record).and_then(|runner| {
+            by_host(runner, options, |one| !options.host && to.send(one).is_ok())
+        });
+        drop(to);
+        let by_guests = match guests.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        by_host.and(by_guests)
+    })
+}
+
+/// Tries all by the host's tests, and passes on what these do not notice.
+fn by_host(
+    mut runner: Runner<'_, '_>,
+    options: &Options,
+    mut pass_on: impl FnMut(Mutation) -> bool,
+) -> Result<()> {
+    let faults = faults::read(&runner.places.root)?.into_iter().map(|fault| fault.mutation);
     if let Some(id) = &options.only {
-        let drawn = record.get(id).map(|entry| entry.mutation.clone()).filter(|_| is_random(id));
+        let drawn = runner.known(id).map(|entry| entry.mutation).filter(|_| is_random(id));
         let one = drawn.or_else(|| faults.into_iter().find(|fault| fault.id == *id));
         let one = one.with_context(|| format!("there is no fault `{id}`"))?;
-        runner.by_host(&one, record)?;
-        return if options.host { Ok(()) } else { runner.by_guests(&one, record) };
+        if runner.attempt(&one)? == Outcome::Open {
+            pass_on(one);
+        }
+        return Ok(());
     }
-    let mut chosen: Vec<_> = if options.lessons { faults.collect() } else { Vec::new() };
-    for one in &chosen {
-        if record.get(&one.id).is_none() {
-            runner.by_host(one, record)?;
+    for one in faults.filter(|_| options.lessons) {
+        if runner.once(&one)? == Outcome::Open {
+            pass_on(one);
         }
     }
-    if options.random {
-        chosen.extend(runner.random(options, record)?);
+    if !options.random {
+        return Ok(());
     }
-    for one in chosen.iter().filter(|_| !options.host) {
-        if record.get(&one.id).is_some_and(|entry| entry.outcome == Outcome::Open) {
-            runner.by_guests(one, record)?;
+    let drawn_by = runner.record().seed;
+    if drawn_by != options.seed {
+        runner.record().draw_anew(options.seed);
+    }
+    let mut all = draw::all(runner.places, runner.tree.root(), options.seed)?.into_iter();
+    let mut compiled = 0;
+    while compiled < options.count {
+        let next = all.next().context("there are not so many mutations")?;
+        // What was drawn once stays, also when the sources have changed since.
+        let next = runner.known(&next.id).map_or(next, |known| known.mutation);
+        let outcome = runner.once(&next)?;
+        compiled += usize::from(outcome != Outcome::NotCompiled);
+        if outcome == Outcome::Open {
+            pass_on(next);
         }
     }
     Ok(())
 }
 
-struct Runner<'a> {
+/// Tries faults by the suites of one stage.
+struct Runner<'a, 'r> {
     places: &'a Places,
+    stage: Stage,
     tree: Tree,
     /// Suites that have been seen to pass without a fault.
     sound: Vec<&'static str>,
+    record: &'a Mutex<&'r mut Record>,
 }
 
-impl Runner<'_> {
-    /// Draws by chance until there are as many as asked for that compile, and tries each by the host's
-    /// tests.
-    fn random(&mut self, options: &Options, record: &mut Record) -> Result<Vec<Mutation>> {
-        if record.seed != options.seed {
-            record.draw_anew(options.seed);
-        }
-        let mut all = draw::all(self.places, self.tree.root(), options.seed)?.into_iter();
-        let mut chosen = Vec::new();
-        while chosen.len() < options.count {
-            let next = all.next().context("there are not so many mutations")?;
-            // What was drawn once stays, also when the sources have changed since.
-            let known = record.get(&next.id).map(|entry| entry.mutation.clone());
-            let next = match known {
-                Some(known) => known,
-                None => {
-                    self.by_host(&next, record)?;
-                    next
-                }
-            };
-            if record.get(&next.id).is_some_and(|it| it.outcome != Outcome::NotCompiled) {
-                chosen.push(next);
-            }
-        }
-        Ok(chosen)
+impl<'a, 'r> Runner<'a, 'r> {
+    fn new(places: &'a Places, stage: Stage, record: &'a Mutex<&'r mut Record>) -> Result<Self> {
+        let folder = if stage == Stage::Host { "tree" } else { "guests" };
+        let tree = Tree::renew(&places.root, places.scratch.join(folder))?;
+        Ok(Self { places, stage, tree, sound: Vec::new(), record })
     }
 
-    fn by_host(&mut self, mutation: &Mutation, record: &mut Record) -> Result<()> {
-        let outcome = self.by(mutation, Stage::Host)?;
+    fn record(&self) -> MutexGuard<'a, &'r mut Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, id: &str) -> Option<Entry> {
+        self.record().get(id).cloned()
+    }
+
+    /// Tries a fault, unless it is known what comes of it.
+    fn once(&mut self, mutation: &Mutation) -> Result<Outcome> {
+        match self.known(&mutation.id) {
+            Some(known) => Ok(known.outcome),
+            None => self.attempt(mutation),
+        }
+    }
+
+    /// Tries a fault, and keeps what comes of it.
+    fn attempt(&mut self, mutation: &Mutation) -> Result<Outcome> {
+        let outcome = self.suites(mutation)?;
         tell(mutation, &outcome);
-        record.keep(mutation, outcome)
+        self.record().keep(mutation, outcome.clone())?;
+        Ok(outcome)
     }
 
-    fn by_guests(&mut self, mutation: &Mutation, record: &mut Record) -> Result<()> {
-        if record.get(&mutation.id).is_some_and(|entry| entry.outcome != Outcome::Open) {
-            return Ok(());
-        }
-        let outcome = self.by(mutation, Stage::Machine)?;
-        tell(mutation, &outcome);
-        record.keep(mutation, outcome)
-    }
-
-    /// What the suites of a stage make of a fault.
-    fn by(&mut self, mutation: &Mutation, stage: Stage) -> Result<Outcome> {
+    fn suites(&mut self, mutation: &Mutation) -> Result<Outcome> {
+        let stage = self.stage;
         for suite in suite::of(&mutation.file).filter(|suite| suite.stage == stage) {
             self.prove_sound(suite)?;
             let mutated = self.tree.mutate(mutation)?;
