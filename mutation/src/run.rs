@@ -131,9 +131,9 @@ impl<'a, 'r> Runner<'a, 'r> {
     fn suites(&mut self, mutation: &Mutation) -> Result<Outcome> {
         let stage = self.stage;
         for suite in suite::of(&mutation.file).filter(|suite| suite.stage == stage) {
-            self.prove_sound(suite)?;
+            self.prove_sound(suite, &mutation.file)?;
             let mutated = self.tree.mutate(mutation)?;
-            let noticed = suite.run(&self.places.cargo, self.tree.root())?;
+            let noticed = suite.run(&self.places.cargo, self.tree.root(), &mutation.file)?;
             drop(mutated);
             match noticed {
                 Noticed::No => {}
@@ -148,10 +148,10 @@ impl<'a, 'r> Runner<'a, 'r> {
     }
 
     /// A suite that fails anyway would notice everything.
-    fn prove_sound(&mut self, suite: &'static Suite) -> Result<()> {
+    fn prove_sound(&mut self, suite: &'static Suite, file: &str) -> Result<()> {
         if !self.sound.contains(&suite.name) {
             eprintln!("mutate: {} without a fault", suite.name);
-            let noticed = suite.run(&self.places.cargo, self.tree.root())?;
+            let noticed = suite.run(&self.places.cargo, self.tree.root(), file)?;
             if noticed != Noticed::No {
                 bail!("{} fails without a fault: {noticed:?}", suite.name);
             }

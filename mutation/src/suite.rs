@@ -40,8 +40,53 @@ const SERVED: &[&str] = &["xenstore/", "toolstack/", "shared-ring/", "blkback/",
 
 const DISKS: &[&str] = &["shared-ring/", "blkback/", "pv-guest-sdk/"];
 
+/// Cases of conformance that are about what a file of `kernel/core/src` does, by a part of its path and a
+/// part of their names. They are asked before all the others.
+const CASES: [(&str, &str); 37] = [
+    ("core/src/areas", "runstate/"),
+    ("core/src/bounce", "trap"),
+    ("calls/assist", "debug/"),
+    ("calls/console", "console/"),
+    ("calls/control", "domctl/"),
+    ("calls/cpu.", "segments/"),
+    ("calls/event", "event_"),
+    ("calls/grant", "grant_"),
+    ("calls/memory_map", "memory_query/"),
+    ("calls/mmu", "mmu"),
+    ("calls/multicall", "multicall/"),
+    ("calls/physdev", "physdev/"),
+    ("calls/sched", "poll/"),
+    ("calls/traps", "iret"),
+    ("calls/vcpu", "vcpu_"),
+    ("calls/version", "version/"),
+    ("core/src/control", "control/"),
+    ("core/src/cpuid", "cpuid/"),
+    ("core/src/debug", "debug/"),
+    ("core/src/descriptors", "dt/"),
+    ("emulate/msr", "msr/"),
+    ("emulate/table", "ptwr/"),
+    ("core/src/emulate", "emulation/"),
+    ("core/src/event", "event_"),
+    ("core/src/grant", "grant_"),
+    ("core/src/irq", "pirq/"),
+    ("mm/descriptor", "dt/"),
+    ("mm/exchange", "memory_exchange/"),
+    ("mm/ext", "ext_"),
+    ("mm/reservation", "memory_reservation/"),
+    ("core/src/mm", "mmu_"),
+    ("core/src/saved", "vcpu_run/"),
+    ("core/src/timer", "timer/"),
+    ("core/src/trap", "trap"),
+    ("core/src/vcpu", "vcpu_"),
+    ("core/src/virtual_cpu", "vcpu_"),
+    ("core/src/regs", "iret_call/"),
+];
+
+/// The name of the suite whose command gets one of these as a filter.
+const NEAR: &str = "cases";
+
 /// All of them, in the order in which they are asked.
-const SUITES: [Suite; 14] = [
+const SUITES: [Suite; 15] = [
     host("kernel-core", &["test", "-p", "kernel-core", "--lib"], &["kernel/core/"]),
     host("emulation", &["test", "-p", "kernel-core", "--test", "emulate"], EMULATION),
     host("xenstore", &["test", "-p", "xenstore", "--lib", "--tests"], &["xenstore/"]),
@@ -54,6 +99,8 @@ const SUITES: [Suite; 14] = [
         &["test", "-p", "pv-guest-sdk", "--lib", "--tests", "--features", "smoltcp"],
         &["pv-guest-sdk/"],
     ),
+    // With the cases of the file: see [`CASES`].
+    machine(NEAR, &["xtask", "conformance", "--on", "paravane", "--limit", "240"], KERNEL),
     machine("conformance", &["xtask", "conformance", "--on", "paravane", "--limit", "240"], KERNEL),
     machine("pairs", &["xtask", "conformance", "pair_", "--on", "paravane", "--smp", "2"], KERNEL),
     machine("hostile", &["xtask", "test", "hostile guests"], KERNEL),
@@ -80,7 +127,14 @@ const fn machine(
 
 /// Those that could notice a fault in a file.
 pub(crate) fn of(file: &str) -> impl Iterator<Item = &'static Suite> {
-    SUITES.iter().filter(move |suite| suite.of.iter().any(|begin| file.starts_with(begin)))
+    let cases = cases(file).is_some();
+    let asked = move |suite: &&Suite| suite.name != NEAR || cases;
+    SUITES.iter().filter(move |it| it.of.iter().any(|begin| file.starts_with(begin)) && asked(it))
+}
+
+/// The cases of a file.
+fn cases(file: &str) -> Option<&'static str> {
+    CASES.iter().find(|(part, _)| file.contains(part)).map(|(_, cases)| *cases)
 }
 
 /// What a suite made of a fault.
@@ -113,13 +167,14 @@ const CPU_LIMIT: u32 = 600;
 const LIMIT: Duration = Duration::from_secs(1800);
 
 impl Suite {
-    /// Runs it in the tree until something fails.
+    /// Runs it in the tree until something fails, for a fault in `file`.
     ///
     /// # Errors
     ///
     /// When cargo does not start.
-    pub(crate) fn run(&self, cargo: &Path, tree: &Path) -> Result<Noticed> {
-        let told = run(self.command(cargo, tree), |line| failure(line).is_some())?;
+    pub(crate) fn run(&self, cargo: &Path, tree: &Path, file: &str) -> Result<Noticed> {
+        let cases = Some(self.name).filter(|name| *name == NEAR).and_then(|_| cases(file));
+        let told = run(self.command(cargo, tree, cases), |line| failure(line).is_some())?;
         let failed = told.lines.iter().find_map(|line| failure(line));
         Ok(match (failed, told.status) {
             (Some(failed), _) => Noticed::By(failed),
@@ -132,11 +187,11 @@ impl Suite {
         })
     }
 
-    fn command(&self, cargo: &Path, tree: &Path) -> Command {
+    fn command(&self, cargo: &Path, tree: &Path, cases: Option<&str>) -> Command {
         // The limit is on CPU time: how long something takes depends on what else is going on.
         let script = format!("ulimit -t {CPU_LIMIT}; exec \"$@\"");
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script).arg("sh").arg(cargo).args(self.words);
+        command.arg("-c").arg(script).arg("sh").arg(cargo).args(self.words).args(cases);
         command.current_dir(tree).envs(SETTINGS).env_remove("CARGO_TARGET_DIR");
         command
     }
@@ -246,7 +301,7 @@ mod tests {
     #[test]
     fn files_have_suites() {
         let names = |file| of(file).map(|suite| suite.name).collect::<Vec<_>>();
-        assert_eq!(names("kernel/core/src/regs.rs")[..2], ["kernel-core", "conformance"]);
+        assert_eq!(names("kernel/core/src/regs.rs")[..2], ["kernel-core", "cases"]);
         assert_eq!(names("kernel/src/x86/frame.rs")[0], "conformance");
         assert_eq!(
             names("shared-ring/src/lib.rs"),
