@@ -18,6 +18,7 @@ gets them at the end. All of it takes hours of CPU time.
     --count N      how many of them (default: 100), without those that do not compile
     --only ID      this one, even if it has a result, such as 7a or r012
     --host         no QEMU: what the host's tests don't notice stays open
+    --trust        the tests are known to pass without a fault: do not see for oneself
     --report       run nothing, write the page
 
 Exit status: 0 enough was noticed (95 % and 85 %), and nothing is open; 1 not so; 2 the command could
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<String>,
     /// No QEMU.
     pub(crate) host: bool,
+    /// Suites are not run without a fault first.
+    pub(crate) trust: bool,
     /// Only the page.
     pub(crate) report: bool,
 }
@@ -56,6 +59,7 @@ pub(crate) fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
         count: 100,
         only: None,
         host: false,
+        trust: false,
         report: false,
     };
     while let Some(word) = words.next()? {
@@ -67,6 +71,7 @@ pub(crate) fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
             Long("count") => options.count = words.value()?.parse()?,
             Long("only") => options.only = Some(words.value()?.string()?),
             Long("host") => options.host = true,
+            Long("trust") => options.trust = true,
             Long("report") => options.report = true,
             other => bail!("{}: `cargo xtask mutate --help` lists the options", other.unexpected()),
         }

@@ -75,13 +75,18 @@ pub(crate) fn is_enough(record: &Record) -> bool {
 pub(crate) fn into_page(page: &str, record: &Record, root: &Path) -> Result<String> {
     let (by_hand, _) = page.split_once(MARK).context("mutation.md has no generated part")?;
     let lessons = faults::read(root)?.into_iter().map(|it| (it.mutation.id, it.lesson));
-    let reasons = reasons(&root.join("mutation/survivors.toml"))?;
+    let reasons = reasons(root)?;
     Ok(format!("{by_hand}{MARK}{}", tables(record, &lessons.collect(), &reasons)))
 }
 
-/// Why what nothing noticed was not noticed, by fault.
-fn reasons(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+/// Why nothing notices some, by fault.
+///
+/// # Errors
+///
+/// When the file can't be read or is not what it should be.
+pub(crate) fn reasons(root: &Path) -> Result<BTreeMap<String, String>> {
+    let path = root.join("mutation/survivors.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
     let reason = |value: &toml::Value| value.as_str().map(str::to_owned);
     let rows = table.iter().map(|(id, value)| Some((id.clone(), reason(value)?)));

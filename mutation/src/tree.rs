@@ -30,6 +30,13 @@ impl Tree {
             }
         }
         let tree = Self { root };
+        if tree.running().exists() {
+            // A compiler that was killed may have left half of what the next one goes on from.
+            for profile in ["debug", "release"] {
+                let left = tree.root.join("target").join(profile).join("incremental");
+                let _none = std::fs::remove_dir_all(left);
+            }
+        }
         for name in tree.files(Path::new(""))? {
             if !listed.contains(&name) || !workspace.join(&name).exists() {
                 std::fs::remove_file(tree.root.join(&name))?;
@@ -41,6 +48,23 @@ impl Tree {
     /// Its folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file that is there while something is built or run.
+    fn running(&self) -> PathBuf {
+        self.root.join("target/running")
+    }
+
+    /// Does something with what is in the tree; noted, so that it is known when it was interrupted.
+    ///
+    /// # Errors
+    ///
+    /// When that can't be noted, or what is done fails.
+    pub(crate) fn work<T>(&self, does: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        put(&self.running(), b"")?;
+        let done = does(&self.root);
+        std::fs::remove_file(self.running())?;
+        done
     }
 
     /// Puts a fault in, until the returned value is dropped.
