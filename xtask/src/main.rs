@@ -42,6 +42,7 @@ mod xen_linux;
 use std::process::ExitCode;
 
 use options::Request;
+use workspace::{Workspace, cargo};
 
 fn main() -> ExitCode {
     match options::parse(lexopt::Parser::from_env()).and_then(perform) {
@@ -64,6 +65,12 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
         Request::Image(words) => image::command(words),
         Request::NewGuest(words) => new_guest::command(words),
         Request::Conformance(words) => conformance::command(words),
+        Request::Mutate(words) => {
+            let workspace = Workspace::find()?;
+            let scratch = workspace.scratch("mutate")?;
+            let places = mutation::Places { root: workspace.root, scratch, cargo: cargo() };
+            mutation::command(words, &places)
+        }
         Request::Check(options) => test::command(&options, false),
         Request::Test(options) => test::command(&options, true),
     }

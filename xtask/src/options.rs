@@ -32,6 +32,8 @@ pub(crate) enum Request {
     NewGuest(lexopt::Parser),
     /// `conformance`, with words that are its own to read.
     Conformance(lexopt::Parser),
+    /// `mutate`, with words that are its own to read.
+    Mutate(lexopt::Parser),
 }
 
 /// How machines are made and builds are done: common to all commands that boot something.
@@ -153,6 +155,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Request> {
             "image" => Ok(Request::Image(parser)),
             "new-guest" => Ok(Request::NewGuest(parser)),
             "conformance" => Ok(Request::Conformance(parser)),
+            "mutate" => Ok(Request::Mutate(parser)),
             other => bail!("no command `{other}`: `cargo xtask --help` lists the commands"),
         },
         other => Err(unknown(&other, "--help")),

@@ -124,3 +124,40 @@ impl GuestRegs {
 }
 
 const _: () = assert!(size_of::<GuestRegs>() == 168);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `sysret` faults in ring 0 for an RIP that is not canonical; so do the instructions behind the
+    /// last that is.
+    #[test]
+    fn only_what_sysret_can_do_is_left_to_it() {
+        let good = GuestRegs {
+            entry_vector: GuestRegs::SYSCALL,
+            cs: FLAT_RING3_CS64.into(),
+            ss: FLAT_RING3_DS.into(),
+            rflags: rflags::IF,
+            ..GuestRegs::default()
+        };
+        let leaves = |change: fn(&mut GuestRegs)| {
+            let mut regs = good;
+            change(&mut regs);
+            regs.can_leave_by_sysret()
+        };
+        assert!(leaves(|_| {}));
+        assert!(leaves(|regs| regs.rip = 0x7fff_fffe_ffff));
+        assert!(leaves(|regs| regs.rip = 0xffff_8000_0000_0000));
+        assert!(leaves(|regs| regs.rip = u64::MAX));
+        assert!(!leaves(|regs| regs.rip = 0x7fff_ffff_ffff));
+        assert!(!leaves(|regs| regs.rip = 0x8000_0000_0000));
+        assert!(!leaves(|regs| regs.rip = 0xffff_7fff_ffff_ffff));
+        assert!(!leaves(|regs| regs.cs = FLAT_RING3_DS.into()));
+        assert!(!leaves(|regs| regs.ss = 0));
+        assert!(!leaves(|regs| regs.rflags |= rflags::TF));
+        assert!(!leaves(|regs| regs.rflags |= rflags::RF));
+        assert!(!leaves(|regs| regs.rflags |= rflags::VM));
+        assert!(!leaves(GuestRegs::leave_by_iretq));
+        assert!(!leaves(|regs| regs.entry_vector = GuestRegs::SYSCALL_32));
+    }
+}

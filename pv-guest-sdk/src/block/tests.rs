@@ -468,8 +468,10 @@ fn a_back_end_that_describes_no_disk_is_refused() {
 
 #[test]
 fn what_no_back_end_may_answer_ends_the_disks_use() {
-    let lies: [(Lie, Breach); 6] = [
+    let lies: [(Lie, Breach); 7] = [
         (|answer, _| answer.id = 77, Breach::Answer(77)),
+        // The request before this one, which had the same slot.
+        (|answer, _| answer.id -= 64, Breach::Answer(64)),
         (|answer, _| answer.id = 1, Breach::Answer(1)),
         (|answer, _| answer.operation = abi::FLUSH, Breach::Operation(abi::FLUSH)),
         (|answer, _| answer.status = 1, Breach::Status(1)),
@@ -496,7 +498,8 @@ fn a_request_is_answered_once() {
     let (mut world, device) = World::new(RICH);
     let disk = world.open(device).unwrap();
     world.patience = 2;
-    world.lie = Some(|answer, _| answer.id = 2);
+    // The first of both.
+    world.lie = Some(|answer, _| answer.id = 64);
     let read = |sector| -> Pin<Box<dyn Future<Output = Result<(), DiskError>> + '_>> {
         let disk = &disk;
         Box::pin(async move { disk.read(sector, &mut [0; 512]).await })
@@ -504,7 +507,7 @@ fn a_request_is_answered_once() {
     let results = world.run(join(std::vec![read(1), read(2)]));
     assert_eq!(
         results,
-        [Err(DiskError::Broken(Breach::Answer(2))), Err(DiskError::Broken(Breach::Answer(2)))]
+        [Err(DiskError::Broken(Breach::Answer(64))), Err(DiskError::Broken(Breach::Answer(64)))]
     );
 }
 

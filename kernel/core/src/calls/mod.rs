@@ -12,6 +12,8 @@ pub mod mmu;
 pub mod multicall;
 pub mod physdev;
 pub mod sched;
+#[cfg(test)]
+mod tests;
 pub mod traps;
 pub mod vcpu;
 pub mod version;

@@ -100,6 +100,33 @@ fn sending_and_closing() {
     }
 }
 
+/// A port's number is taken at once by another, which is signalled: what waited at the old one goes, and
+/// what was sent to the new one stays.
+#[test]
+fn closing_and_taking() {
+    play(1, |world| {
+        let domain = &world.domains[0];
+        let old = world.system.bind_ipi(domain, FIRST).unwrap();
+        assert_eq!(world.system.send_event(domain, old), Ok(()));
+        let closer = cpu(move |world| {
+            assert_eq!(world.system.close_port(&world.domains[0], old), Ok(()));
+        });
+        let taker = cpu(|world| {
+            let made = world.system.alloc_unbound(&world.domains[0], DomId(9)).unwrap();
+            assert_eq!(world.system.close_port(&world.domains[0], made), Ok(()));
+            let made = world.system.bind_ipi(&world.domains[0], FIRST).unwrap();
+            assert_eq!(world.system.send_event(&world.domains[0], made), Ok(()));
+        });
+        let check = |world: &World| {
+            for port in [1, 2].map(Port) {
+                let is_open = world.status(&world.domains[0], port) == Status::Ipi;
+                assert_eq!(pending(world, &world.domains[0], port), is_open);
+            }
+        };
+        (vec![closer, taker], Box::new(check))
+    });
+}
+
 /// Both ends close, and one of the numbers is taken at once by a port that is bound to another.
 #[test]
 fn closing_both_ends() {

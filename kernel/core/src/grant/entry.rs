@@ -178,3 +178,38 @@ pub(super) fn end(cell: &impl Cell, pins: Pins, access: Access) {
         cell.clear(over);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest that names another frame as soon as the kernel has set a flag.
+    struct Swapping(AtomicU64);
+
+    const OTHER: u64 = 77;
+
+    impl Cell for Swapping {
+        fn load(&self) -> u64 {
+            Cell::load(&self.0)
+        }
+
+        fn exchange(&self, now: u64, next: u64) -> Result<u64, u64> {
+            let was = self.0.exchange(now, next)?;
+            self.0.store(OTHER << 32 | next & 0xffff_ffff, Ordering::SeqCst);
+            Ok(was)
+        }
+
+        fn clear(&self, bits: u64) {
+            self.0.clear(bits);
+        }
+    }
+
+    #[test]
+    fn what_was_checked_is_what_is_used() {
+        let by = DomId(2);
+        let admits = u64::from(EntryState::PERMIT_ACCESS.bits()) | 2 << 16;
+        let cell = Swapping(AtomicU64::new(admits | 5 << 32));
+        assert_eq!(begin(&cell, Some((by, TO_MAP)), true).map(Entry::mfn), Ok(Mfn(5)));
+        assert_eq!(cell.load() >> 32, OTHER);
+    }
+}

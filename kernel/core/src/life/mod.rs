@@ -2,7 +2,7 @@
 
 mod end;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use core::ops::Deref;
 use core::sync::atomic::Ordering;

@@ -33,7 +33,7 @@ use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu, Here, Identity, System};
 use crate::trace::Kind;
 
-type Dom = Arc<Domain<Machine>>;
+pub(crate) type Dom = Arc<Domain<Machine>>;
 
 const P: u64 = EntryFlags::PRESENT.bits();
 const RW: u64 = EntryFlags::RW.bits();
@@ -50,22 +50,23 @@ const CONFIG: NewDomain = NewDomain {
 };
 
 /// What a domain is made of: tables from L4 to L1, and pages that it maps from address 0 on.
-struct Guest {
-    domain: Dom,
+pub(crate) struct Guest {
+    pub(crate) domain: Dom,
     tables: [Mfn; 4],
-    pages: Vec<Mfn>,
+    pub(crate) pages: Vec<Mfn>,
 }
 
-struct World {
-    system: System<Machine>,
-    control: Dom,
+/// A control domain with a machine of its own.
+pub(crate) struct World {
+    pub(crate) system: System<Machine>,
+    pub(crate) control: Dom,
     /// The page at the control domain's address 0, for what its calls point to.
     page: Mfn,
-    dom_exc: Port,
+    pub(crate) dom_exc: Port,
 }
 
 impl World {
-    fn new(frames: usize) -> Self {
+    pub(crate) fn new(frames: usize) -> Self {
         let identity = Identity { command_line: b"", changeset: "", compiler: "" };
         let clock = Clock::new(1_000_000, 0, 0);
         let machine = Machine::of_domains(frames, 2, DomId::FIRST_RESERVED.0.into());
@@ -105,7 +106,7 @@ impl World {
         world
     }
 
-    fn machine(&self) -> &Machine {
+    pub(crate) fn machine(&self) -> &Machine {
         &self.system.platform
     }
 
@@ -119,8 +120,13 @@ impl World {
         self.machine().check_tlbs();
     }
 
-    fn put(&self, at: usize, value: &(impl IntoBytes + zerocopy::Immutable)) {
+    pub(crate) fn put(&self, at: usize, value: &(impl IntoBytes + zerocopy::Immutable)) {
         self.machine().write_frame(self.page, at, value.as_bytes());
+    }
+
+    /// The word at an address of the control domain's page.
+    pub(crate) fn told_at(&self, at: usize) -> u64 {
+        self.word(self.page, at / 8)
     }
 
     fn word(&self, mfn: Mfn, index: usize) -> u64 {
@@ -128,7 +134,12 @@ impl World {
     }
 
     /// A domain's first vCPU makes a hypercall, until it is done.
-    fn call_as(&self, domain: &Dom, call: Hypercall, mut args: [u64; 6]) -> Result<u64, Errno> {
+    pub(crate) fn call_as(
+        &self,
+        domain: &Dom,
+        call: Hypercall,
+        mut args: [u64; 6],
+    ) -> Result<u64, Errno> {
         let here = self.system.cpus.get(CpuId::BOOT).unwrap();
         let vcpu = domain.vcpu(VcpuId(0)).unwrap();
         loop {
@@ -144,7 +155,7 @@ impl World {
         }
     }
 
-    fn call(&self, call: Hypercall, args: [u64; 6]) -> Result<u64, Errno> {
+    pub(crate) fn call(&self, call: Hypercall, args: [u64; 6]) -> Result<u64, Errno> {
         self.call_as(&self.control, call, args)
     }
 
@@ -196,7 +207,7 @@ impl World {
 
     /// A domain with memory, pinned tables and a vCPU that has roots, descriptors and information in
     /// frames of its own; paused.
-    fn guest(&self) -> Guest {
+    pub(crate) fn guest(&self) -> Guest {
         let domain = self.create(None).unwrap();
         domain.memory.set_max_pages(32);
         let id = domain.id.0;
