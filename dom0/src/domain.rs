@@ -141,14 +141,7 @@ async fn once(
         device.stopped.wait().await;
     }
     world.remove(id);
-    world.store.gone(id);
-    world.store.remove(&nodes::home(id));
-    world.store.remove(&format!("/vm/{uuid}"));
-    for class in ["vbd", "vif"] {
-        let back_ends = format!("/local/domain/0/backend/{class}/{}", id.0);
-        world.store.remove(&complaints::place(&back_ends));
-        world.store.remove(&back_ends);
-    }
+    clear(world, id, uuid);
     let info = guest.domain.info();
     let buried = guest.domain.control(Plain::Destroy);
     guest.gone.raise();
@@ -163,6 +156,18 @@ async fn once(
     }
     buried?;
     Ok((end, if doomed_late { Then::Destroy } else { then.after_core() }))
+}
+
+/// Removes what the store has of a domain that is gone.
+fn clear(world: &World, id: DomId, uuid: &str) {
+    world.store.gone(id);
+    world.store.remove(&nodes::home(id));
+    world.store.remove(&format!("/vm/{uuid}"));
+    for class in ["vbd", "vif"] {
+        let back_ends = format!("/local/domain/0/backend/{class}/{}", id.0);
+        world.store.remove(&complaints::place(&back_ends));
+        world.store.remove(&back_ends);
+    }
 }
 
 /// Writes the core of a domain that has ended to where cores are kept, and tells of it; not so if the

@@ -442,10 +442,7 @@ pub(crate) const CASES: &[Case] = &[
     case(
         "memory_reservation/maximum_own",
         "The maximum by the own number is that of SELF.",
-        |_| {
-            let by_self = memory_op(4, &[SELF]);
-            equal("answer", memory_op(4, &[0]), by_self)
-        },
+        |_| equal("answer", memory_op(4, &[0]), memory_op(4, &[SELF])),
     ),
     case("memory_reservation/maximum_stays", "Giving frames back leaves the maximum.", |t| {
         with_spare(t, |[pfn, ..]| {

@@ -25,7 +25,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 10] = [
             "blkback/src",
             "netback/src",
         ],
-        Some(14_000),
+        Some(15_000),
     ),
     ("supervisors", &["supervisors/src"], None),
     ("xtask", &["xtask/src"], Some(9_000)),

@@ -863,7 +863,7 @@ fn a_multicall_of_a_stopped_domain_is_left_unfinished() {
     let size = size_of_val(&entry);
     (0..2).for_each(|n| machine.write_frame(guest.pages[0], n * size, entry.as_bytes()));
     world.system.shut_down(domain, ShutdownReason(0));
-    let mut call = |args| {
+    let call = |args| {
         let here = world.system.cpus.get(CpuId::BOOT).unwrap();
         let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
         let mut cx = Context::new(&world.system, here, domain, vcpu, regs);
