@@ -2,9 +2,11 @@
 //!
 //! The first one starts with the program, others by [`spawn`], which runs a closure on one:
 //!
-//! ```ignore
+//! ```no_run
+//! # use pv_guest_sdk::{abi::types::VcpuId, println, vcpu};
 //! let sum = vcpu::spawn(VcpuId(1), || (1..=10).sum::<u32>())?;
 //! println!("{}", sum.join());
+//! # Ok::<(), vcpu::VcpuError>(())
 //! ```
 //!
 //! The first has a stack of 256 KiB, each other one of 64 KiB, with unmapped pages below it; each has a trap table, callbacks, a timer and
