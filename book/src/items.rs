@@ -151,7 +151,8 @@ impl Crate {
     /// What is inside of `bitflags!`.
     fn generated(&mut self, place: &str, at: &[String], tokens: TokenStream) {
         let tokens: Vec<_> = tokens.into_iter().collect();
-        let item = tokens.iter().position(|it| matches!(it, TokenTree::Ident(it) if it == "struct"));
+        let item =
+            tokens.iter().position(|it| matches!(it, TokenTree::Ident(it) if it == "struct"));
         let name = item.and_then(|item| tokens.get(item + 1)).map(ToString::to_string);
         let Some((item, name)) = item.zip(name) else { return };
         let head = tokens.iter().take(item.saturating_sub(1)).cloned().collect::<TokenStream>();
