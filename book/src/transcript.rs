@@ -3,7 +3,7 @@
 /// The first line of a block that no line of `said` is like; none if all are there, in whatever order.
 ///
 /// Two lines are alike if they have the same words, numbers aside: times and addresses are never the
-/// same. `...` stands for any lines, and what is typed at the prompt `dom0> ` is not said.
+/// same, nor are the letters of a domain's state. `...` stands for any lines, and what is typed at the prompt `dom0> ` is not said.
 #[must_use]
 pub fn missing<'a>(block: &'a str, said: &str) -> Option<&'a str> {
     let said: Vec<_> = said.lines().map(shape).collect();
@@ -15,6 +15,10 @@ pub fn missing<'a>(block: &'a str, said: &str) -> Option<&'a str> {
 fn shape(line: &str) -> String {
     let mut shape = String::new();
     for word in line.split_whitespace() {
+        if word.len() == 6 && word.chars().all(|it| "-rbpscd".contains(it)) {
+            shape += "STATE ";
+            continue;
+        }
         let mut is_number = false;
         for part in word.split_inclusive(|it: char| !it.is_ascii_alphanumeric()) {
             let body = part.trim_end_matches(|it: char| !it.is_ascii_alphanumeric());

@@ -56,6 +56,17 @@ pub enum Exit {
 }
 
 /// A trap of user mode.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{user::{Exit, UserTrap}, println};
+/// # fn example(exit: Exit) {
+/// if let Exit::Trap(UserTrap { vector, rip, .. }) = exit {
+///     println!("it ends by {vector} at {rip:#x}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UserTrap {
     /// What happened.
@@ -69,6 +80,26 @@ pub struct UserTrap {
 }
 
 /// A program in user mode, between two runs.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{MemoryError, Space}, user::{self, Exit, User}, println};
+/// # fn example() -> Result<(), MemoryError> {
+/// extern "C" fn program(_: u64) -> ! {
+///     user::stop()
+/// }
+///
+/// let mut user = User::new(Space::new()?, program, 7)?;
+/// user.set_bases(0, 0); // of `fs` and `gs`
+/// match user.run()? {
+///     Exit::Call(number, _) => user.answer(number),
+///     _ => println!("{:#x}", user.registers().rip),
+/// }
+/// println!("{}", user.space().walk(pv_guest_sdk::paging::Page::fixed(0x1000)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct User {
     space: Space,

@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use book::blocks::Page;
 use book::commands::{self, How, Row};
+use book::transcript;
 
 use crate::block;
 use crate::boot::{self, End, Watch};
@@ -18,6 +20,7 @@ use crate::machine::System;
 use crate::options::{self, MachineOptions, TestOptions};
 use crate::process;
 use crate::run::Builder;
+use crate::servers;
 use crate::steps::Steps;
 use crate::workspace::{Workspace, cargo};
 
@@ -55,7 +58,7 @@ pub(crate) fn test(
     }
     steps.run("the book's commands as they are", || {
         let rows = commands::rows(&workspace.root, &names)?;
-        run(workspace, rows.iter().filter(|row| row.how == How::Run))
+        run(workspace, builder, rows.iter().filter(|row| row.how == How::Run))
     });
     for system in [System::Paravane, System::Xen] {
         let name = format!("the book's guest with devices on {}", system.name());
@@ -71,11 +74,20 @@ fn understood(row: &Row) -> Result<()> {
 }
 
 /// Runs command lines by a shell in a folder of their own, in which the book's paths mean what they say.
-fn run<'a>(workspace: &Workspace, rows: impl Iterator<Item = &'a Row>) -> Result<()> {
+fn run<'a>(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    rows: impl Iterator<Item = &'a Row>,
+) -> Result<()> {
     let scratch = workspace.scratch("book")?;
     std::fs::remove_dir_all(&scratch)?;
     let folder = scratch.join("paravane");
     std::fs::create_dir_all(&folder)?;
+    let machine = folder.join("target/xtask/machine");
+    std::fs::create_dir_all(&machine)?;
+    let disk = servers::disk::fresh(builder, &workspace.scratch("machine")?)?;
+    std::fs::copy(disk, machine.join("disk.img"))?;
+    std::fs::write(folder.join("web.cfg"), GUIDE)?;
     for row in rows {
         println!("$ {}", row.line);
         let mut shell = Command::new("sh");
@@ -142,4 +154,20 @@ fn talk(port: u16, limit: Instant, scratch: &Path) -> Result<()> {
     let _the_machine_may_be_gone = channel.ask("destroy", &["guide".to_owned()], true);
     let _likewise = channel.ask("poweroff", &[], true);
     heard
+}
+
+/// Holds the transcripts of a page to what a machine said.
+///
+/// # Errors
+///
+/// Names the line that was not said.
+pub(crate) fn shown(page: &str, said: &str) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let text = std::fs::read_to_string(workspace.root.join(page))?;
+    let page = Page { path: page.into(), text };
+    for block in page.blocks()?.iter().filter(|block| block.language == "console") {
+        let missing = transcript::missing(&block.text, said);
+        ensure!(missing.is_none(), "{}: not said: {missing:?}", block.place);
+    }
+    Ok(())
 }

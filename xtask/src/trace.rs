@@ -12,6 +12,7 @@ use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
 use serde_json::{Value, json};
 
+use crate::book::shown;
 use crate::boot::{self, End, Watch};
 use crate::console::{Console, Source};
 use crate::machine::{Machine, System};
@@ -153,6 +154,7 @@ pub(crate) fn test(
             "handler at=0x",
             "update_va_mapping address=0x",
         ];
+        shown("docs/src/debugging.md", &text)?;
         for what in wanted {
             ensure!(text.contains(what), "the trace should have `{what}`: {}", path.display());
         }

@@ -44,6 +44,14 @@ pub(crate) const fn site(operation: u32) -> Site {
 }
 
 /// A page that a domain grants: its number, and the entry of its table.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::{DomId, GrantRef}, grant::Peer};
+/// // What the back end in domain 0 was told, or what it tells.
+/// let page = Peer { domain: DomId(0), reference: GrantRef(8) };
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer {
     /// Who grants it. Not [`DomId::SELF`], which mapping refuses.
