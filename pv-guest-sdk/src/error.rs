@@ -13,9 +13,9 @@ use crate::raw::gate::{Gate, Request};
 /// # Examples
 ///
 /// ```ignore-none
-/// # use pv_guest_sdk::{abi::{call::Hypercall, errno::Errno}, error::Site};
+/// # use pv_guest_sdk::{abi::{call::Hypercall, errno::Errno, sched}, error::Site};
 /// const STACK: Site = Site::call(Hypercall::StackSwitch, &[(Errno::EPERM, "no stack there")]);
-/// const PIN: Site = Site::operation(Hypercall::SchedOp, OPERATIONS, 1, &[]);
+/// const PIN: Site = Site::operation(Hypercall::SchedOp, sched::OPS, sched::POLL, &[]);
 /// ```
 #[derive(Debug, Eq, PartialEq)]
 pub struct Site {

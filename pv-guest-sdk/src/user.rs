@@ -4,7 +4,12 @@
 //! [`Space`], for running and reading; the guest's variables are not, so a program that touches
 //! one faults. It asks the kernel by [`call`]:
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
+//! # use pv_guest_sdk::{paging::{MemoryError, Space}, println, user::{self, Exit, User}};
+//! # fn example() -> Result<(), MemoryError> {
+//! const WRITE: u32 = 1; // as this guest has it
+//! const EXIT: u32 = 2;
+//!
 //! extern "C" fn program(number: u64) -> ! {
 //!     user::call(WRITE, [number, 0, 0]);
 //!     user::call(EXIT, [0; 3]);
@@ -14,12 +19,14 @@
 //! let mut user = User::new(Space::new()?, program, 7)?;
 //! loop {
 //!     match user.run()? {
-//!         Exit::Call(WRITE, [number, ..]) => user.answer(number),
+//!         Exit::Call(call, [number, ..]) if call == WRITE.into() => user.answer(number),
 //!         Exit::Call(..) => break,
 //!         Exit::Trap(trap) => println!("{} at {:#x}", trap.vector, trap.address),
 //!         Exit::Event => {}
 //!     }
 //! }
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! [`User::run`] returns whenever user mode is left, so that a kernel schedules its programs by an

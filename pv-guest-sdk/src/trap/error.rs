@@ -14,7 +14,7 @@ bitflags::bitflags! {
     /// # use pv_guest_sdk::{trap::{ErrorCode, Vector}};
     /// let error = ErrorCode::WRITE;
     /// assert!(!error.explain(Vector::PAGE_FAULT).to_string().is_empty());
-    /// assert_eq!(ErrorCode::from_bits_retain(0x2b).selector(), 0x28);
+    /// assert_eq!(ErrorCode::from_bits_retain(0x29).selector(), 0x28);
     /// ```
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub struct ErrorCode: u64 {

@@ -4,7 +4,7 @@
 //! A handler is a plain function in safe code. It runs with events held back, on the stack of what
 //! it interrupted, and says by its [`Resume`] how to go on:
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
 //! use pv_guest_sdk::trap::{Resume, Trap, Vector};
 //! use pv_guest_sdk::{BootInfo, HypercallError, println, vcpu::Vcpu};
 //!
