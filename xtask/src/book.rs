@@ -26,7 +26,7 @@ use crate::workspace::{Workspace, cargo};
 
 /// Our toolstack's configuration of the guest.
 const GUIDE: &str = "name = 'guide'\nkernel = 'guide'\nmemory = 24\n\
-                     disk = ['/dev/vda,raw,xvda,w']\nvif = ['']\nextra = 'devices'\n";
+                     disk = ['/dev/vda,raw,xvda,w']\nvif = ['']\nextra = 'devices ip=10.0.2.80/24 gw=10.0.2.2'\n";
 /// Unit: bytes.
 const DISK: u64 = 4 << 20;
 /// `cargo` of a page: this program for its commands.
@@ -117,7 +117,7 @@ fn guide(
     machine.others = 48;
     let free = TcpListener::bind(("127.0.0.1", 0)).context("the host has no free port")?;
     let port = free.local_addr()?.port();
-    machine.add_card(&format!(",hostfwd=tcp:127.0.0.1:{port}-:7"));
+    machine.add_card(&format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.80:7"));
     drop(free);
     let limit = Instant::now() + options.limit;
     let record = std::thread::scope(|scope| {

@@ -164,7 +164,7 @@ fn run() -> Outcome {
 fn devices(boot: &BootInfo<'static>) -> Outcome {
     let start = Start::new(boot, 2)?;
     disk(&start)?;
-    serve(&start)
+    serve(boot, &start)
 }
 
 #[inline(never)]
@@ -181,7 +181,7 @@ fn disk(start: &Start) -> Outcome {
 }
 
 #[inline(never)]
-fn serve(start: &Start) -> Outcome {
+fn serve(boot: &BootInfo<'static>, start: &Start) -> Outcome {
     let open = Card::open(start.first("vif")?, start.grants, net::Options::default());
     let card = block_on(Box::pin(open))?;
     let (mut receive, mut send) = (vec![0; 65_535], vec![0; 65_535]);
@@ -190,7 +190,9 @@ fn serve(start: &Start) -> Outcome {
     let (mut heard, mut said) = ([0; 2048], [0; 2048]);
     let socket = Socket::new(SocketBuffer::new(&mut heard[..]), SocketBuffer::new(&mut said[..]));
 
-    let stack = Stack::new(Port::new(card, &mut receive, &mut send), sockets, Address::Dhcp);
+    let address =
+        Address::parse(boot.argument("ip"), boot.argument("gw")).ok_or("what address?")?;
+    let stack = Stack::new(Port::new(card, &mut receive, &mut send), sockets, address);
     let server = async {
         println!("serving at {}", stack.configured().await);
         let connection = stack.connection(socket);
