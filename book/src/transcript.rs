@@ -6,7 +6,9 @@
 /// same, nor are the letters of a domain's state. `...` stands for any lines, and what is typed at the prompt `dom0> ` is not said.
 #[must_use]
 pub fn missing<'a>(block: &'a str, said: &str) -> Option<&'a str> {
-    let said: Vec<_> = said.lines().map(shape).collect();
+    // A line above the prompt begins where what was typed has been erased.
+    let plain = |line: &str| shape(line.rsplit("\u{1b}[K").next().unwrap_or(line));
+    let said: Vec<_> = said.lines().map(plain).collect();
     let typed = |line: &&str| *line != "..." && !line.starts_with("dom0> ");
     block.lines().filter(typed).find(|line| !said.contains(&shape(line)))
 }
