@@ -11,6 +11,20 @@ use crate::frames::FrameList;
 ///
 /// It borrows the start-of-day page, the ramdisk and the list of frames, all of which belong to
 /// the guest.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, println};
+/// # fn example(boot: &BootInfo<'_>) {
+/// println!("{} pages, {:?}, for {}", boot.pages(), boot.flags(), boot.magic());
+/// let count: u32 = boot.argument("count").and_then(|word| word.parse().ok()).unwrap_or(1);
+/// let is_quiet = boot.arguments().any(|word| word == "quiet");
+/// println!("{count} times, quietly: {is_quiet}, of `{}`", boot.command_line());
+/// println!("a ramdisk of {} bytes", boot.ramdisk().len());
+/// println!("{} entries in the list of frames", boot.frames().len());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BootInfo<'a> {
     start: &'a StartInfo,
@@ -26,6 +40,17 @@ impl<'a> BootInfo<'a> {
     ///
     /// # Errors
     /// [`BootError::Magic`] if the page is not one of this ABI.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{BootInfo, abi::start::StartInfo, boot::BootError, frames::FrameList, println};
+    /// # fn example(page: &StartInfo, frames: FrameList<'_>) -> Result<(), BootError> {
+    /// let boot = BootInfo::new(page, &[], frames)?; // for a test
+    /// println!("{} pages", boot.start_info().nr_pages);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(not(target_os = "none"))]
     pub fn new(
         start: &'a StartInfo,
@@ -107,6 +132,13 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
 }
 
 /// Why a start-of-day page cannot be used.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{boot::BootError};
+/// assert!(!BootError::Magic.to_string().is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BootError {
     /// It is not where a loader could have put it: the address is not a page's or not the

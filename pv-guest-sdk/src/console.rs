@@ -28,6 +28,15 @@ use crate::raw::request;
 /// kernel alone.
 ///
 /// A console that refuses is ignored: there is nobody left to tell.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{console};
+/// # fn example() {
+/// console::print(format_args!("{} beats\n", 3));
+/// # }
+/// ```
 pub fn print(text: fmt::Arguments<'_>) {
     let mut writer = LineWriter::new(|piece| {
         #[cfg(target_os = "none")]
@@ -49,6 +58,16 @@ static READ: Site = Site::operation(Hypercall::ConsoleIo, abi::OPS, abi::READ, C
 ///
 /// # Errors
 /// EPERM (1) if this domain may not use that console.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, HypercallError, console};
+/// # fn example() -> Result<(), HypercallError> {
+/// console::write(&Machine, b"past `println`, at once\n")?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn write(gate: &impl Gate, bytes: &[u8]) -> Result<(), HypercallError> {
     perform(gate, &WRITE, &request::console_write(bytes)).map(drop)
 }
@@ -58,6 +77,18 @@ pub fn write(gate: &impl Gate, bytes: &[u8]) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EPERM (1) if this domain may not use that console.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, HypercallError, console};
+/// # fn example() -> Result<(), HypercallError> {
+/// let mut bytes = [0; 64];
+/// let typed = console::read(&Machine, &mut bytes)?;
+/// console::write(&Machine, typed)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn read<'a>(gate: &impl Gate, bytes: &'a mut [u8]) -> Result<&'a [u8], HypercallError> {
     let taken = perform(gate, &READ, &request::console_read(bytes))?;
     let taken = usize::try_from(taken).unwrap_or(usize::MAX);
@@ -67,6 +98,18 @@ pub fn read<'a>(gate: &impl Gate, bytes: &'a mut [u8]) -> Result<&'a [u8], Hyper
 /// Waits until something is typed at this domain's own console, and returns it: no more than fits,
 /// and at least a byte. None if the domain has no such console, or the hypervisor does not know its
 /// port. One at a time may wait.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{console, println};
+/// # async fn example() {
+/// let mut bytes = [0; 80];
+/// while let Some(typed) = console::input(&mut bytes).await {
+///     println!("you typed {}", typed.escape_ascii());
+/// }
+/// # }
+/// ```
 #[cfg(target_os = "none")]
 pub async fn input(bytes: &mut [u8]) -> Option<&[u8]> {
     static CHANNEL: spin::Once<Channel> = spin::Once::new();
@@ -83,12 +126,30 @@ pub async fn input(bytes: &mut [u8]) -> Option<&[u8]> {
 }
 
 /// Prints to this domain's console, with the syntax of [`core::format_args!`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{print};
+/// # fn example() {
+/// print!("{} pages, ", 42);
+/// # }
+/// ```
 #[macro_export]
 macro_rules! print {
     ($($text:tt)*) => { $crate::console::print(::core::format_args!($($text)*)) };
 }
 
 /// Prints a line to this domain's console, with the syntax of [`core::format_args!`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{println};
+/// # fn example() {
+/// println!("{} pages", 42);
+/// # }
+/// ```
 #[macro_export]
 macro_rules! println {
     () => { $crate::print!("\n") };

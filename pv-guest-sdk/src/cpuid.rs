@@ -8,6 +8,14 @@ use crate::raw::gate::Gate;
 pub use hypercall_abi::cpuid::BASE as HYPERVISOR;
 
 /// What a leaf says.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{cpuid::Leaf};
+/// let Leaf { eax, .. } = Leaf { eax: 0x4000_0005, ebx: 0, ecx: 0, edx: 0 };
+/// assert_eq!(eax & 0xff, 5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Leaf {
     /// The register eax.
@@ -21,12 +29,31 @@ pub struct Leaf {
 }
 
 /// Asks the hypervisor for a leaf.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, cpuid, println};
+/// # fn example() {
+/// let leaf = cpuid::leaf(&Machine, cpuid::HYPERVISOR, 0);
+/// println!("{}, with leaves up to {:#x}", cpuid::Signature::of(leaf), leaf.eax);
+/// # }
+/// ```
 pub fn leaf(gate: &impl Gate, leaf: u32, subleaf: u32) -> Leaf {
     let [eax, ebx, ecx, edx] = gate.cpuid(leaf, subleaf);
     Leaf { eax, ebx, ecx, edx }
 }
 
 /// Twelve bytes by which a hypervisor names itself, for example `XenVMMXenVMM`.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{cpuid::{Leaf, Signature}};
+/// let [ebx, ecx, edx] = [*b"XenV", *b"MMXe", *b"nVMM"].map(u32::from_le_bytes);
+/// let leaf = Leaf { eax: 0, ebx, ecx, edx };
+/// assert_eq!(Signature::of(leaf).to_string(), "XenVMMXenVMM");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Signature([u8; 12]);
 

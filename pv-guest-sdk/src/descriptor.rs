@@ -1,6 +1,14 @@
 //! Segment descriptors of a guest's own.
 
 /// One descriptor of 8 bytes.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{descriptor::Descriptor};
+/// let data = Descriptor::data(0x1000, 0xff);
+/// assert_ne!(data, data.absent());
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Descriptor(pub u64);
 

@@ -9,6 +9,14 @@ use hypercall_abi::errno::Errno;
 use crate::raw::gate::{Gate, Request};
 
 /// One place where the SDK makes a hypercall, with what its refusals mean in this place.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::{call::Hypercall, errno::Errno, sched}, error::Site};
+/// const STACK: Site = Site::call(Hypercall::StackSwitch, &[(Errno::EPERM, "no stack there")]);
+/// const PIN: Site = Site::operation(Hypercall::SchedOp, sched::OPS, sched::POLL, &[]);
+/// ```
 #[derive(Debug, Eq, PartialEq)]
 pub struct Site {
     call: Hypercall,
@@ -48,6 +56,19 @@ impl Site {
 }
 
 /// A hypercall that the hypervisor refused.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::errno::Errno, println};
+/// # fn example(error: &HypercallError) {
+/// match error.errno() {
+///     Some(Errno::ENOMEM) => println!("there is no memory for it"),
+///     _ => println!("{}: {}", error.name(), error.meaning()),
+/// }
+/// println!("{:?} {} {:x?}: {}", error.call(), error.operation(), error.args(), error.answer());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HypercallError {
     site: &'static Site,
@@ -124,6 +145,17 @@ impl core::error::Error for HypercallError {}
 ///
 /// # Errors
 /// [`HypercallError`] for a negative answer.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::call::Hypercall, error::{Site, perform}, raw::request};
+/// # fn example() -> Result<(), HypercallError> {
+/// const VERSION: Site = Site::call(Hypercall::XenVersion, &[]);
+/// let answer = perform(&Machine, &VERSION, &request::version())?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn perform(
     gate: &impl Gate,
     site: &'static Site,

@@ -26,6 +26,18 @@ static SET_RINGS: Site = Site::operation(Hypercall::Extension, abi::OPS, abi::SE
 static GET_RINGS: Site = Site::operation(Hypercall::Extension, abi::OPS, abi::GET_RINGS, NO_DOMAIN);
 
 /// The version of these calls, major in the upper half. `None` on a hypervisor without them.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, extension, println};
+/// # fn example() {
+/// match extension::version(&Machine) {
+///     Some(version) => println!("our own hypervisor, version {version} of its calls"),
+///     None => println!("another hypervisor"),
+/// }
+/// # }
+/// ```
 #[must_use]
 pub fn version(gate: &impl Gate) -> Option<u32> {
     let [_, signature @ ..] = gate.cpuid(cpuid::EXTENSION_BASE, 0);
@@ -38,6 +50,18 @@ pub fn version(gate: &impl Gate) -> Option<u32> {
 ///
 /// # Errors
 /// EPERM (1) if this domain is not privileged, ENOMEM (12) without memory for the count.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, extension, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// if let Some(wrong) = extension::audit(&Machine)? {
+///     println!("{wrong} of the hypervisor's counts are wrong");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn audit(gate: &impl Gate) -> Result<Option<u64>, HypercallError> {
     if version(gate).is_none_or(|version| version < 2) {
         return Ok(None);
@@ -50,6 +74,16 @@ pub fn audit(gate: &impl Gate) -> Result<Option<u64>, HypercallError> {
 ///
 /// # Errors
 /// EPERM (1) if this domain is not privileged, ESRCH (3) if there is no such domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, extension::{self, Rings}};
+/// # fn example(rings: Rings) -> Result<(), HypercallError> {
+/// extension::set_rings(&Machine, rings)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn set_rings(gate: &impl Gate, mut rings: Rings) -> Result<(), HypercallError> {
     if version(gate).is_none_or(|version| version < 3) {
         return Ok(());
@@ -61,6 +95,18 @@ pub fn set_rings(gate: &impl Gate, mut rings: Rings) -> Result<(), HypercallErro
 ///
 /// # Errors
 /// As of [`set_rings`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::DomId, extension};
+/// # fn example() -> Result<(), HypercallError> {
+/// if let Some(rings) = extension::rings(&Machine, DomId(1))? {
+///     extension::set_rings(&Machine, rings)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn rings(gate: &impl Gate, domain: DomId) -> Result<Option<Rings>, HypercallError> {
     if version(gate).is_none_or(|version| version < 3) {
         return Ok(None);

@@ -10,6 +10,18 @@ const NO_FRAME: Mfn = Mfn(u64::MAX);
 /// The guest's list of frames, which the loader made and the guest keeps up to date.
 ///
 /// Entries are atomic: a page may be exchanged on one virtual CPU while another looks it up.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::{Mfn, Pfn}, frames::FrameList};
+/// use core::sync::atomic::AtomicU64;
+///
+/// let entries = [AtomicU64::new(0x1f2), AtomicU64::new(0x3a0)];
+/// let list = FrameList::new(&entries);
+/// assert_eq!(list.get(Pfn(1)), Some(Mfn(0x3a0)));
+/// assert_eq!((list.len(), list.is_empty(), list.get(Pfn(2))), (2, false, None));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FrameList<'a>(&'a [AtomicU64]);
 

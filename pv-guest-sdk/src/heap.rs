@@ -1,6 +1,6 @@
 //! A heap behind `alloc`, for guests that ask for one.
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
 //! extern crate alloc;
 //! pv_guest_sdk::heap!();
 //! ```

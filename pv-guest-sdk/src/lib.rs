@@ -30,6 +30,8 @@
 //! Built for a host, what only a machine has is not there (entry code, virtual CPUs, mappings, user
 //! mode, heap); the rest is, so that it can be tested in a process.
 #![no_std]
+// An example of what only a machine has is a guest's program, without `std`.
+#![cfg_attr(target_os = "none", doc(test(attr(no_std, no_main))))]
 
 #[cfg(test)]
 extern crate std;

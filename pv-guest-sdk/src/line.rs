@@ -11,7 +11,7 @@ pub const PIECE: usize = 127;
 /// Collects text and hands it on in pieces: at each line's end, when [`PIECE`] bytes are full, and
 /// at the end of the writer's life.
 ///
-/// ```
+/// ```ignore-none
 /// use core::fmt::Write;
 /// let mut seen = Vec::new();
 /// let mut writer = pv_guest_sdk::line::LineWriter::new(|piece: &[u8]| seen.push(piece.to_vec()));
@@ -32,6 +32,18 @@ impl<S: FnMut(&[u8])> LineWriter<S> {
     }
 
     /// Hands on what is left, whether or not it ends a line.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore-none
+    /// use core::fmt::Write;
+    /// let mut seen = Vec::new();
+    /// let mut writer = pv_guest_sdk::line::LineWriter::new(|piece: &[u8]| seen.push(piece.to_vec()));
+    /// write!(writer, "> ").unwrap();
+    /// writer.flush(); // a prompt has no end of line
+    /// drop(writer);
+    /// assert_eq!(seen, [b"> ".to_vec()]);
+    /// ```
     pub fn flush(&mut self) {
         let used = core::mem::take(&mut self.used);
         if let Some(piece) = self.buffer.get(..used)

@@ -16,6 +16,17 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::relax::RelaxStrategy;
 
 /// Waits for a lock by letting the virtual CPU run that has it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{lock::Yielding};
+/// # fn example() {
+/// // `Yield` is what who waits for it does.
+/// static COUNT: Yielding<u32> = Yielding::new(0);
+/// *COUNT.lock() += 1;
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Yield;
 
@@ -29,6 +40,17 @@ impl RelaxStrategy for Yield {
 pub type Yielding<T> = SpinMutex<T, Yield>;
 
 /// A lock that is taken, and what is done after it was given back: the value `A` is dropped.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{lock::Held};
+/// # fn example(list: &Held<[u32; 4]>) {
+/// let mut guard = list.lock(); // a `Guard`
+/// guard[0] += 1;
+/// drop(guard);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Guard<'a, T, A> {
     // Fields are dropped in this order.
@@ -51,6 +73,18 @@ impl<T, A> DerefMut for Guard<'_, T, A> {
 }
 
 /// A lock for handlers and what they interrupt: who has it holds events back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{lock::Held};
+/// # fn example() {
+/// static COUNT: Held<u32> = Held::new(0);
+///
+/// // A handler on this virtual CPU may take it too: none runs while it is held.
+/// *COUNT.lock() += 1;
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Held<T>(Yielding<T>);
 
@@ -62,6 +96,15 @@ impl<T> Held<T> {
     }
 
     /// Takes the lock, and holds events back as long as it is taken.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{lock::Held};
+    /// # fn example(count: &Held<u32>) {
+    /// *count.lock() += 1;
+    /// # }
+    /// ```
     pub fn lock(&self) -> Guard<'_, T, Release> {
         let after = Release { come: hold(true), stays: PhantomData };
         Guard { inner: self.0.lock(), _after: after }
@@ -69,6 +112,16 @@ impl<T> Held<T> {
 }
 
 /// Lets the events of the virtual CPU that made it come again, if they came before.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{lock::Held};
+/// # fn example(count: &Held<u32>) {
+/// // `Release` lets events come again, behind the unlocking.
+/// drop(count.lock());
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Release {
     come: bool,

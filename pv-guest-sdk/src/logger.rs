@@ -30,6 +30,16 @@ fn level(boot: &BootInfo<'_>) -> LevelFilter {
 
 /// Sends log records to the console. [`crate::entry!`] does so before `main`; a second call only
 /// sets the level again.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, log, logger};
+/// # fn example(boot: &BootInfo<'static>) {
+/// logger::start(boot); // at the level that the command line names
+/// log::info!("{} pages", boot.pages());
+/// # }
+/// ```
 pub fn start(boot: &BootInfo<'_>) {
     let _already_set = log::set_logger(&ConsoleLog);
     log::set_max_level(level(boot));

@@ -23,6 +23,19 @@ static MACHINE_MEMORY_MAP: Site = Site::operation(
 ///
 /// # Errors
 /// EPERM (1) for a domain without privileges, ENOBUFS (105) if the map is longer than `ranges`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::memory::E820Entry, memory, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// let mut ranges = [E820Entry::default(); 64];
+/// for range in memory::machine_memory_map(&Machine, &mut ranges)? {
+///     println!("{range:x?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn machine_memory_map<'a>(
     gate: &impl Gate,
     ranges: &'a mut [E820Entry],

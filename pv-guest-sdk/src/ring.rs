@@ -24,6 +24,18 @@ const WORDS: usize = PAGE_SIZE / 4;
 pub(crate) const RING_PAGES: usize = 1 << MAX_RING_ORDER;
 
 /// A page of this guest that the back end may read and write.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{ring::Page};
+/// # fn example(page: &impl Page) {
+/// use core::sync::atomic::Ordering;
+///
+/// page.words()[0].store(1, Ordering::Release);
+/// let to_be_told = page.reference();
+/// # }
+/// ```
 pub trait Page {
     /// What the back end is told.
     fn reference(&self) -> GrantRef;
@@ -33,6 +45,18 @@ pub trait Page {
 }
 
 /// Where the pages and the ports of a device come from: on the machine, this guest's grants.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::DomId, grant::GrantError, ring::Sharing};
+/// # fn example(sharing: &impl Sharing, back_end: DomId) -> Result<(), GrantError> {
+/// // What a front end of its own begins with: a page for the ring, and a port.
+/// let page = sharing.page(back_end)?;
+/// let (port, signal) = sharing.signal(back_end)?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Sharing {
     /// A page.
     type Page: Page;

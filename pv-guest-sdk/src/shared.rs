@@ -16,6 +16,19 @@ pub const VCPU_LIMIT: usize = 64;
 static SHARED: Once<&'static SharedInfo> = Once::new();
 
 /// The page that is shared, once `Vcpu::start` has mapped it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shared, println};
+/// # fn example() {
+/// use core::sync::atomic::Ordering;
+///
+/// if let Some(page) = shared::shared() {
+///     println!("wall clock version {}", page.wall_clock_version.load(Ordering::Acquire));
+/// }
+/// # }
+/// ```
 pub fn shared() -> Option<&'static SharedInfo> {
     SHARED.get().copied()
 }
@@ -27,6 +40,17 @@ pub(crate) fn remember(page: &'static SharedInfo) {
 }
 
 /// What the hypervisor and one virtual CPU tell each other.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shared::VcpuInfo};
+/// # fn example(info: &VcpuInfo) -> bool {
+/// use core::sync::atomic::Ordering;
+///
+/// info.upcall_pending.load(Ordering::Acquire) != 0
+/// # }
+/// ```
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 pub struct VcpuInfo {
@@ -46,6 +70,15 @@ pub struct VcpuInfo {
 
 /// How one virtual CPU makes time of the processor's counter. Read it again when `version` was odd
 /// or has changed meanwhile.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shared::VcpuTime, time::Scale};
+/// # fn example(time: &VcpuTime, counter: fn() -> u64) {
+/// let (scale, now) = Scale::read(time, counter);
+/// # }
+/// ```
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 pub struct VcpuTime {
@@ -66,6 +99,18 @@ pub struct VcpuTime {
 }
 
 /// The page the hypervisor shares with this domain. Both sides write, so everything is atomic.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shared::SharedInfo};
+/// # fn example(page: &SharedInfo) -> bool {
+/// use core::sync::atomic::Ordering;
+///
+/// // Whether an event waits at port 5.
+/// page.pending[0].load(Ordering::Acquire) & 1 << 5 != 0
+/// # }
+/// ```
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 pub struct SharedInfo {

@@ -6,6 +6,15 @@ use crate::raw::gate::{Gate, Machine};
 use crate::raw::request;
 
 /// Why a domain ends, with the numbers of the ABI.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shutdown::{Reason, shutdown}};
+/// # fn example(is_well: bool) -> ! {
+/// shutdown(if is_well { Reason::Poweroff } else { Reason::Crash })
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Reason {
@@ -20,6 +29,15 @@ pub enum Reason {
 /// Ends this domain.
 ///
 /// Should the hypervisor return nevertheless, the virtual CPU yields for ever.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{shutdown::{Reason, shutdown}};
+/// # fn example() -> ! {
+/// shutdown(Reason::Reboot)
+/// # }
+/// ```
 pub fn shutdown(reason: Reason) -> ! {
     let reason = SchedShutdown { reason: reason as u32 };
     loop {

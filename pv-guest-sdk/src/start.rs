@@ -13,6 +13,21 @@ use crate::xenstore::{Store, StoreError};
 use crate::{BootInfo, HypercallError, xenstore};
 
 /// What a guest has when it has begun.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, block::{Disk, Options}, shutdown::shutdown, start::{Start, StartError}, task::block_on, println};
+/// # fn example(boot: &BootInfo<'static>) -> Result<(), StartError> {
+/// let start = Start::new(boot, 2)?;
+/// let device = start.first("vbd")?;
+/// if let Ok(disk) = block_on(Disk::open(device, start.grants, Options::default())) {
+///     println!("{} sectors", disk.info().sectors);
+/// }
+/// // Until the tools want the domain to end.
+/// shutdown(block_on(start.told_to_end())?)
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Start {
     /// The first virtual CPU; events come to it.
@@ -69,6 +84,17 @@ impl Start {
 }
 
 /// Why a guest can't begin.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{start::{Start, StartError}, println};
+/// # fn example(start: &Start) {
+/// if let Err(StartError::NoDevice(class)) = start.first("vif") {
+///     println!("no {class}: it works without");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum StartError {
     /// The hypervisor refused something that events need.

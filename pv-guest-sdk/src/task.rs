@@ -74,6 +74,15 @@ fn here() -> (usize, impl Fn(&mut dyn FnMut() -> bool)) {
 ///
 /// # Panics
 /// If it has to wait while this virtual CPU holds events back, as in a handler.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{task::block_on, time::{Duration, sleep}};
+/// # fn example() {
+/// block_on(sleep(Duration::from_millis(10)));
+/// # }
+/// ```
 #[cfg(target_os = "none")]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let (vcpu, idle) = here();
@@ -105,6 +114,21 @@ enum Slot<P> {
 
 /// Runs tasks on one virtual CPU, in turns: pinned futures, `&mut dyn Future<Output = ()>` made by
 /// [`core::pin::pin!`] or boxes. A task that never waits keeps the others from running.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{task::Executor, time::{Duration, sleep}, println};
+/// # fn example() {
+/// let executor = Executor::default();
+/// let task = core::pin::pin!(async { sleep(Duration::from_millis(10)).await });
+/// if executor.spawn(task).is_err() {
+///     println!("it has 255 tasks");
+/// }
+/// println!("{} tasks", executor.tasks());
+/// executor.run(); // until all have ended
+/// # }
+/// ```
 pub struct Executor<P> {
     slots: RefCell<[Slot<P>; MAIN]>,
 }

@@ -4,7 +4,12 @@
 //! [`Space`], for running and reading; the guest's variables are not, so a program that touches
 //! one faults. It asks the kernel by [`call`]:
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
+//! # use pv_guest_sdk::{paging::{MemoryError, Space}, println, user::{self, Exit, User}};
+//! # fn example() -> Result<(), MemoryError> {
+//! const WRITE: u32 = 1; // as this guest has it
+//! const EXIT: u32 = 2;
+//!
 //! extern "C" fn program(number: u64) -> ! {
 //!     user::call(WRITE, [number, 0, 0]);
 //!     user::call(EXIT, [0; 3]);
@@ -14,12 +19,14 @@
 //! let mut user = User::new(Space::new()?, program, 7)?;
 //! loop {
 //!     match user.run()? {
-//!         Exit::Call(WRITE, [number, ..]) => user.answer(number),
+//!         Exit::Call(call, [number, ..]) if call == WRITE.into() => user.answer(number),
 //!         Exit::Call(..) => break,
 //!         Exit::Trap(trap) => println!("{} at {:#x}", trap.vector, trap.address),
 //!         Exit::Event => {}
 //!     }
 //! }
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! [`User::run`] returns whenever user mode is left, so that a kernel schedules its programs by an
@@ -56,6 +63,17 @@ pub enum Exit {
 }
 
 /// A trap of user mode.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{user::{Exit, UserTrap}, println};
+/// # fn example(exit: Exit) {
+/// if let Exit::Trap(UserTrap { vector, rip, .. }) = exit {
+///     println!("it ends by {vector} at {rip:#x}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UserTrap {
     /// What happened.
@@ -69,6 +87,26 @@ pub struct UserTrap {
 }
 
 /// A program in user mode, between two runs.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{MemoryError, Space}, user::{self, Exit, User}, println};
+/// # fn example() -> Result<(), MemoryError> {
+/// extern "C" fn program(_: u64) -> ! {
+///     user::stop()
+/// }
+///
+/// let mut user = User::new(Space::new()?, program, 7)?;
+/// user.set_bases(0, 0); // of `fs` and `gs`
+/// match user.run()? {
+///     Exit::Call(number, _) => user.answer(number),
+///     _ => println!("{:#x}", user.registers().rip),
+/// }
+/// println!("{}", user.space().walk(pv_guest_sdk::paging::Page::fixed(0x1000)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct User {
     space: Space,

@@ -8,6 +8,14 @@
 use core::fmt::{self, Write};
 
 /// A named value, printed as `name~value` without any white space. Made by [`crate::vary!`].
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{vary};
+/// // A `Vary` is made by `vary!`.
+/// assert_eq!(vary!("pages", 16 * 256).to_string(), "pages~4096");
+/// ```
 pub struct Vary<'a> {
     name: &'static str,
     value: fmt::Arguments<'a>,
@@ -15,6 +23,13 @@ pub struct Vary<'a> {
 
 impl<'a> Vary<'a> {
     /// Names a formatted value.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore-none
+    /// # use pv_guest_sdk::{vary::Vary};
+    /// assert_eq!(Vary::new("pages", format_args!("{}", 42)).to_string(), "pages~42");
+    /// ```
     #[must_use]
     pub const fn new(name: &'static str, value: fmt::Arguments<'a>) -> Self {
         Self { name, value }
@@ -50,7 +65,7 @@ impl fmt::Write for Word<'_, '_> {
 
 /// Prints a value that may vary, for use as an argument of `println!` and its like.
 ///
-/// ```
+/// ```ignore-none
 /// use pv_guest_sdk::vary;
 /// assert_eq!(format!("{} pages", vary!("size", 16384)), "size~16384 pages");
 /// assert_eq!(format!("{}", vary!("at", "{:#x}", 4096)), "at~0x1000");

@@ -2,9 +2,13 @@
 //!
 //! The first one starts with the program, others by [`spawn`], which runs a closure on one:
 //!
-//! ```ignore
+//! ```no_run
+//! # use pv_guest_sdk::{abi::types::VcpuId, println, vcpu};
+//! # fn example() -> Result<(), vcpu::SpawnError> {
 //! let sum = vcpu::spawn(VcpuId(1), || (1..=10).sum::<u32>())?;
 //! println!("{}", sum.join());
+//! # Ok::<(), vcpu::SpawnError>(())
+//! # }
 //! ```
 //!
 //! The first has a stack of 256 KiB, each other one of 64 KiB, with unmapped pages below it; each has a trap table, callbacks, a timer and
@@ -35,6 +39,29 @@ use crate::trap::{Handler, Observed, Resume, Trap, Vector};
 pub use crate::raw::start::{Running, spawn};
 
 /// The state of one virtual CPU. It stays with its CPU: a reference cannot be sent to another.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, HypercallError, trap::{Resume, Trap, Vector}, vcpu::Vcpu, println};
+/// # fn example(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
+/// fn on_breakpoint(_: &Trap<'_>) -> Resume {
+///     Resume::Again
+/// }
+///
+/// let vcpu = Vcpu::start(boot)?;
+/// vcpu.handle(Vector::BREAKPOINT, on_breakpoint);
+/// vcpu.start_events()?;
+/// vcpu.hold_events(true);
+/// assert!(vcpu.events_held());
+/// vcpu.hold_events(false);
+/// let (_, seen) = vcpu.observe(|| println!("what may trap"));
+/// vcpu.forget(Vector::BREAKPOINT);
+/// println!("{:?}: {:?}, {:?}", vcpu.id(), vcpu.runstate(), vcpu.info().is_some());
+/// let from_anywhere = Vcpu::current();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[repr(C)]
 pub struct Vcpu {
@@ -258,6 +285,16 @@ static IS_UP: Site = site(abi::IS_UP, &[NO_VCPU]);
 ///
 /// # Errors
 /// ENOENT (2) if there is no such virtual CPU, EINVAL (22) for one that has no state yet.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::VcpuId, vcpu};
+/// # fn example() -> Result<(), HypercallError> {
+/// vcpu::up(&Machine, VcpuId(1))?; // its state was set before
+/// # Ok(())
+/// # }
+/// ```
 pub fn up(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
     perform(gate, &UP, &request::up(vcpu)).map(drop)
 }
@@ -266,6 +303,16 @@ pub fn up(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// ENOENT (2) if there is no such virtual CPU.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::VcpuId, vcpu};
+/// # fn example() -> Result<(), HypercallError> {
+/// vcpu::down(&Machine, VcpuId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn down(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
     perform(gate, &DOWN, &request::down(vcpu)).map(drop)
 }
@@ -274,17 +321,45 @@ pub fn down(gate: &impl Gate, vcpu: VcpuId) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// ENOENT (2) if there is no such virtual CPU.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::VcpuId, vcpu};
+/// # fn example() -> Result<(), HypercallError> {
+/// let runs = vcpu::is_up(&Machine, VcpuId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn is_up(gate: &impl Gate, vcpu: VcpuId) -> Result<bool, HypercallError> {
     perform(gate, &IS_UP, &request::is_up(vcpu)).map(|up| up != 0)
 }
 
 /// How many virtual CPUs the domain may have, as far as the SDK can run them.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, vcpu, println};
+/// # fn example() {
+/// println!("{} virtual CPUs", vcpu::count(&Machine));
+/// # }
+/// ```
 pub fn count(gate: &impl Gate) -> u32 {
     let limit = u32::try_from(VCPU_LIMIT).unwrap_or(u32::MAX);
     (0..limit).find(|&id| is_up(gate, VcpuId(id)).is_err()).unwrap_or(limit)
 }
 
 /// What a virtual CPU got of the processors.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{vcpu::Runstate, println};
+/// # fn example(state: Runstate) {
+/// println!("{:?} without anything to do", state.blocked);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Runstate {
     /// What it does, of [`hypercall_abi::vcpu::RUNSTATES`]: whoever reads its own, runs.
@@ -302,6 +377,17 @@ pub struct Runstate {
 }
 
 /// Why a virtual CPU cannot be given something to do.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::VcpuId, vcpu::{self, SpawnError}, println};
+/// # fn example() {
+/// if let Err(SpawnError::Busy) = vcpu::spawn(VcpuId(1), || ()) {
+///     println!("it has something to do");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SpawnError {
     /// It does something already, or is the first one.

@@ -11,6 +11,15 @@ use crate::raw::gate::Gate;
 use crate::raw::request;
 
 /// A version, as major and minor number.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{version::Version, println};
+/// # fn example(version: Version) {
+/// println!("{}.{}", version.major, version.minor);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Version {
     /// 4 of 4.17.
@@ -26,6 +35,15 @@ impl fmt::Display for Version {
 }
 
 /// A short text the hypervisor wrote: what stands before the first NUL.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{version::Text, println};
+/// # fn example(text: Text<16>) {
+/// println!("{} bytes: {text}", text.as_str().len());
+/// # }
+/// ```
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Text<const N: usize>([u8; N]);
 
@@ -74,6 +92,16 @@ static FEATURES: Site = Site::operation(
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::version(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn version(gate: &impl Gate) -> Result<Version, HypercallError> {
     let packed = perform(gate, &VERSION, &request::version())?;
     let [_, _, _, _, major_high, major_low, minor_high, minor_low] = packed.to_be_bytes();
@@ -87,6 +115,16 @@ pub fn version(gate: &impl Gate) -> Result<Version, HypercallError> {
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::extra_version(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn extra_version(gate: &impl Gate) -> Result<Text<16>, HypercallError> {
     let mut text = [0; 16];
     perform(gate, &EXTRAVERSION, &request::extra_version(&mut text))?;
@@ -97,6 +135,16 @@ pub fn extra_version(gate: &impl Gate) -> Result<Text<16>, HypercallError> {
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::capabilities(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn capabilities(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
     let mut text = [0; 1024];
     perform(gate, &CAPABILITIES, &request::capabilities(&mut text))?;
@@ -107,6 +155,16 @@ pub fn capabilities(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
 ///
 /// # Errors
 /// EPERM (1), or a text of its own, where it is not shown to this domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::changeset(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn changeset(gate: &impl Gate) -> Result<Text<64>, HypercallError> {
     let mut text = [0; 64];
     perform(gate, &CHANGESET, &request::changeset(&mut text))?;
@@ -117,6 +175,16 @@ pub fn changeset(gate: &impl Gate) -> Result<Text<64>, HypercallError> {
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::hypervisor_start(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn hypervisor_start(gate: &impl Gate) -> Result<u64, HypercallError> {
     let mut answer = PlatformParameters::default();
     perform(gate, &PLATFORM, &request::platform_parameters(&mut answer))?;
@@ -127,6 +195,16 @@ pub fn hypervisor_start(gate: &impl Gate) -> Result<u64, HypercallError> {
 ///
 /// # Errors
 /// EINVAL (22) if there is no word of this index.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:#x}", version::features(&Machine, 0)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn features(gate: &impl Gate, index: u32) -> Result<u32, HypercallError> {
     let mut info = FeatureInfo { submap_idx: index, submap: 0 };
     perform(gate, &FEATURES, &request::features(&mut info))?;
@@ -137,6 +215,16 @@ pub fn features(gate: &impl Gate, index: u32) -> Result<u32, HypercallError> {
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::page_size(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn page_size(gate: &impl Gate) -> Result<u64, HypercallError> {
     perform(gate, &PAGESIZE, &request::page_size())
 }
@@ -145,6 +233,16 @@ pub fn page_size(gate: &impl Gate) -> Result<u64, HypercallError> {
 ///
 /// # Errors
 /// None that a hypervisor of this ABI gives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::guest_handle(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn guest_handle(gate: &impl Gate) -> Result<[u8; 16], HypercallError> {
     let mut handle = [0; 16];
     perform(gate, &HANDLE, &request::guest_handle(&mut handle))?;
@@ -155,6 +253,16 @@ pub fn guest_handle(gate: &impl Gate) -> Result<[u8; 16], HypercallError> {
 ///
 /// # Errors
 /// EPERM (1) where it is not shown to this domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, println, version};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", version::command_line(&Machine)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn command_line(gate: &impl Gate) -> Result<Text<1024>, HypercallError> {
     let mut text = [0; 1024];
     perform(gate, &COMMANDLINE, &request::hypervisor_command_line(&mut text))?;

@@ -18,6 +18,15 @@ static POLL: Site = Site::operation(
 );
 
 /// Lets other virtual CPUs run.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{wait};
+/// # fn example() {
+/// wait::yield_now(); // others may run
+/// # }
+/// ```
 pub fn yield_now() {
     Machine.call(&request::yield_now());
 }
@@ -27,6 +36,18 @@ pub fn yield_now() {
 ///
 /// # Errors
 /// EINVAL (22) for more than 128 ports, or one that is not open.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::Port, time::{Duration, Instant}, wait};
+/// # fn example(now: Instant) -> Result<(), HypercallError> {
+/// // At most a second, with events held back.
+/// let until = now + Duration::from_secs(1);
+/// wait::poll(&Machine, &[Port(5)], Some(until))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn poll(
     gate: &impl Gate,
     ports: &[Port],

@@ -16,6 +16,13 @@ use hypercall_abi::xenstore as abi;
 use crate::xenstore::{Cause, Store, StoreError, WATCH_PATH, Watch, decimal};
 
 /// What one half of a device says of itself.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{xenbus::State};
+/// assert_eq!(State::from_number(4), State::Connected);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum State {
@@ -69,6 +76,33 @@ impl fmt::Display for State {
 type Path = String<WATCH_PATH>;
 
 /// A device's front end.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{xenbus::{Device, State}, xenstore::{Store, StoreError}, println};
+/// # async fn example(store: Store<'static>) -> Result<(), StoreError> {
+/// let mut names = [0; 4096];
+/// for number in Device::numbers(store, "vif", &mut names).await? {
+///     println!("a network card, {number}");
+/// }
+/// let device = Device::find(store, "vif", 0).await?;
+/// println!("{} and {}", device.path(), device.backend_path());
+/// let watch = device.watch_backend().await?;
+/// device.begin(&watch).await?;
+/// println!("{:?}", device.number("handle").await?);
+/// println!("{:?}", device.text::<32>("mac").await?);
+/// println!("{:?}", device.backend_number("feature-sg").await?);
+/// device.publish(&[("event-channel", Some("5"))], State::Initialised).await?;
+/// device.wait_for(&watch, &[State::Connected]).await?;
+/// device.switch(State::Connected).await?;
+/// println!("{:?}, {:?}", device.state().await?, device.backend_state().await?);
+/// println!("its back end is in domain {}", device.backend_domain().0);
+/// device.store().write("data/seen", b"1").await?;
+/// device.close(&watch).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Device<'a> {
     store: Store<'a>,

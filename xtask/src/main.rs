@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod book;
 mod boot;
 mod check;
 mod conformance;

@@ -9,6 +9,8 @@ use crate::process::say;
 
 /// The steps of one command.
 pub(crate) struct Steps {
+    /// Nothing is run, but names are kept.
+    listed: Option<Vec<String>>,
     filter: String,
     passed: u32,
     failed: Vec<String>,
@@ -17,7 +19,17 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs only steps whose name contains `filter`; all when it is empty.
     pub(crate) fn new(filter: &str) -> Self {
-        Self { filter: filter.to_owned(), passed: 0, failed: Vec::new() }
+        Self { listed: None, filter: filter.to_owned(), passed: 0, failed: Vec::new() }
+    }
+
+    /// Runs nothing, and keeps the names of all.
+    pub(crate) fn listing() -> Self {
+        Self { listed: Some(Vec::new()), ..Self::new("") }
+    }
+
+    /// The names, of steps that are listed.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.listed.unwrap_or_default()
     }
 
     /// Whether the step `name` is to run.
@@ -27,6 +39,10 @@ impl Steps {
 
     /// Runs the step `name`, unless the filter leaves it out, and tells how it went.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        if let Some(names) = &mut self.listed {
+            names.push(name.to_owned());
+            return;
+        }
         if !self.selects(name) {
             return;
         }

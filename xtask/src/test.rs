@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::block;
+use crate::book;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
@@ -60,7 +61,8 @@ const ALONE: &[&str] = &[
 
 /// Guests that run on several CPUs, or where every instruction takes the same time, on our kernel
 /// alone: their name, command line, the CPUs, and whether instructions are counted.
-const HARD: [(&str, &str, u32, bool); 5] = [
+const HARD: [(&str, &str, u32, bool); 6] = [
+    ("guide", WELL, 2, false),
     ("smp", WELL, 2, false),
     ("smp", WELL, 4, false),
     ("ping-pong", WELL, 2, false),
@@ -84,60 +86,67 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let mut builder = Builder::new(&workspace, options.machine.route);
     let mut steps = Steps::new(&options.filter);
+    let mut listed = Steps::listing();
+    check::all(&workspace, &mut builder, &mut listed);
+    all(&workspace, &mut builder, &TestOptions { full: true, ..options.clone() }, &mut listed);
     check::all(&workspace, &mut builder, &mut steps);
+    book::test((&workspace, &mut builder), options, listed.names(), boots, &mut steps);
     if boots {
-        let random = |words: &str, count: Option<&str>| {
-            let mut test = check::host(&workspace, "test");
-            test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
-            process::succeed(test.envs(count.map(|count| ("PARAVANE_SEQUENCES", count))))
-        };
-        steps.run("host tests: 100,000 random sequences of memory calls", || {
-            random("random_", None)
-        });
-        if options.full {
-            let name = "host tests: 1,000,000 random sequences of memory calls";
-            steps.run(name, || random("random_calls", Some("1000000")));
-        }
-        for guest in workspace.guests.iter().filter(|guest| !ALONE.contains(&&*guest.name)) {
-            let well = (guest, WELL, &End::Success);
-            on_both(&workspace, &mut builder, options, well, &mut steps);
-            for (_, args) in FAILURES.iter().filter(|(name, _)| *name == guest.name) {
-                let badly = (guest, *args, &End::GuestFailed);
-                on_both(&workspace, &mut builder, options, badly, &mut steps);
-            }
-        }
-        for guest in workspace.guests.iter().filter(|guest| guest.name == "hello") {
-            steps.run("guest hello by Debian's compiler on paravane", || {
-                let mut builder = Builder::new(&workspace, Some(Route::Debian));
-                let well = (guest, WELL, &End::Success);
-                transcript_of(&workspace, &mut builder, options, well, System::Paravane).map(drop)
-            });
-        }
-        domains(&workspace, &mut builder, options, &mut steps);
-        crowd(&workspace, &mut builder, options, &mut steps);
-        for row in &SHARES {
-            steps.run(&format!("shares by {} on paravane", row.0), || {
-                shares(&workspace, &mut builder, options, row)
-            });
-        }
-        ruled(&workspace, &mut builder, options, &mut steps);
-        servers::test(&workspace, &mut builder, options, &mut steps);
-        trace::test(&workspace, &mut builder, &options.machine, &mut steps);
-        gdb::test(&workspace, &mut builder, &options.machine, &mut steps);
-        new_guest::test(&workspace, &mut builder, &options.machine, &mut steps);
-        block::test(&workspace, &mut builder, options, &mut steps);
-        kv::test(&workspace, &mut builder, options, &mut steps);
-        xen_linux::served::test(&workspace, &mut builder, options, &mut steps);
-        stock::test(&workspace, &mut builder, options, &mut steps);
-        block::faults::test(&workspace, &mut builder, options, &mut steps);
-        network::test(&workspace, &mut builder, options, &mut steps);
-        image::test(&workspace, &mut builder, options, &mut steps);
-        hard(&workspace, &mut builder, options, &mut steps);
-        hostile(&workspace, &mut builder, options, &mut steps);
-        sweep::test(&workspace, &mut builder, options, &mut steps);
-        cases(options, &mut steps);
+        all(&workspace, &mut builder, options, &mut steps);
     }
     Ok(steps.finish())
+}
+
+/// All steps that `check` does not have.
+fn all(workspace: &Workspace, builder: &mut Builder<'_>, options: &TestOptions, steps: &mut Steps) {
+    let random = |words: &str, count: Option<&str>| {
+        let mut test = check::host(workspace, "test");
+        test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
+        process::succeed(test.envs(count.map(|count| ("PARAVANE_SEQUENCES", count))))
+    };
+    steps.run("host tests: 100,000 random sequences of memory calls", || random("random_", None));
+    if options.full {
+        let name = "host tests: 1,000,000 random sequences of memory calls";
+        steps.run(name, || random("random_calls", Some("1000000")));
+    }
+    for guest in workspace.guests.iter().filter(|guest| !ALONE.contains(&&*guest.name)) {
+        let well = (guest, WELL, &End::Success);
+        on_both(workspace, builder, options, well, steps);
+        for (_, args) in FAILURES.iter().filter(|(name, _)| *name == guest.name) {
+            let badly = (guest, *args, &End::GuestFailed);
+            on_both(workspace, builder, options, badly, steps);
+        }
+    }
+    for guest in workspace.guests.iter().filter(|guest| guest.name == "hello") {
+        steps.run("guest hello by Debian's compiler on paravane", || {
+            let mut debian = Builder::new(workspace, Some(Route::Debian));
+            let well = (guest, WELL, &End::Success);
+            transcript_of(workspace, &mut debian, options, well, System::Paravane).map(drop)
+        });
+    }
+    domains(workspace, builder, options, steps);
+    crowd(workspace, builder, options, steps);
+    for row in &SHARES {
+        steps.run(&format!("shares by {} on paravane", row.0), || {
+            shares(workspace, builder, options, row)
+        });
+    }
+    ruled(workspace, builder, options, steps);
+    servers::test(workspace, builder, options, steps);
+    trace::test(workspace, builder, &options.machine, steps);
+    gdb::test(workspace, builder, &options.machine, steps);
+    new_guest::test(workspace, builder, &options.machine, steps);
+    block::test(workspace, builder, options, steps);
+    kv::test(workspace, builder, options, steps);
+    xen_linux::served::test(workspace, builder, options, steps);
+    stock::test(workspace, builder, options, steps);
+    block::faults::test(workspace, builder, options, steps);
+    network::test(workspace, builder, options, steps);
+    image::test(workspace, builder, options, steps);
+    hard(workspace, builder, options, steps);
+    hostile(workspace, builder, options, steps);
+    sweep::test(workspace, builder, options, steps);
+    cases(options, steps);
 }
 
 /// Runs the cases of conformance: the name of the step, and the words of the command.

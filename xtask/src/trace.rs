@@ -12,6 +12,7 @@ use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
 use serde_json::{Value, json};
 
+use crate::book::shown;
 use crate::boot::{self, End, Watch};
 use crate::console::{Console, Source};
 use crate::machine::{Machine, System};
@@ -157,6 +158,7 @@ pub(crate) fn test(
             "sched_op.shutdown argument=0x",
             "result=none: it did not return at 0x",
         ];
+        shown("docs/src/debugging.md", &text)?;
         for what in wanted {
             ensure!(text.contains(what), "the trace should have `{what}`: {}", path.display());
         }

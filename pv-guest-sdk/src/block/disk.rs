@@ -29,6 +29,17 @@ impl Default for Options {
 }
 
 /// What the back end has said of the disk.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{block::Info};
+/// # fn example(info: Info) -> u64 {
+/// // What it holds. Unit: bytes.
+/// let Info { sectors, .. } = info;
+/// sectors * 512
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Info {
     /// Unit: 512 bytes, whatever the disk's sectors are.
@@ -47,6 +58,26 @@ pub struct Info {
 
 /// A disk that is in use. Dropping it takes the device down without waiting for the back end, whose
 /// pages go to quarantine; [`Disk::close`] waits.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{block::{Disk, DiskError}, ring::Sharing, println};
+/// # async fn example(disk: Disk<'_, impl Sharing>) -> Result<(), DiskError> {
+/// let info = disk.info();
+/// println!("{} sectors of 512 bytes on {}", info.sectors, disk.device().path());
+/// let mut sector = [0; 512];
+/// disk.read(0, &mut sector).await?;
+/// disk.write(1, &sector).await?;
+/// disk.flush().await?;
+/// if info.discard {
+///     disk.discard(8, 8).await?;
+/// }
+/// disk.closing().await?; // the back end wants it back
+/// disk.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Disk<'a, S: Sharing> {
     device: Device<'a>,
     watch: Watch<'a>,
@@ -68,6 +99,16 @@ impl<'a, S: Sharing> Disk<'a, S> {
     /// [`DiskError::Refused`] if the back end is not there, or closes it; [`DiskError::Form`] if it
     /// describes no disk; [`DiskError::Store`], [`DiskError::Grant`] or [`DiskError::Hypercall`] if
     /// that is what fails.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{block::{Disk, DiskError, Options}, ring::Sharing, xenbus::Device};
+    /// # async fn example(device: Device<'static>, grants: impl Sharing) -> Result<(), DiskError> {
+    /// let disk = Disk::open(device, grants, Options { pages: 64, ..Options::default() }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, DiskError> {
         let watch = device.watch_backend().await?;
         let state = device.begin(&watch).await?;

@@ -10,6 +10,17 @@ use crate::xenbus::State;
 use crate::xenstore::StoreError;
 
 /// What the back end did that no back end may do.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{block::{Breach, DiskError}, println};
+/// # fn example(error: &DiskError) {
+/// if let DiskError::Broken(Breach::Answer(number)) = error {
+///     println!("the back end answers request {number}, which it was not shown");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Breach {
     /// It answered more than was asked.

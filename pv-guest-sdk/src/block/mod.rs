@@ -4,7 +4,7 @@
 //! [`Disk::discard`] are futures of which several may be under way, and [`Disk::close`] takes the
 //! device down so that it can be brought up again. Blocking is `block_on(disk.read(..))`.
 //!
-//! ```
+//! ```no_run
 //! # use pv_guest_sdk::block::{Disk, DiskError, Options};
 //! # use pv_guest_sdk::ring::Sharing;
 //! # use pv_guest_sdk::{xenbus::Device, xenstore::Store};

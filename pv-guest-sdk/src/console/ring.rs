@@ -36,6 +36,22 @@ pub type Words = [AtomicU32; PAGE_SIZE / 4];
 
 /// A console's page: the text on its way in both directions. Who is at the other end may write anything
 /// at any time; the worst it can do is to garble the text.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{console::ring::{Bytes, Ring, Words}};
+/// # fn example(bytes: &Bytes, words: &Words) {
+/// // The front end says something, and the back end hears it.
+/// let ring = Ring::new(bytes, words);
+/// let sent = ring.put(b"hello\n");
+/// let mut heard = [0; 80];
+/// assert_eq!(ring.take(&mut heard), sent);
+/// // The other way.
+/// ring.put_input(b"list\n");
+/// ring.take_input(&mut heard);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Ring<'a> {
     bytes: &'a Bytes,

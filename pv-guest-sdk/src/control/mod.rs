@@ -25,6 +25,17 @@ pub use abi::{
 };
 
 /// Operations that take nothing but the domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{control::{ControlError, Domain, Plain}};
+/// # fn example(domain: &Domain) -> Result<(), ControlError> {
+/// domain.control(Plain::Pause)?;
+/// domain.control(Plain::Unpause)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Plain {
@@ -41,6 +52,17 @@ mod sealed {
 }
 
 /// The payload of an operation, without guest addresses in it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{control::{ControlError, Domain, MaxMem}};
+/// # fn example(domain: &Domain) -> Result<(), ControlError> {
+/// // A structure of an operation of `domctl` is a `Payload`.
+/// domain.apply(&mut MaxMem { max_memkb: 16 << 10 })?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Payload: FromBytes + IntoBytes + Immutable + sealed::Sealed {
     /// The operation's number.
     const OPERATION: u32;
@@ -125,6 +147,19 @@ pub(crate) static SETUP: Site =
     Site::operation(Hypercall::GrantTableOp, grant::OPS, grant::SETUP_TABLE, CAUSES);
 
 /// Why something cannot be done to a domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{control::{ControlError, Domain}, println};
+/// # fn example(domain: &Domain) {
+/// match domain.info() {
+///     Ok(info) => println!("{info:?}"),
+///     Err(ControlError::Gone) => println!("it has ended"),
+///     Err(other) => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ControlError {
     /// The hypervisor refused.

@@ -6,6 +6,18 @@ use crate::error::HypercallError;
 use crate::paging::MemoryError;
 
 /// Why a device cannot be reached.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::DeviceError, println};
+/// # fn example(error: &DeviceError) {
+/// match error {
+///     DeviceError::Claimed => println!("somebody else drives it"),
+///     other => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeviceError {
     /// There are no such ports, registers, or not so much memory.

@@ -12,6 +12,22 @@ use crate::raw::gate::Machine;
 /// A device's interrupt, which comes as an event. Dropping it takes the interrupt away; the number
 /// of a wired one stays mapped, because Xen gives a wired interrupt back to nobody: with its number
 /// it takes the domain's right to it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::{DeviceError, Interrupt, physdev::Source}};
+/// # async fn example() -> Result<(), DeviceError> {
+/// let interrupt = Interrupt::new(Source::Wire(11))?;
+/// loop {
+///     interrupt.notified().await;
+///     // Here the device is looked after.
+///     if interrupt.reports_end() {
+///         interrupt.end()?;
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Interrupt {
     // Fields are dropped in this order.

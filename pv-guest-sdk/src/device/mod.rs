@@ -28,6 +28,20 @@ pub use crate::raw::device::{DeviceMemory, DmaMemory, Ports};
 ///
 /// # Panics
 /// All methods, if the register is not within the range or, in memory, not aligned.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::Registers};
+/// # fn example(device: &impl Registers) {
+/// if device.length() >= 12 {
+///     device.write32(0, u32::from(device.read16(8)));
+///     device.write16(4, u16::from(device.read8(10)));
+///     device.write8(6, 1);
+/// }
+/// let status = device.read32(8);
+/// # }
+/// ```
 #[expect(missing_docs, reason = "reads and writes, by offset (unit: bytes) and width (unit: bits)")]
 pub trait Registers {
     /// Unit: bytes.

@@ -39,6 +39,14 @@ pub(crate) static PIRQ_EOI_GMFN: Site =
 static EOI: Site = site(abi::EOI, &[(Errno::EINVAL, "there is no such interrupt")]);
 
 /// Where a PCI function is.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{device::physdev::Function};
+/// let disk = Function { segment: 0, bus: 0, devfn: 4 << 3 };
+/// assert_eq!(disk.to_string(), "0000:00:04.0");
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Function {
     /// Segment.
@@ -57,6 +65,14 @@ impl fmt::Display for Function {
 }
 
 /// An interrupt of the machine, before it has a number.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{device::physdev::Source};
+/// // What firmware calls interrupt 11 of the legacy controllers.
+/// let source = Source::Legacy(11);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
     /// A wired interrupt, by its global number.
@@ -78,6 +94,16 @@ pub enum Source {
 ///
 /// # Errors
 /// EPERM (1) if this domain does not have the devices.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, device::physdev::{self, Function}};
+/// # fn example() -> Result<(), HypercallError> {
+/// physdev::add(&Machine, Function { segment: 0, bus: 0, devfn: 4 << 3 })?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn add(gate: &impl Gate, function: Function) -> Result<(), HypercallError> {
     let Function { segment: seg, bus, devfn } = function;
     let mut argument = abi::PciDeviceAdd { seg, bus, devfn, ..Default::default() };
@@ -90,6 +116,17 @@ pub fn add(gate: &impl Gate, function: Function) -> Result<(), HypercallError> {
 /// [`DeviceError::Refused`]: EPERM (1) if this domain does not have the devices, ENODEV (19) if
 /// the function is not known, ENXIO (6) if its memory regions are off, EINVAL (22) for another
 /// entry than it has. [`DeviceError::Number`] if the answer is no number.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, device::{DeviceError, physdev::{self, Source}}};
+/// # fn example() -> Result<(), DeviceError> {
+/// let pirq = physdev::map(&Machine, Source::Wire(11))?;
+/// physdev::unmap(&Machine, pirq)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn map(gate: &impl Gate, source: Source) -> Result<u32, DeviceError> {
     let mut argument =
         abi::MapPirq { domid: DomId::SELF, index: -1, pirq: -1, ..Default::default() };
@@ -115,6 +152,16 @@ pub fn map(gate: &impl Gate, source: Source) -> Result<u32, DeviceError> {
 ///
 /// # Errors
 /// EINVAL (22) if it has none.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, device::physdev};
+/// # fn example(pirq: u32) -> Result<(), HypercallError> {
+/// physdev::unmap(&Machine, pirq)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn unmap(gate: &impl Gate, pirq: u32) -> Result<(), HypercallError> {
     let pirq = pirq.cast_signed();
     let mut argument = abi::UnmapPirq { domid: DomId::SELF, pirq, ..Default::default() };
@@ -125,6 +172,17 @@ pub fn unmap(gate: &impl Gate, pirq: u32) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EEXIST (17) if it is in use already, in whichever way.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, device::physdev};
+/// # fn example() -> Result<(), HypercallError> {
+/// // PCI's wires share a level.
+/// physdev::set_level(&Machine, 11)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn set_level(gate: &impl Gate, gsi: u32) -> Result<(), HypercallError> {
     let gsi = gsi.cast_signed();
     let mut argument = abi::SetupGsi { gsi, triggering: 1, polarity: 1, ..Default::default() };
@@ -135,6 +193,18 @@ pub fn set_level(gate: &impl Gate, gsi: u32) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EINVAL (22) if there is none of that number.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, device::physdev};
+/// # fn example(pirq: u32) -> Result<(), HypercallError> {
+/// if physdev::reports_end(&Machine, pirq)? {
+///     physdev::end(&Machine, pirq)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn reports_end(gate: &impl Gate, pirq: u32) -> Result<bool, HypercallError> {
     let mut argument = abi::IrqStatusQuery { irq: pirq, ..Default::default() };
     perform(gate, &IRQ_STATUS_QUERY, &device(&mut argument))?;
@@ -145,6 +215,16 @@ pub fn reports_end(gate: &impl Gate, pirq: u32) -> Result<bool, HypercallError> 
 ///
 /// # Errors
 /// EINVAL (22) if there is none of that number.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, device::physdev};
+/// # fn example(pirq: u32) -> Result<(), HypercallError> {
+/// physdev::end(&Machine, pirq)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn end(gate: &impl Gate, pirq: u32) -> Result<(), HypercallError> {
     perform(gate, &EOI, &device(&mut abi::Eoi { irq: pirq })).map(drop)
 }

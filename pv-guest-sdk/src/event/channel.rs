@@ -67,6 +67,28 @@ fn deliver(port: Port) {
 }
 
 /// An open port. Dropping it closes the port; leaking it leaves the port open.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::types::{DomId, VcpuId}, event::Channel, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// let channel = Channel::ipi(VcpuId(0))?; // a port of its own
+/// channel.handle(&|port| println!("an event at port {}", port.0));
+/// channel.send()?;
+/// channel.wait();
+///
+/// channel.mask();
+/// channel.send()?;
+/// assert!(channel.is_pending() && channel.take_pending());
+/// channel.unmask()?;
+///
+/// let offered = Channel::unbound(DomId(1))?; // its number goes to the other domain
+/// println!("port {}: {:?}", offered.port().0, offered.status()?.state);
+/// offered.bind_vcpu(VcpuId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Eq, PartialEq)]
 pub struct Channel {
     port: Port,
@@ -86,6 +108,17 @@ impl Channel {
     ///
     /// # Errors
     /// As of [`port::bind_interdomain`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{HypercallError, abi::types::{DomId, Port}, event::Channel};
+    /// # async fn example() -> Result<(), HypercallError> {
+    /// let channel = Channel::connect(DomId(1), Port(5))?; // that domain offers port 5
+    /// channel.notified().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connect(remote: DomId, port: Port) -> Result<Self, HypercallError> {
         Self::adopt(port::bind_interdomain(&Machine, remote, port)?, VcpuId(0))
     }
@@ -102,6 +135,17 @@ impl Channel {
     ///
     /// # Errors
     /// As of [`port::bind_virq`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{HypercallError, abi::{types::VcpuId, virq}, event::Channel};
+    /// # fn example() -> Result<(), HypercallError> {
+    /// let console = Channel::virq(virq::CONSOLE, VcpuId(0))?;
+    /// console.wait(); // somebody has typed something
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn virq(virq: u32, vcpu: VcpuId) -> Result<Self, HypercallError> {
         Self::adopt(port::bind_virq(&Machine, virq, vcpu)?, vcpu)
     }
@@ -110,6 +154,16 @@ impl Channel {
     ///
     /// # Errors
     /// As of [`port::bind_pirq`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{HypercallError, event::{Channel, port::Share}};
+    /// # fn example(pirq: u32) -> Result<(), HypercallError> {
+    /// let interrupt = Channel::pirq(pirq, Share::Shared)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pirq(pirq: u32, share: port::Share) -> Result<Self, HypercallError> {
         Self::adopt(port::bind_pirq(&Machine, pirq, share)?, VcpuId(0))
     }
@@ -263,6 +317,17 @@ fn serve(port: Port, vcpu: VcpuId) {
 }
 
 /// What [`Channel::notified`] returns.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{event::Channel};
+/// # async fn example(channel: &Channel) {
+/// let notified = channel.notified();
+/// // What is to have an answer is sent here.
+/// notified.await;
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "does nothing unless it is awaited"]
 pub struct Notified<'a>(&'a Channel);

@@ -5,11 +5,15 @@
 //! `Channel::notified`. An event that nobody waited for is remembered until somebody does, once
 //! however often it came.
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
+//! # use pv_guest_sdk::{HypercallError, event::Channel, println, vcpu::Vcpu};
+//! # fn example(vcpu: &'static Vcpu) -> Result<(), HypercallError> {
 //! vcpu.start_events()?;
 //! let channel = Channel::ipi(vcpu.id())?;
-//! channel.handle(&|port| println!("an event at port {port}"));
+//! channel.handle(&|port| println!("an event at port {}", port.0));
 //! channel.send()?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! A handler runs on the virtual CPU that the port notifies, at any instruction, with events held

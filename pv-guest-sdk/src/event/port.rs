@@ -54,6 +54,16 @@ static UNMASK: Site = site(abi::UNMASK, &[NOT_OPEN]);
 ///
 /// # Errors
 /// ENOSPC (28) if no port is free, ESRCH (3) if there is no such domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// let offered = port::alloc_unbound(&Machine, DomId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn alloc_unbound(gate: &impl Gate, remote: DomId) -> Result<Port, HypercallError> {
     let mut argument =
         abi::AllocUnbound { dom: DomId::SELF, remote_dom: remote, port: Port::default() };
@@ -66,6 +76,16 @@ pub fn alloc_unbound(gate: &impl Gate, remote: DomId) -> Result<Port, HypercallE
 /// # Errors
 /// EINVAL (22) if the other port does not wait for this domain, ENOSPC (28) if no port is free,
 /// ESRCH (3) if there is no such domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// let ours = port::bind_interdomain(&Machine, DomId(1), Port(5))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn bind_interdomain(
     gate: &impl Gate,
     remote: DomId,
@@ -81,6 +101,16 @@ pub fn bind_interdomain(
 ///
 /// # Errors
 /// ENOENT (2) if there is no such virtual CPU, ENOSPC (28) if no port is free.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// let ours = port::bind_ipi(&Machine, VcpuId(0))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn bind_ipi(gate: &impl Gate, vcpu: VcpuId) -> Result<Port, HypercallError> {
     let mut argument = abi::BindIpi { vcpu, port: Port::default() };
     perform(gate, &BIND_IPI, &event_channel(&mut argument))?;
@@ -92,6 +122,16 @@ pub fn bind_ipi(gate: &impl Gate, vcpu: VcpuId) -> Result<Port, HypercallError> 
 /// # Errors
 /// EPERM (1) if the interrupt is not for this domain, EINVAL (22) if there is none of that number,
 /// EEXIST (17) if it is bound, ENOSPC (28) if no port is free.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// let ours = port::bind_pirq(&Machine, 11, port::Share::Shared)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn bind_pirq(gate: &impl Gate, pirq: u32, share: Share) -> Result<Port, HypercallError> {
     let mut argument = abi::BindPirq { pirq, flags: share as u32, port: Port::default() };
     perform(gate, &BIND_PIRQ, &event_channel(&mut argument))?;
@@ -104,6 +144,16 @@ pub fn bind_pirq(gate: &impl Gate, pirq: u32, share: Share) -> Result<Port, Hype
 /// EINVAL (22) for one that there is not, or that is not a virtual CPU's own and asked for another
 /// than 0; ENOENT (2) if there is no such virtual CPU; EEXIST (17) if the interrupt is bound;
 /// ENOSPC (28) if no port is free.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// let timer = port::bind_virq(&Machine, 0, VcpuId(0))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn bind_virq(gate: &impl Gate, virq: u32, vcpu: VcpuId) -> Result<Port, HypercallError> {
     let mut argument = abi::BindVirq { virq, vcpu, port: Port::default() };
     perform(gate, &BIND_VIRQ, &event_channel(&mut argument))?;
@@ -115,6 +165,16 @@ pub fn bind_virq(gate: &impl Gate, virq: u32, vcpu: VcpuId) -> Result<Port, Hype
 /// # Errors
 /// ENOENT (2) if there is no such virtual CPU; EINVAL (22) if the port is not open, or one of a
 /// virtual CPU's own.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// port::bind_vcpu(&Machine, Port(5), VcpuId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn bind_vcpu(gate: &impl Gate, port: Port, vcpu: VcpuId) -> Result<(), HypercallError> {
     perform(gate, &BIND_VCPU, &event_channel(&mut abi::BindVcpu { port, vcpu })).map(drop)
 }
@@ -123,6 +183,16 @@ pub fn bind_vcpu(gate: &impl Gate, port: Port, vcpu: VcpuId) -> Result<(), Hyper
 ///
 /// # Errors
 /// EINVAL (22) if the port is not open.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// port::close(&Machine, Port(5))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn close(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
     perform(gate, &CLOSE, &event_channel(&mut abi::Close { port })).map(drop)
 }
@@ -131,6 +201,16 @@ pub fn close(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EINVAL (22) if the port is not open or cannot be signalled.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// port::send(&Machine, Port(5))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn send(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
     perform(gate, &SEND, &event_channel(&mut abi::Send { port })).map(drop)
 }
@@ -139,6 +219,16 @@ pub fn send(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EINVAL (22) if the port is not open.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port};
+/// # fn example() -> Result<(), HypercallError> {
+/// port::unmask(&Machine, Port(5))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn unmask(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
     perform(gate, &UNMASK, &event_channel(&mut abi::Unmask { port })).map(drop)
 }
@@ -147,6 +237,17 @@ pub fn unmask(gate: &impl Gate, port: Port) -> Result<(), HypercallError> {
 ///
 /// # Errors
 /// EINVAL (22) if there is no such port.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, abi::types::{DomId, Port, VcpuId}, event::port, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// let port::Status { state, vcpu } = port::status(&Machine, Port(5))?;
+/// println!("{state:?}, on {vcpu:?}");
+/// # Ok(())
+/// # }
+/// ```
 pub fn status(gate: &impl Gate, port: Port) -> Result<Status, HypercallError> {
     let mut answer = abi::EventStatus { dom: DomId::SELF, port, ..Default::default() };
     perform(gate, &STATUS, &event_channel(&mut answer))?;
@@ -164,6 +265,17 @@ pub fn status(gate: &impl Gate, port: Port) -> Result<Status, HypercallError> {
 }
 
 /// What a port is, and whom it notifies.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{event::{State, Status}, println};
+/// # fn example(status: Status) {
+/// if status.state == State::Closed {
+///     println!("nobody has it");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Status {
     /// What it is.
@@ -173,6 +285,14 @@ pub struct Status {
 }
 
 /// Whether a device's interrupt may come to several domains.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{event::port::Share};
+/// // Two devices have this wire.
+/// let share = Share::Shared;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Share {
@@ -183,6 +303,19 @@ pub enum Share {
 }
 
 /// What a port is.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{event::State, println};
+/// # fn example(state: State) {
+/// match state {
+///     State::Interdomain(domain, port) => println!("port {} of domain {}", port.0, domain.0),
+///     State::Unbound(domain) => println!("domain {} may connect to it", domain.0),
+///     other => println!("{other:?}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// Not in use.

@@ -9,6 +9,17 @@ pub(crate) use listeners::{listen, wake};
 ///
 /// Whoever waits registers first, then looks at the ring, then gives the processor up: so a change
 /// that comes in between is not missed.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{event::Signal};
+/// # fn example(port: &impl Signal, waker: &core::task::Waker) {
+/// port.notify(); // the peer
+/// port.listen(waker); // woken by the next event
+/// port.wake(); // all who listen, as if one had come
+/// # }
+/// ```
 pub trait Signal {
     /// Tells the other end.
     fn notify(&self);

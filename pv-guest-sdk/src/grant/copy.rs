@@ -17,10 +17,28 @@ static COPY: Site = site(abi::COPY);
 const UNANSWERED: i16 = 1;
 
 /// Where a copy begins.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::{Peer, Source}};
+/// # fn example(theirs: Peer) {
+/// let from = Source::peer(theirs, 64); // from byte 64 of its page on
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a>(CopyPtr, u16, PhantomData<&'a [u8]>);
 
 /// Where a copy goes.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::{Destination, Peer}};
+/// # fn example(theirs: Peer) {
+/// let to = Destination::peer(theirs, 64); // from byte 64 of its page on
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Destination<'a>(CopyPtr, u16, PhantomData<&'a mut [u8]>);
 
@@ -45,6 +63,16 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// [`MemoryError::NotStarted`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{grant::Source, paging::{Frame, MemoryError}};
+    /// # fn example(frame: &Frame) -> Result<(), MemoryError> {
+    /// let from = Source::frame(frame, 64)?; // from byte 64 of this page on
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(target_os = "none")]
     pub fn frame(frame: &'a Frame, offset: u16) -> Result<Self, MemoryError> {
         Ok(Self(own(frame, offset)?, 0, PhantomData))
@@ -62,6 +90,16 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// [`MemoryError::NotStarted`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{grant::Destination, paging::{Frame, MemoryError}};
+    /// # fn example(frame: &mut Frame) -> Result<(), MemoryError> {
+    /// let to = Destination::frame(frame, 64)?; // from byte 64 of this page on
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(target_os = "none")]
     pub fn frame(frame: &'a mut Frame, offset: u16) -> Result<Self, MemoryError> {
         Ok(Self(own(frame, offset)?, 0, PhantomData))
@@ -69,6 +107,20 @@ impl<'a> Destination<'a> {
 }
 
 /// One copy, to be made and made. It borrows this guest's pages.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, grant::{Destination, GrantError, PageCopy, Peer, Source, copy}};
+/// # fn example(from: Peer, to: Peer) -> Result<(), GrantError> {
+/// // From one domain's page to another's.
+/// let (from, to) = (Source::peer(from, 0), Destination::peer(to, 64));
+/// let mut copies = [PageCopy::new(from, to, 1500)];
+/// copy(&Machine, &mut copies)?;
+/// copies[0].result()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct PageCopy<'a> {
@@ -104,6 +156,18 @@ impl<'a> PageCopy<'a> {
 ///
 /// # Errors
 /// [`HypercallError`] if the hypervisor has no grants.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, Machine, grant::{PageCopy, copy}, println};
+/// # fn example(copies: &mut [PageCopy<'_>]) -> Result<(), HypercallError> {
+/// copy(&Machine, copies)?;
+/// let failed = copies.iter().filter(|copy| copy.result().is_err());
+/// println!("{} copies were refused", failed.count());
+/// # Ok(())
+/// # }
+/// ```
 pub fn copy(gate: &impl Gate, copies: &mut [PageCopy<'_>]) -> Result<(), HypercallError> {
     copies.iter_mut().for_each(|copy| copy.operation.status = UNANSWERED);
     perform(gate, &COPY, &grant_copy(copies)).map(drop)

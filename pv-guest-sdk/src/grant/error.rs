@@ -8,6 +8,15 @@ use crate::error::HypercallError;
 use crate::paging::MemoryError;
 
 /// One operation that the hypervisor refused; others of the same call may be done.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::Refusal, println};
+/// # fn example(refusal: Refusal) {
+/// println!("{} ({}): {}", refusal.name(), refusal.status(), refusal.meaning());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refusal {
     operation: &'static str,
@@ -64,6 +73,18 @@ impl fmt::Display for Refusal {
 impl core::error::Error for Refusal {}
 
 /// Why a page cannot be granted or mapped.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::GrantError, println};
+/// # fn example(error: &GrantError) {
+/// match error {
+///     GrantError::Exhausted => println!("all entries of the table are in use"),
+///     other => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GrantError {
     /// The table has no free entry.

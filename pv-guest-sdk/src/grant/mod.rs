@@ -5,12 +5,19 @@
 //! into a `Mapping` at an address of the kernel's choice; [`copy`] copies between pages of this
 //! guest and of peers, many in one hypercall.
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
+//! # use core::sync::atomic::Ordering;
+//! # use pv_guest_sdk::{abi::types::{DomId, GrantRef}, grant::Grants, paging::{Access, Frame}};
+//! # #[derive(Debug)] struct Failed;
+//! # impl<T: core::fmt::Display> From<T> for Failed { fn from(_: T) -> Self { Self } }
+//! # fn example(peer_domain: DomId, tell_the_peer: fn(GrantRef)) -> Result<(), Failed> {
 //! let grants = Grants::start(1)?;
 //! let grant = grants.share(Frame::new()?, peer_domain, Access::WRITE)?;
 //! tell_the_peer(grant.reference());
 //! grant.words()[0].store(42, Ordering::Release);
 //! let frame = grant.end().map_err(|_| "the peer still uses it")?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Both values are owned. Dropping a `Grant` ends it; while the peer still uses the page, nobody
@@ -44,6 +51,14 @@ pub(crate) const fn site(operation: u32) -> Site {
 }
 
 /// A page that a domain grants: its number, and the entry of its table.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::{DomId, GrantRef}, grant::Peer};
+/// // What the back end in domain 0 was told, or what it tells.
+/// let page = Peer { domain: DomId(0), reference: GrantRef(8) };
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer {
     /// Who grants it. Not [`DomId::SELF`], which mapping refuses.

@@ -38,6 +38,15 @@ impl Default for Options {
 }
 
 /// What is known of a card.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::Info, println};
+/// # fn example(info: Info) {
+/// println!("packets of up to {} bytes, its checksums: {}", info.mtu, info.checksum);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Info {
     /// Its address.
@@ -56,6 +65,25 @@ pub struct Info {
 
 /// A network card that is in use. Dropping it takes the device down without waiting for the back
 /// end, whose pages go to quarantine; [`Card::close`] waits.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::{Card, NetError}, ring::Sharing, println};
+/// # async fn example(card: Card<'_, impl Sharing>) -> Result<(), NetError> {
+/// println!("{:x?} by {}", card.info().address, card.device().path());
+/// let mut packet = [0; 1514];
+/// let (length, note) = card.receive(&mut packet).await?;
+/// card.send(&packet[..length], note).await?;
+/// println!("{} packets went out", card.counts().sent);
+/// if let Some(error) = card.broken() {
+///     println!("of no use any more: {error}");
+/// }
+/// card.closing().await?; // the back end wants it back
+/// card.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Card<'a, S: Sharing> {
     device: Device<'a>,
     watch: Watch<'a>,
@@ -71,6 +99,16 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// [`NetError::Refused`] if the back end is not there, or closes it; [`NetError::Form`] if what is
     /// published is no card that works so; [`NetError::Store`], [`NetError::Grant`] or
     /// [`NetError::Hypercall`] if that is what fails.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{net::{Card, NetError, Options}, ring::Sharing, xenbus::Device};
+    /// # async fn example(device: Device<'static>, grants: impl Sharing) -> Result<(), NetError> {
+    /// let card = Card::open(device, grants, Options::default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, NetError> {
         let watch = device.watch_backend().await?;
         let state = device.begin(&watch).await?;
@@ -192,6 +230,15 @@ impl<'a, S: Sharing> Card<'a, S> {
     }
 
     /// Wakes a task when something changes next: a packet has come, or one was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{net::Card, ring::Sharing};
+    /// # fn example(card: &Card<'_, impl Sharing>, waker: &core::task::Waker) {
+    /// card.listen(waker); // woken when a packet came, or there is room for one
+    /// # }
+    /// ```
     pub fn listen(&self, waker: &Waker) {
         self.queue.listen(waker);
     }

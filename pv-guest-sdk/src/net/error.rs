@@ -9,6 +9,17 @@ use crate::xenbus::State;
 use crate::xenstore::StoreError;
 
 /// What the back end did that no back end may do.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::{Breach, NetError}, println};
+/// # fn example(error: &NetError) {
+/// if let NetError::Broken(Breach::Indices) = error {
+///     println!("the back end claims more than the ring holds");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Breach {
     /// It answered more than was asked.

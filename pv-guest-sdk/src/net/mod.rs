@@ -5,7 +5,7 @@
 //! again. With the feature `smoltcp`, `Port` is a card as that crate wants it, and `Stack` runs TCP/IP
 //! over it.
 //!
-//! ```
+//! ```no_run
 //! # use pv_guest_sdk::net::{Card, NetError, Note, Options};
 //! # use pv_guest_sdk::ring::Sharing;
 //! # use pv_guest_sdk::{xenbus::Device, xenstore::Store};

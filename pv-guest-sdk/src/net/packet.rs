@@ -14,6 +14,14 @@ const PIECES: usize = 20;
 const EXTRAS: u8 = 4;
 
 /// What is known of the checksum of a packet's TCP or UDP.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{net::{Checksum, Note}};
+/// // The back end is to fill the checksum in.
+/// let note = Note { checksum: Checksum::Blank, segment: None };
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Checksum {
     /// It is filled in; whether it is right is not known.

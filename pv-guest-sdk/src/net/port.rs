@@ -15,6 +15,17 @@ use crate::ring::Sharing;
 ///
 /// Checksums of TCP and UDP that are left to the other end are not looked at by `smoltcp`: this sees
 /// to them, both ways. Long pieces of TCP are cut by the back end, if it does that.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::{Card, Port}, ring::Sharing, println};
+/// # fn example<S: Sharing>(card: Card<'_, S>, receive: &mut [u8], send: &mut [u8]) {
+/// let port = Port::new(card, receive, send);
+/// println!("{:?}, wrong: {}, no room: {}", port.card().info(), port.wrong(), port.is_starved());
+/// let card = port.into_card();
+/// # }
+/// ```
 pub struct Port<'a, 'b, S: Sharing> {
     card: Card<'a, S>,
     receive: &'b mut [u8],
@@ -64,6 +75,18 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
 }
 
 /// A packet that has come.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::Port, net::smoltcp::phy::{Device, RxToken}, net::smoltcp::time::Instant, ring::Sharing, println};
+/// # fn example(port: &mut Port<'_, '_, impl Sharing>) {
+/// // What `receive` gives: a `Received`, and a `Room` for an answer.
+/// if let Some((received, _room)) = port.receive(Instant::ZERO) {
+///     received.consume(|packet| println!("{} bytes", packet.len()));
+/// }
+/// # }
+/// ```
 pub struct Received<'p>(&'p [u8]);
 
 impl phy::RxToken for Received<'_> {
@@ -73,6 +96,18 @@ impl phy::RxToken for Received<'_> {
 }
 
 /// Room for a packet to be sent.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::Port, net::smoltcp::phy::{Device, TxToken}, net::smoltcp::time::Instant, ring::Sharing};
+/// # fn example(port: &mut Port<'_, '_, impl Sharing>) {
+/// // A `Room` is one packet's.
+/// if let Some(room) = port.transmit(Instant::ZERO) {
+///     room.consume(60, |packet| packet.fill(0));
+/// }
+/// # }
+/// ```
 pub struct Room<'p, S: Sharing> {
     card: &'p Card<'p, S>,
     buffer: &'p mut [u8],

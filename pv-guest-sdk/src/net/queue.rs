@@ -24,6 +24,15 @@ pub(super) const RECEIVE_PAGES: usize = 128;
 const AGAIN: usize = 8;
 
 /// What went over a card.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::Counts, println};
+/// # fn example(counts: Counts) {
+/// println!("{} bytes out, {} in, {} faulty", counts.sent_bytes, counts.received_bytes, counts.faulty);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Packets that were given to the back end.

@@ -27,6 +27,15 @@ use crate::time::{Duration, Instant, Sleep, sleep_until, wall_clock};
 const BURST: usize = 64;
 
 /// Where a guest's address comes from.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{net::Address};
+/// let address = Address::parse(Some("10.0.2.80/24"), Some("10.0.2.2")).expect("an address");
+/// assert!(matches!(address, Address::Static(..)));
+/// assert!(matches!(Address::parse(None, None), Some(Address::Dhcp)));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Address {
     /// A DHCP server's.
@@ -47,6 +56,15 @@ impl Address {
 }
 
 /// The address a guest has.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::Configuration, println};
+/// # fn example(configuration: Configuration) {
+/// println!("serving at {}, prefix {}", configuration, configuration.address.prefix_len());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Configuration {
     /// Its own, and how much of it is the network's.
@@ -74,6 +92,20 @@ struct Inner<'a, 'b, S: Sharing> {
 }
 
 /// TCP/IP over a card. [`Stack::run`] must run as a task beside those that use it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::{Address, Port, Stack}, net::smoltcp::iface::SocketSet, net::smoltcp::socket::tcp::Socket, ring::Sharing, println};
+/// # async fn example<'b, S: Sharing>(port: Port<'_, 'b, S>, sockets: SocketSet<'b>, socket: Socket<'b>) {
+/// let stack = Stack::new(port, sockets, Address::Dhcp);
+/// // A task of its own: `stack.run()`.
+/// println!("at {}, {:?}, {:?}", stack.configured().await, stack.info(), stack.counts());
+/// let sockets = stack.with(|_, sockets| sockets.iter().count());
+/// drop(stack.connection(socket));
+/// let card = stack.into_card();
+/// # }
+/// ```
 pub struct Stack<'a, 'b, S: Sharing> {
     inner: RefCell<Inner<'a, 'b, S>>,
     driver: Cell<Option<Waker>>,
@@ -135,6 +167,15 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
 
     /// Sends and receives for all sockets, whenever an event or a timer says that there is something
     /// to do, until the card is of no use any more, and says why.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{net::Stack, ring::Sharing, println};
+    /// # async fn example(stack: &Stack<'_, '_, impl Sharing>) {
+    /// println!("the network has ended: {}", stack.run().await);
+    /// # }
+    /// ```
     pub async fn run(&self) -> NetError {
         let mut sleep: Option<(Instant, Waker, Sleep)> = None;
         poll_fn(|context| {
@@ -289,6 +330,13 @@ impl<S: Sharing> Inner<'_, '_, S> {
 }
 
 /// Why a connection is of no use.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{net::ConnectionError};
+/// assert_ne!(ConnectionError::Reset.to_string(), ConnectionError::Invalid.to_string());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectionError {
     /// The socket is in use, or the other end's address is none.
@@ -310,6 +358,23 @@ impl core::error::Error for ConnectionError {}
 
 /// A socket of TCP, which is connected, or not, one time after the other. Dropping it forgets a
 /// connection.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{net::{Connection, ConnectionError}, ring::Sharing, time::Duration};
+/// # async fn example(connection: &Connection<'_, '_, '_, impl Sharing>) -> Result<(), ConnectionError> {
+/// connection.keep_alive(Duration::from_secs(10), Duration::from_secs(30));
+/// let peer = connection.accept(7).await?; // or `connect`
+/// let mut bytes = [0; 512];
+/// match connection.read(&mut bytes).await? {
+///     0 => connection.close().await,
+///     count => connection.write(&bytes[..count]).await?,
+/// }
+/// connection.abort(); // whatever was not sent
+/// # Ok(())
+/// # }
+/// ```
 pub struct Connection<'s, 'a, 'b, S: Sharing> {
     stack: &'s Stack<'a, 'b, S>,
     handle: SocketHandle,
@@ -361,6 +426,17 @@ impl<S: Sharing> Connection<'_, '_, '_, S> {
     /// # Errors
     /// [`ConnectionError::Invalid`] for what is no address, or a socket that is in use;
     /// [`ConnectionError::Reset`] if the other end refuses, or does not answer in time.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{net::{Connection, ConnectionError}, net::smoltcp::wire::{IpAddress, IpEndpoint}, ring::Sharing};
+    /// # async fn example(connection: &Connection<'_, '_, '_, impl Sharing>) -> Result<(), ConnectionError> {
+    /// connection.connect(IpEndpoint::new(IpAddress::v4(10, 0, 2, 2), 80)).await?;
+    /// connection.write(b"GET / HTTP/1.0\r\n\r\n").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(&self, remote: IpEndpoint) -> Result<(), ConnectionError> {
         let connect = {
             let inner = &mut *self.stack.inner.borrow_mut();

@@ -17,6 +17,14 @@ bitflags::bitflags! {
 }
 
 /// Who a mapping is for.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::Mfn, paging::{Access, Entry, Mode}};
+/// // Of user mode's memory an entry says so.
+/// let entry = Entry::page(Mfn(0x1f2), Access::empty(), Mode::User);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
     /// This guest's kernel.
@@ -26,6 +34,18 @@ pub enum Mode {
 }
 
 /// One entry of a page table.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::Mfn, paging::{Access, Entry, Mode}};
+/// let entry = Entry::page(Mfn(0x1f2), Access::WRITE, Mode::Kernel);
+/// assert!(entry.is_present() && entry.allows(Access::WRITE));
+/// assert_eq!(entry.frame(), Mfn(0x1f2));
+/// assert!(entry.borrowed().is_borrowed()); // of another domain: not to be given back
+/// let table = Entry::table(Mfn(0x3a0));
+/// assert_ne!(table.flags(), entry.flags());
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Entry(pub u64);
 

@@ -6,6 +6,19 @@ use super::Page;
 use crate::error::HypercallError;
 
 /// Why memory cannot be had or mapped.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::MemoryError, println};
+/// # fn example(error: &MemoryError) {
+/// match error {
+///     MemoryError::Exhausted => println!("all pages are in use"),
+///     MemoryError::Taken(page) => println!("{page} is mapped"),
+///     other => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MemoryError {
     /// Memory was not started, or is started a second time.

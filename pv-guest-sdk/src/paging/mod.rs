@@ -5,13 +5,19 @@
 //! `Space` is an address space for user mode. A frame that is mapped belongs to its mapping, and
 //! comes back when that ends: what a Rust reference sees is never mapped elsewhere.
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
+//! # use pv_guest_sdk::{BootInfo, paging::{Access, Frame, Memory, Page}};
+//! # #[derive(Debug)] struct Failed;
+//! # impl<T: core::fmt::Display> From<T> for Failed { fn from(_: T) -> Self { Self } }
+//! # fn example(boot: &BootInfo<'static>) -> Result<(), Failed> {
 //! let memory = Memory::start(boot)?;
 //! let mut mapping = memory.map(Page::at(0x1000_0000).unwrap(), Frame::new()?, Access::WRITE)?;
 //! mapping.store(0, 42)?;
 //! mapping.protect(Access::empty())?;
 //! assert!(mapping.store(0, 43).is_err());    // if the page fault's handler gives it up
 //! let frame = mapping.unmap()?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Machine frames are in page tables and in the list of frames alone; all else speaks of this

@@ -7,6 +7,18 @@ use hypercall_abi::mmu::ENTRIES_PER_TABLE;
 use hypercall_abi::types::PAGE_SHIFT;
 
 /// A virtual page, by the address of its first byte.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{paging::Page};
+/// const AT: Page = Page::fixed(0x1000_0000);
+/// assert_eq!(Page::at(0x1000_0001), None); // not a page's address
+/// assert_eq!(Page::containing(0x1000_0001), Some(AT));
+/// assert_eq!(AT.next().map(Page::address), Some(0x1000_1000));
+/// assert_eq!(AT.index(1), 0); // its place in the last table
+/// assert!(AT.is_lower() && AT.is_free());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Page(u64);
 

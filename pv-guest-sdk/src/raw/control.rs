@@ -32,6 +32,30 @@ const ROW: usize = 1 << ROW_ORDER;
 const ROW_ORDER: u32 = 9;
 
 /// A domain that this one has made. Dropping it leaves the domain as it is.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::{regs::VcpuGuestContext, types::{DomId, Mfn, VcpuId}}, control::{ControlError, CreateDomain, Domain, Plain}, paging::Page, println};
+/// # fn example(context: &mut VcpuGuestContext) -> Result<(), ControlError> {
+/// let domain = Domain::create(DomId(1), &CreateDomain::default())?;
+/// let mut frames: [u64; 4] = [0, 1, 2, 3]; // its pages, and then the machine's frames
+/// domain.populate(&mut frames)?;
+/// domain.clear(&frames)?;
+/// domain.set_memory_map(&mut [])?;
+/// println!("its store will have port {}", domain.unbound()?.0);
+/// domain.map(Page::fixed(0x1000_0000), Mfn(frames[0]))?.write(0, b"its first page");
+/// let table = domain.grant_table()?;
+/// domain.pin(Mfn(frames[3]))?;
+/// domain.set_affinity(VcpuId(0), 0b1)?;
+/// domain.set_context(VcpuId(0), context)?;
+/// domain.context(VcpuId(0), context)?;
+/// domain.control(Plain::Unpause)?;
+/// println!("domain {}: {:?}", domain.id().0, domain.info()?);
+/// domain.reset(VcpuId(1))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Eq, PartialEq)]
 pub struct Domain(DomId);
 
@@ -100,6 +124,16 @@ impl Domain {
     ///
     /// # Errors
     /// As the hypervisor says.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{control::{ControlError, Domain, MaxMem}};
+    /// # fn example(domain: &Domain) -> Result<(), ControlError> {
+    /// domain.apply(&mut MaxMem { max_memkb: 16 << 10 })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn apply<P: Payload>(&self, payload: &mut P) -> Result<(), ControlError> {
         // SAFETY: a `Payload` has no guest addresses, and the domain is another.
         unsafe { operate(self.0, P::OPERATION, payload) }.map(drop)
@@ -327,6 +361,21 @@ impl Domain {
 }
 
 /// A frame of another domain, mapped here. Dropping it unmaps it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{control::Foreign, println};
+/// # fn example(page: &Foreign) {
+/// use core::sync::atomic::Ordering;
+///
+/// page.write(8, b"text");
+/// let first = page.words()[0].load(Ordering::Acquire);
+/// println!("{first:#x}, then {}", page.bytes()[8].load(Ordering::Relaxed));
+/// let mut said = [0; 80];
+/// page.console().take(&mut said); // if it is the page of its console
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Foreign {
     page: Page,

@@ -55,6 +55,18 @@ impl Page {
 
 /// The guest's part of the global descriptor table of this virtual CPU. Dropping one leaves the
 /// CPU without, even if another was loaded since.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{descriptor::{Descriptor, Gdt}, paging::MemoryError};
+/// # fn example() -> Result<(), MemoryError> {
+/// let mut table = Gdt::load(&[Descriptor::data(0x1000, 0xff)])?;
+/// table.update(0, Descriptor::data(0x2000, 0xff))?;
+/// let selector = Gdt::selector(0); // for `fs` or `gs`
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Gdt(Page);
 
@@ -105,6 +117,18 @@ impl Drop for Gdt {
 
 /// The local descriptor table of this virtual CPU. Dropping one leaves the CPU without, even if
 /// another was loaded since.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{descriptor::{Descriptor, Ldt}, paging::MemoryError};
+/// # fn example() -> Result<(), MemoryError> {
+/// let mut table = Ldt::load(&[Descriptor::data(0, 0xff)])?;
+/// table.update(0, Descriptor::data(0, 0xff).absent())?;
+/// let selector = Ldt::selector(0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ldt(Page);
 

@@ -12,6 +12,18 @@ use super::request;
 use crate::error::{HypercallError, Site, perform};
 
 /// The state of these registers, in the form of `fxsave`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::fpu::FpuState};
+/// # fn example() {
+/// let mine = FpuState::save();
+/// FpuState::with_vectors(7).load();
+/// assert_ne!(FpuState::save().vectors(), FpuState::initial().vectors());
+/// mine.load();
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[repr(C, align(16))]
 pub struct FpuState([u8; 512]);
@@ -72,6 +84,16 @@ static TASKSWITCH: Site = Site::call(Hypercall::FpuTaskswitch, &[]);
 ///
 /// # Errors
 /// [`HypercallError`] if the hypervisor refuses.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, raw::fpu::set_task_switched};
+/// # fn example() -> Result<(), HypercallError> {
+/// set_task_switched(true)?; // the next use of these registers traps
+/// # Ok(())
+/// # }
+/// ```
 pub fn set_task_switched(set: bool) -> Result<(), HypercallError> {
     perform(&Machine, &TASKSWITCH, &request::fpu_taskswitch(set.into())).map(drop)
 }

@@ -14,6 +14,16 @@ use hypercall_abi::errno::Errno;
 /// A hypercall that breaks no promise of Rust when it is carried out.
 ///
 /// It borrows the memory it names for as long as it lives.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::{gate::Request, request}, println};
+/// # fn example() {
+/// let request: Request<'_> = request::version();
+/// println!("hypercall {} with {:x?}", request.number(), request.args());
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Request<'a> {
     number: u64,
@@ -29,6 +39,16 @@ impl Request<'_> {
     /// only memory that is borrowed for the request's lifetime, must not change what any live
     /// Rust reference sees, and must not make the processor run other code with the state of this
     /// program.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{abi::call::Hypercall, raw::gate::Request};
+    /// # fn example() {
+    /// // SAFETY: the call reads and writes no memory, and stops nothing.
+    /// let request = unsafe { Request::new(Hypercall::XenVersion, [7, 0, 0, 0, 0, 0]) };
+    /// # }
+    /// ```
     #[must_use]
     pub const unsafe fn new(call: Hypercall, args: [u64; 6]) -> Self {
         let number = call.number() as u64;
@@ -40,6 +60,16 @@ impl Request<'_> {
     ///
     /// # Safety
     /// As of [`Request::new`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{raw::gate::Request};
+    /// # fn example() {
+    /// // SAFETY: no call has this number.
+    /// let request = unsafe { Request::with_number(63, [0; 6]) };
+    /// # }
+    /// ```
     #[must_use]
     pub const unsafe fn with_number(number: u64, args: [u64; 6]) -> Self {
         Self { number, args, memory: PhantomData }
@@ -65,6 +95,15 @@ pub type CpuidAnswer = [u32; 4];
 ///
 /// The SDK never trusts an answer with memory safety, so this is a safe trait: a gate may be the
 /// real hypervisor, a kernel in the same process, or a test that records what was asked.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, raw::request, println};
+/// # fn example(gate: &impl Gate) {
+/// println!("version {:#x}, leaf 0: {:x?}", gate.call(&request::version()), gate.cpuid(0, 0));
+/// # }
+/// ```
 pub trait Gate {
     /// Carries out one hypercall. Returns what the hypervisor leaves in `rax`: negative values are
     /// error numbers, all others results.
@@ -78,6 +117,18 @@ pub trait Gate {
 ///
 /// Built for a host (where no hypervisor listens), it answers every call with -ENOSYS (-38) and
 /// every CPUID leaf with zeros.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Machine, version, println};
+/// # fn example() {
+/// // Whatever asks the hypervisor takes a gate; this one is the real one.
+/// if let Ok(version) = version::version(&Machine) {
+///     println!("{}.{}", version.major, version.minor);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Machine;
 

@@ -39,6 +39,21 @@ pub(crate) fn machine(frame: &Frame) -> Result<Mfn, MemoryError> {
 }
 
 /// This guest's grant table, after it was set up.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::DomId, grant::{GrantError, Grants, Peer}, paging::{Access, Frame, Page}, println};
+/// # fn example(theirs: Peer) -> Result<(), GrantError> {
+/// let grants = Grants::start(1)?;
+/// let grant = grants.share(Frame::new()?, DomId(1), Access::WRITE)?;
+/// println!("domain 1 may map entry {}", grant.reference().0);
+/// let mapping = grants.map(Page::fixed(0x1000_0000), theirs, Access::empty())?;
+/// println!("a peer's page begins with {:#x}", mapping.load(0));
+/// println!("{} pages came back meanwhile", grants.reclaim());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Grants(&'static Entries<'static>);
 
@@ -132,6 +147,22 @@ fn map_table(frames: usize) -> Result<Entries<'static>, GrantError> {
 
 /// A page of this guest that a domain may use. Dropping it ends that; if the domain uses it now,
 /// the page goes to quarantine.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::Grant, println};
+/// # fn example(grant: Grant) {
+/// use core::sync::atomic::Ordering;
+///
+/// grant.words()[0].store(42, Ordering::Release);
+/// println!("entry {} is in use: {}", grant.reference().0, grant.is_used());
+/// match grant.end() {
+///     Ok(frame) => println!("{} is in it", frame.bytes()[0]),
+///     Err(grant) => drop(grant), // in use still: it goes to quarantine
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Grant {
     entries: &'static Entries<'static>,
@@ -187,6 +218,22 @@ impl Drop for Grant {
 }
 
 /// A peer's page in this guest's address space. Dropping it unmaps it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{grant::{GrantError, Mapping}, println};
+/// # fn example(mapping: Mapping) -> Result<(), GrantError> {
+/// use core::sync::atomic::Ordering;
+///
+/// println!("{} is frame {:#x}: {}", mapping.page(), mapping.machine().0, mapping.load(0));
+/// if let Some(words) = mapping.words() {
+///     words[0].store(42, Ordering::Release); // mapped for writing
+/// }
+/// mapping.unmap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mapping {
     page: Page,

@@ -19,6 +19,17 @@ const STEP: usize = 1 << 20;
 const OVERHEAD: usize = 64;
 
 /// A heap. [`crate::heap!`] makes one the program's allocator.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{heap::Heap, println};
+/// # fn example(heap: &Heap) {
+/// static HEAP: Heap = Heap::empty(); // what `heap!` makes
+///
+/// println!("{} of {} bytes are in use", heap.used(), heap.size());
+/// # }
+/// ```
 pub struct Heap(Yielding<FreeList>);
 
 impl Heap {

@@ -10,6 +10,18 @@ use hypercall_abi::types::{Mfn, Pfn};
 /// back to the same frame. `None` for a frame number that the table's window has no room for, and
 /// for entries marked invalid. The table has holes where the machine has no memory: asking there
 /// is a page fault.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::Mfn, raw::m2p, println};
+/// # fn example(frame: Mfn) {
+/// match m2p::lookup(frame) {
+///     Some(page) => println!("the page {}", page.0),
+///     None => println!("another domain's, or nobody's"),
+/// }
+/// # }
+/// ```
 #[must_use]
 pub fn lookup(mfn: Mfn) -> Option<Pfn> {
     let offset = Some(mfn.0).filter(|&mfn| mfn < MACH2PHYS_NR_ENTRIES)?.checked_mul(8)?;

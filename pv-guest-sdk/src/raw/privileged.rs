@@ -33,6 +33,17 @@ pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
 ///
 /// # Errors
 /// [`Trapped`] for one that this guest has not.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// let base = privileged::read_msr(0xc000_0100)?; // of `fs`
+/// privileged::write_fs_base(base)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn read_msr(register: u32) -> Result<u64, Trapped> {
     let (low, high): (u32, u32);
     // SAFETY: reading these registers changes nothing.
@@ -46,6 +57,16 @@ pub fn read_msr(register: u32) -> Result<u64, Trapped> {
 ///
 /// # Errors
 /// [`Trapped`] for an address that is none.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// privileged::write_fs_base(0x1000)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn write_fs_base(base: u64) -> Result<(), Trapped> {
     let (low, high) = (base & 0xffff_ffff, base >> 32);
     // SAFETY: nothing uses `fs`.
@@ -53,6 +74,15 @@ pub fn write_fs_base(base: u64) -> Result<(), Trapped> {
 }
 
 /// The limit of a segment. `None` for a selector without a segment that ring 3 may use.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, descriptor::Gdt, println};
+/// # fn example() {
+/// println!("{:?}", privileged::segment_limit(Gdt::selector(0)));
+/// # }
+/// ```
 #[must_use]
 pub fn segment_limit(selector: u16) -> Option<u64> {
     let limit: u64;
@@ -66,6 +96,16 @@ pub fn segment_limit(selector: u16) -> Option<u64> {
 }
 
 /// A control register that can be read.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged::Control, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// let address = Control::Cr2.read()?; // of the last page fault
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the names of registers")]
 pub enum Control {
@@ -98,6 +138,16 @@ impl Control {
 ///
 /// # Errors
 /// [`Trapped`] if the hypervisor refuses.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// privileged::write_task_switched(false)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn write_task_switched(set: bool) -> Result<(), Trapped> {
     const TASK_SWITCHED: u64 = 1 << 3;
     let value = Control::Cr0.read()? & !TASK_SWITCHED | u64::from(set) << 3;
@@ -106,6 +156,16 @@ pub fn write_task_switched(set: bool) -> Result<(), Trapped> {
 }
 
 /// An instruction without operands.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged::Plain, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// Plain::Wbinvd.execute()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plain {
     /// Clears the task-switched flag.
@@ -146,6 +206,16 @@ const DIAGNOSTIC_PORT: u16 = 0x80;
 ///
 /// # Errors
 /// [`Trapped`] if this guest may not use ports ([`set_io_level`]).
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// privileged::write_diagnostic(0x42)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn write_diagnostic(value: u8) -> Result<(), Trapped> {
     // SAFETY: no device that could touch memory listens there.
     unsafe { may_trap!(["out dx, al"] in("dx") DIAGNOSTIC_PORT, in("al") value) }
@@ -155,6 +225,16 @@ pub fn write_diagnostic(value: u8) -> Result<(), Trapped> {
 ///
 /// # Errors
 /// [`Trapped`] if this guest may not use ports ([`set_io_level`]).
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, trap::Trapped};
+/// # fn example() -> Result<(), Trapped> {
+/// let value = privileged::read_diagnostic()?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn read_diagnostic() -> Result<u8, Trapped> {
     let value;
     // SAFETY: as in `write_diagnostic`.
@@ -163,6 +243,15 @@ pub fn read_diagnostic() -> Result<u8, Trapped> {
 }
 
 /// The flags register, as the guest sees it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged};
+/// # fn example() {
+/// let are_interrupts_on = privileged::flags() & 1 << 9 != 0;
+/// # }
+/// ```
 #[must_use]
 pub fn flags() -> u64 {
     let flags;
@@ -178,6 +267,16 @@ static IO_LEVEL: Site =
 ///
 /// # Errors
 /// EINVAL (22) above 3.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::privileged, HypercallError};
+/// # fn example() -> Result<(), HypercallError> {
+/// privileged::set_io_level(1)?; // the kernel may use ports
+/// # Ok(())
+/// # }
+/// ```
 pub fn set_io_level(level: u32) -> Result<(), HypercallError> {
     let level = SetIopl { iopl: level };
     perform(&Machine, &IO_LEVEL, &request::set_iopl(&level)).map(drop)

@@ -51,6 +51,16 @@ global_asm!(
 pub(super) use may_trap;
 
 /// A way to raise a trap on purpose. None of them changes anything beside.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::probe::Raise, vcpu::Vcpu, println};
+/// # fn example(vcpu: &Vcpu) {
+/// let (_, seen) = vcpu.observe(|| Raise::DivideError.now());
+/// println!("{seen:?}");
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Raise {
     /// Divides by zero.

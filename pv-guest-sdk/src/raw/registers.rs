@@ -3,6 +3,16 @@
 use core::arch::asm;
 
 /// The registers at the guest's first instruction.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::registers::{EntryRegisters, at_entry}, println};
+/// # fn example() {
+/// let EntryRegisters { rsi, rsp, .. } = at_entry();
+/// println!("start info at {rsi:#x}, stack at {rsp:#x}");
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names of registers")]
@@ -37,6 +47,15 @@ unsafe extern "C" {
 }
 
 /// The registers at the guest's first instruction.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::registers, println};
+/// # fn example() {
+/// println!("{:#x}", registers::at_entry().rflags);
+/// # }
+/// ```
 #[must_use]
 pub fn at_entry() -> EntryRegisters {
     // SAFETY: written by the first instructions of the program only, before any Rust code; plain
@@ -45,6 +64,16 @@ pub fn at_entry() -> EntryRegisters {
 }
 
 /// The processor's counter, behind all instructions before this.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{raw::registers, println};
+/// # fn example() {
+/// let before = registers::counter();
+/// println!("it took {} counts", registers::counter() - before);
+/// # }
+/// ```
 #[must_use]
 pub fn counter() -> u64 {
     let (low, high): (u64, u64);

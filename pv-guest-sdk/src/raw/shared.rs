@@ -37,6 +37,16 @@ static MAP: Site = Site::call(
 ///
 /// # Errors
 /// [`HypercallError`] if the hypervisor refuses.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, HypercallError, Machine, raw::shared};
+/// # fn example(boot: &BootInfo<'_>) -> Result<(), HypercallError> {
+/// let page = shared::shared_info(&Machine, boot)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn shared_info(
     gate: &impl Gate,
     boot: &BootInfo<'_>,

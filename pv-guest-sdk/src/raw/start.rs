@@ -203,6 +203,18 @@ fn first_state(area: u64, stack: u64) -> Result<VcpuGuestContext, MemoryError> {
 
 /// Something that a virtual CPU does. Dropping this waits until it is done; forgetting it leaves
 /// the virtual CPU without anything else to do, for ever.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{vcpu::Running, println};
+/// # fn example(running: Running<u32>) {
+/// if !running.is_done() {
+///     println!("it takes its time");
+/// }
+/// println!("the result is {}", running.join());
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it waits"]
 pub struct Running<T> {

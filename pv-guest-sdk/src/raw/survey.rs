@@ -75,6 +75,16 @@ fn exchange_out<P: FromBytes>(from: &[u64; 16], payload: &mut P) {
 ///
 /// # Errors
 /// EPERM (1) if this is no control domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, control::survey, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", survey::machine()?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn machine() -> Result<PhysInfo, HypercallError> {
     let mut info = PhysInfo::default();
     // SAFETY: no guest addresses.
@@ -87,6 +97,19 @@ pub fn machine() -> Result<PhysInfo, HypercallError> {
 ///
 /// # Errors
 /// EPERM (1) if this is no control domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, control::survey, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// let mut bytes = [0; 4096];
+/// let (text, next) = survey::log(None, &mut bytes)?;
+/// println!("{}", text.escape_ascii());
+/// let (more, next) = survey::log(Some(next), &mut bytes)?; // what came since
+/// # Ok(())
+/// # }
+/// ```
 pub fn log(from: Option<u32>, into: &mut [u8]) -> Result<(&[u8], u32), HypercallError> {
     let mut asked = ReadConsole {
         incremental: u8::from(from.is_some()),
@@ -105,6 +128,19 @@ pub fn log(from: Option<u32>, into: &mut [u8]) -> Result<(&[u8], u32), Hypercall
 ///
 /// # Errors
 /// EPERM (1) if this is no control domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::types::DomId, control::{DomainInfo, survey}, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// let mut room = [DomainInfo::default(); 16];
+/// for domain in survey::domains(DomId(0), &mut room)? {
+///     println!("{domain:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn domains(first: DomId, into: &mut [DomainInfo]) -> Result<&[DomainInfo], HypercallError> {
     let mut asked = GetDomainInfoList {
         first_domain: first,
@@ -122,6 +158,16 @@ pub fn domains(first: DomId, into: &mut [DomainInfo]) -> Result<&[DomainInfo], H
 ///
 /// # Errors
 /// ESRCH (3) or EINVAL (22) if there is none.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::types::{DomId, VcpuId}, control::survey, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", survey::vcpu(DomId(0), VcpuId(0))?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn vcpu(domain: DomId, vcpu: VcpuId) -> Result<GetVcpuInfo, HypercallError> {
     let mut info = GetVcpuInfo { vcpu, ..GetVcpuInfo::default() };
     // SAFETY: no guest addresses, and it only asks.
@@ -133,6 +179,16 @@ pub fn vcpu(domain: DomId, vcpu: VcpuId) -> Result<GetVcpuInfo, HypercallError> 
 ///
 /// # Errors
 /// ESRCH (3) or EINVAL (22) if there is none.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::types::{DomId, VcpuId}, control::survey, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", survey::affinity(DomId(0), VcpuId(0))?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn affinity(domain: DomId, vcpu: VcpuId) -> Result<u64, HypercallError> {
     let mut set = [0; 8];
     let bitmap = Bitmap { bitmap: writable(&mut set), nr_bits: u64::BITS, ..Bitmap::default() };
@@ -152,6 +208,16 @@ pub fn affinity(domain: DomId, vcpu: VcpuId) -> Result<u64, HypercallError> {
 /// # Errors
 /// ESRCH (3) if there is no such domain, EINVAL (22) for a share that there is not, or with another
 /// scheduler than credit2.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{HypercallError, abi::types::DomId, control::survey, println};
+/// # fn example() -> Result<(), HypercallError> {
+/// println!("{:?}", survey::share(DomId(0), None)?);
+/// # Ok(())
+/// # }
+/// ```
 pub fn share(domain: DomId, change: Option<Credit2>) -> Result<Credit2, HypercallError> {
     let asked = |cmd, credit2| SchedulerOp {
         sched_id: domctl::SCHEDULER_CREDIT2,

@@ -106,6 +106,17 @@ pub fn call(number: u32, args: [u64; 3]) -> u64 {
 
 /// Asks the kernel for something that concerns these bytes: their address and length are the first
 /// two arguments.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{user};
+/// # extern "C" fn program(_: u64) -> ! {
+/// const WRITE: u32 = 1; // as this guest's kernel has it
+/// user::call_with(WRITE, b"hello");
+/// user::stop()
+/// # }
+/// ```
 pub fn call_with(number: u32, bytes: &[u8]) -> u64 {
     call(number, [bytes.as_ptr().expose_provenance() as u64, bytes.len() as u64, 0])
 }

@@ -10,6 +10,17 @@ use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, MACH2PHY
 use crate::shutdown::{Reason, shutdown};
 
 /// A way to go wrong.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, raw::wrong::WrongMove};
+/// # fn example(boot: &BootInfo<'_>) {
+/// if let Some(wrong) = boot.argument("do").and_then(WrongMove::named) {
+///     wrong.make(); // it does not return
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WrongMove {
     /// An instruction that does not exist.

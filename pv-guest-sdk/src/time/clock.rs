@@ -6,6 +6,15 @@ use super::Instant;
 use crate::shared::VcpuTime;
 
 /// How a counter is made time of.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{time::{Instant, Scale}};
+/// // A counter of 1 GHz: the factor is a fraction of 2^32, and time is in nanoseconds.
+/// let scale = Scale { counter: 100, time: Instant::from_nanoseconds(5), factor: 1 << 31, shift: 1 };
+/// assert_eq!(scale.time(140), Instant::from_nanoseconds(45));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Scale {
     /// The counter at `time`.
@@ -34,6 +43,16 @@ impl Scale {
     }
 
     /// Reads the scale, and the counter by `counter` while it holds.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{shared::VcpuTime, time::Scale};
+    /// # fn example(time: &VcpuTime, counter: fn() -> u64) {
+    /// let (scale, counted) = Scale::read(time, counter);
+    /// let now = scale.time(counted);
+    /// # }
+    /// ```
     pub fn read(shared: &VcpuTime, counter: impl Fn() -> u64) -> (Self, u64) {
         loop {
             let version = shared.version.load(Ordering::Acquire);

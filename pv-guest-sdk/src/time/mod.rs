@@ -21,6 +21,16 @@ pub(crate) use timer::prepare;
 pub use timer::{Sleep, sleep, sleep_until, wall_clock};
 
 /// A point in time, of system time: since the hypervisor's start, the same for all virtual CPUs.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{time::{Duration, Instant}};
+/// let boot = Instant::from_nanoseconds(0);
+/// let later = boot + Duration::from_millis(2);
+/// assert_eq!(later.since(boot), Duration::from_millis(2));
+/// assert_eq!(later.nanoseconds(), 2_000_000);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Instant(u64);
 
@@ -51,6 +61,15 @@ impl Instant {
     ///
     /// # Panics
     /// Before `Vcpu::start`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{time::Instant, println};
+    /// # fn example(start: Instant) {
+    /// println!("{:?} since then", start.elapsed());
+    /// # }
+    /// ```
     #[cfg(target_os = "none")]
     #[must_use]
     pub fn elapsed(self) -> Duration {
@@ -61,6 +80,16 @@ impl Instant {
     ///
     /// # Panics
     /// Before `Vcpu::start`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{time::Instant, println};
+    /// # fn example() {
+    /// let start = Instant::now();
+    /// println!("{:?} later", start.elapsed());
+    /// # }
+    /// ```
     #[cfg(target_os = "none")]
     #[must_use]
     pub fn now() -> Self {

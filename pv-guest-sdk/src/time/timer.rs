@@ -36,6 +36,15 @@ pub(super) fn now() -> Instant {
 ///
 /// # Panics
 /// Before [`Vcpu::start`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{time, println};
+/// # fn example() {
+/// println!("{} s since 1970", time::wall_clock().as_secs());
+/// # }
+/// ```
 #[must_use]
 pub fn wall_clock() -> Duration {
     let shared = shared().expect("the clock comes with Vcpu::start");
@@ -83,16 +92,48 @@ fn arm(vcpu: &Vcpu) -> Result<(), HypercallError> {
 ///
 /// # Panics
 /// When it waits before [`Vcpu::start`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{time::{Duration, sleep}};
+/// # async fn example() {
+/// sleep(Duration::from_millis(10)).await;
+/// # }
+/// ```
 pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(Instant::now() + duration)
 }
 
 /// Completes at a time, or a little later.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{time::{Duration, Instant, sleep_until}};
+/// # async fn example() {
+/// let mut next = Instant::now();
+/// for _ in 0..3 {
+///     next = next + Duration::from_millis(10); // without drift
+///     sleep_until(next).await;
+/// }
+/// # }
+/// ```
 pub const fn sleep_until(at: Instant) -> Sleep {
     Sleep { at, key: None, stays: PhantomData }
 }
 
 /// What [`sleep`] returns. It waits on the virtual CPU that first polls it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{time::{Duration, Sleep, sleep}};
+/// # async fn example() {
+/// let pause: Sleep = sleep(Duration::from_millis(10)); // begins when it is waited for
+/// pause.await;
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "does nothing unless it is awaited"]
 pub struct Sleep {

@@ -7,6 +7,15 @@ use super::Vector;
 bitflags::bitflags! {
     /// An error code. The named bits are a page fault's; for all other vectors it is a selector
     /// ([`ErrorCode::selector`]).
+    ///
+    /// # Examples
+    ///
+    /// ```ignore-none
+    /// # use pv_guest_sdk::{trap::{ErrorCode, Vector}};
+    /// let error = ErrorCode::WRITE;
+    /// assert!(!error.explain(Vector::PAGE_FAULT).to_string().is_empty());
+    /// assert_eq!(ErrorCode::from_bits_retain(0x29).selector(), 0x28);
+    /// ```
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub struct ErrorCode: u64 {
         /// The page is mapped, but not so.
@@ -40,6 +49,15 @@ impl ErrorCode {
 }
 
 /// An error code in words.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{trap::{ErrorCode, Vector}};
+/// // Made by `explain`, to be printed.
+/// let explanation = ErrorCode::from_bits_retain(0x2).explain(Vector::PAGE_FAULT);
+/// println!("{explanation}");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Explanation {
     code: ErrorCode,

@@ -8,6 +8,16 @@ use super::Vector;
 ///
 /// Code that only reads it cannot do harm; what the kernel's own code goes on with is never
 /// changed through it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{trap::TrapFrame, println};
+/// # fn example(frame: &TrapFrame) {
+/// let mode = if frame.is_user() { "user" } else { "kernel" };
+/// println!("{} in {mode} mode at {:#x}", frame.vector(), frame.rip);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the names of registers")]

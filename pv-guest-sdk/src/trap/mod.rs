@@ -4,7 +4,7 @@
 //! A handler is a plain function in safe code. It runs with events held back, on the stack of what
 //! it interrupted, and says by its [`Resume`] how to go on:
 //!
-//! ```ignore
+//! ```no_run,ignore-gnu
 //! use pv_guest_sdk::trap::{Resume, Trap, Vector};
 //! use pv_guest_sdk::{BootInfo, HypercallError, println, vcpu::Vcpu};
 //!
@@ -46,6 +46,13 @@ pub enum Resume {
 }
 
 /// An operation was given up because it trapped and the handler said [`Resume::Skip`].
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{trap::Trapped};
+/// assert!(!Trapped.to_string().is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trapped;
 
@@ -58,6 +65,17 @@ impl core::fmt::Display for Trapped {
 impl core::error::Error for Trapped {}
 
 /// What `vcpu::Vcpu::observe` saw.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{trap::{Observed, Vector}, println};
+/// # fn example(seen: Option<Observed>) {
+/// if let Some(Observed { vector: Vector::PAGE_FAULT, address, .. }) = seen {
+///     println!("a page fault at {address:#x}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Observed {
     /// What happened.
@@ -72,6 +90,19 @@ pub struct Observed {
 pub type Handler = fn(&Trap<'_>) -> Resume;
 
 /// One trap, as its handler sees it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{trap::{Resume, Trap}, println};
+/// # fn example() {
+/// fn on_page_fault(trap: &Trap<'_>) -> Resume {
+///     println!("{}: {}", trap.vector(), trap.error().explain(trap.vector()));
+///     println!("at {:#x} by {:#x}", trap.fault_address(), trap.frame().rip);
+///     Resume::Skip
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Trap<'a> {
     frame: &'a TrapFrame,
@@ -80,6 +111,15 @@ pub struct Trap<'a> {
 
 impl<'a> Trap<'a> {
     /// Puts together what the entry code saved and the address the hypervisor left.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{trap::{Trap, TrapFrame}};
+    /// # fn example(frame: &TrapFrame) {
+    /// let trap = Trap::new(frame, 0x1000); // for a test of a handler
+    /// # }
+    /// ```
     #[must_use]
     pub const fn new(frame: &'a TrapFrame, fault_address: u64) -> Self {
         Self { frame, fault_address }

@@ -4,6 +4,16 @@ use core::fmt;
 
 /// What happened: an exception's number, that of an `int` instruction, or one of the entries that
 /// the hypervisor has beside them.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{trap::Vector};
+/// let vector = Vector::interrupt(0x80);
+/// assert_eq!(vector.number(), 0x80);
+/// assert!(vector.is_behind()); // the saved address is behind the instruction
+/// assert!(!Vector::PAGE_FAULT.name().is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Vector(pub(crate) u16);
 

@@ -18,6 +18,18 @@ use crate::event::Signal;
 use crate::lock::Held;
 
 /// A connection to the store. [`Store`] is how it is used. Large: it is for a `static` or a heap.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{console::ring::{Bytes, Words}, event::Signal, xenstore::{Client, Store}};
+/// # fn example(page: (&'static Bytes, &'static Words), signal: &'static (dyn Signal + Sync)) {
+/// static CLIENT: Client = Client::new();
+///
+/// let store: Store<'_> = CLIENT.connect(page, signal);
+/// CLIENT.pump(); // after each event
+/// # }
+/// ```
 pub struct Client {
     state: Held<State>,
     signal: Once<&'static (dyn Signal + Sync)>,
@@ -166,6 +178,17 @@ impl Drop for Exchange<'_> {
 }
 
 /// A watch on a node and all below it. Dropping it ends it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{xenstore::{Store, StoreError}, println};
+/// # async fn example(store: Store<'_>) -> Result<(), StoreError> {
+/// let watch = store.watch("control/shutdown").await?;
+/// println!("{} may have changed", watch.next().await?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Watch<'a> {
     client: &'a Client,

@@ -6,6 +6,15 @@ use heapless::String;
 use hypercall_abi::errno::Errno;
 
 /// What the server did that no server may do. The connection is of no use after it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{xenstore::{Cause, Fault, StoreError}};
+/// # fn example(error: &StoreError) -> bool {
+/// matches!(error.cause(), Cause::Broken(Fault::Indices))
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     /// The indices of the ring are further apart than it is long.
@@ -36,6 +45,19 @@ impl fmt::Display for Fault {
 }
 
 /// Why a request to the store has no result.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{xenstore::{Cause, Fault, StoreError}, println};
+/// # fn example(error: &StoreError) {
+/// match error.cause() {
+///     Cause::NotConnected => println!("this domain has no store"),
+///     Cause::Broken(fault) => println!("the server: {fault}"),
+///     other => println!("{other}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
     /// The server refused.
@@ -83,6 +105,18 @@ impl fmt::Display for Cause {
 }
 
 /// A request to the store that has no result: what was asked, of which node, and why.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::errno::Errno, xenstore::StoreError, println};
+/// # fn example(error: &StoreError) {
+/// if error.errno() == Some(Errno::ENOENT) {
+///     println!("{} is not there", error.path());
+/// }
+/// println!("{}: {}", error.operation(), error.cause());
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoreError {
     operation: &'static str,

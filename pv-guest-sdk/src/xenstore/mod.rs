@@ -5,7 +5,7 @@
 //! with `/` are below the domain's own place. No request needs a heap: the caller brings the buffer
 //! for the answer, which has at most 4096 bytes.
 //!
-//! ```
+//! ```no_run
 //! # use pv_guest_sdk::xenstore::{Store, StoreError};
 //! // On the machine: `let store = xenstore::connect(boot)?;`
 //! async fn example(store: Store<'static>) -> Result<(), StoreError> {
@@ -79,6 +79,39 @@ pub fn connect(boot: &BootInfo<'static>) -> Result<Store<'static>, StoreError> {
 }
 
 /// The store, or the view of it that a transaction has. A copy is the same.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::DomId, xenstore::{Permission, Rights, Store, StoreError}, println};
+/// # async fn example(store: Store<'static>) -> Result<(), StoreError> {
+/// store.mkdir("data/list").await?;
+/// store.write("data/list/first", b"one").await?;
+/// store.write_number("data/count", 1).await?;
+/// let mut bytes = [0; 4096];
+/// println!("{:x?}", store.read("data/list/first", &mut bytes).await?);
+/// println!("{}", store.read_str("name", &mut bytes).await?);
+/// println!("{}", store.read_number("data/count").await?);
+/// for name in store.directory("data/list", &mut bytes).await? {
+///     println!("{name}");
+/// }
+/// let mine = Permission { domain: DomId(1), rights: Rights::None };
+/// store.set_permissions("data/list", &[mine]).await?;
+/// println!("{}", store.permissions("data/list", &mut bytes).await?.count());
+/// println!("{}", store.domain_path(DomId(1), &mut bytes).await?);
+/// let watch = store.watch("data").await?;
+/// store
+///     .transact(async |store| {
+///         let count = store.read_number("data/count").await?;
+///         store.write_number("data/count", count + 1).await?;
+///         Ok::<_, StoreError>(())
+///     })
+///     .await?;
+/// store.rm("data/list").await?;
+/// store.reconnect().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
     client: &'a Client,

@@ -5,6 +5,13 @@ use core::fmt;
 use hypercall_abi::types::DomId;
 
 /// What a domain may do with a node.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{xenstore::Rights};
+/// let nobody_else = Rights::None;
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rights {
     /// Nothing.
@@ -19,6 +26,14 @@ pub enum Rights {
 
 /// What one domain may do with a node. Of a list, the first names the owner, who may do everything,
 /// and the rights of all domains that the others do not name.
+///
+/// # Examples
+///
+/// ```ignore-none
+/// # use pv_guest_sdk::{abi::types::DomId, xenstore::{Permission, Rights}};
+/// let all_may_read = Permission { domain: DomId(0), rights: Rights::Read };
+/// assert_eq!(all_may_read.to_string(), "r0");
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Permission {
     /// Who.

@@ -32,6 +32,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 10] = [
     ("example-guests", &["example-guests/src"], None),
     ("kv-store", &["kv-store/src"], None),
     ("mutation", &["mutation/src"], None),
+    ("book", &["book/src"], None),
     ("conformance", &["conformance/src", "conformance/hostile/src"], None),
 ];
 

@@ -16,7 +16,7 @@ const FENCES: [&str; 5] = [
 ];
 
 /// What all is searched.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "domain-builder/src",
     "toolstack/src",
     "xenstore/src",
@@ -31,11 +31,12 @@ const FOLDERS: [&str; 15] = [
     "example-guests/src",
     "conformance/src",
     "conformance/hostile/src",
+    "book/src",
     "xtask/src",
 ];
 
 /// Crates whose root must forbid unsafe code, because they cannot inherit the lint as forbidden.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "hypercall-abi/src/lib.rs",
     "kernel/core/src/lib.rs",
     "domain-builder/src/lib.rs",
@@ -43,6 +44,7 @@ const PURE: [&str; 7] = [
     "xenstore/src/lib.rs",
     "blkback/src/lib.rs",
     "kv-store/src/lib.rs",
+    "book/src/lib.rs",
 ];
 
 /// Prints the unsafe blocks of each file.

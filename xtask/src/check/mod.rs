@@ -73,6 +73,10 @@ pub(crate) fn all(workspace: &Workspace, builder: &mut Builder<'_>, steps: &mut 
             command.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings")
         })
     });
+    steps.run("documentation: examples for bare metal", || {
+        let mut command = builder.toolchain()?.cargo("test");
+        process::succeed(command.args(["-q", "--doc", "-p", "pv-guest-sdk"]).args(STACK))
+    });
     steps.run("documentation: links", || links::check(&workspace.root));
     steps.run("clauses and the pages of calls", || reference::check(&workspace.root));
     steps.run("budgets", || budget::check(&workspace.root));

@@ -63,7 +63,7 @@ pub(super) fn provide(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBu
 /// # Errors
 ///
 /// As [`provide`].
-pub(super) fn fresh(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn fresh(builder: &mut Builder<'_>, folder: &Path) -> Result<PathBuf> {
     packages::provide(&[packages::FILE_SYSTEMS])?;
     let (fresh, contents, fat) =
         (folder.join("fresh.img"), folder.join("contents"), folder.join("fat.img"));

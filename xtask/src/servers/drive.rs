@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{House, SERVERS, disk, http, keys};
+use crate::book::shown;
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 
@@ -69,8 +70,11 @@ pub(super) fn drive(house: &House, disk: &Path, scratch: &Path) -> Result<()> {
         }
         let record = boot.join().map_err(|_| anyhow::anyhow!("the boot has panicked"))??;
         let said = || record.console.transcript();
-        done.with_context(|| format!("{}the console said:\n{}", record.report, said()))?;
+        let list =
+            done.with_context(|| format!("{}the console said:\n{}", record.report, said()))?;
         ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
+        let reach: String = house.reach().map(|line| format!("xtask: {line}\n")).collect();
+        shown("README.md", &format!("{reach}{list}{}", said()))?;
         house.tell(format_args!("machine: {}", record.end));
         Ok(())
     })?;
@@ -149,7 +153,7 @@ impl Operator<'_> {
 }
 
 /// All that is done while the machine runs.
-fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
+fn rule(house: &House, mark: &str, scratch: &Path) -> Result<String> {
     // Before the boot is given up.
     let deadline = Instant::now() + house.machine.options.limit / 2;
     let channel = RefCell::new(Channel::wait(scratch, deadline)?);
@@ -163,7 +167,7 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
         operator.serves(server.name)?;
         (server.visit)(visit).context(server.name)?;
     }
-    operator.show("list")?;
+    let list = operator.show("list")?;
     operator.show("info")?;
     operator.show("network-list httpd")?;
     let counted = operator.ask("network-list httpd")?.map_err(anyhow::Error::msg)?;
@@ -192,5 +196,5 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<()> {
     operator.show("list")?;
     let answer = operator.show("poweroff")?;
     ensure!(answer == "all domains have ended\n", "some had to be destroyed");
-    Ok(())
+    Ok(list)
 }

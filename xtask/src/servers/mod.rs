@@ -2,7 +2,7 @@
 //! servers as domains of it, reached from the host. With a terminal an operator rules it; without
 //! one it is driven from here ([`drive`]), and looked at from outside afterwards.
 
-mod disk;
+pub(crate) mod disk;
 mod drive;
 mod http;
 mod keys;

@@ -9,6 +9,22 @@ use crate::raw::memory::{Run, pointer};
 
 /// Memory in a row by machine addresses too, zeroed, that a device may be told the address of. To
 /// this program it is atomics. Dropping it gives it back, so the device must be done with it.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::{DeviceError, DmaMemory}, println};
+/// # fn example() -> Result<(), DeviceError> {
+/// use core::sync::atomic::Ordering;
+///
+/// let memory = DmaMemory::new(8192, 32)?; // a device with 32 address bits
+/// memory.words()[0].store(1, Ordering::Release);
+/// memory.halves()[4].store(2, Ordering::Release);
+/// println!("{} bytes: tell the device {:#x}", memory.length(), memory.machine());
+/// println!("mapped at {:#x}", memory.address());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DmaMemory {
     run: Run,

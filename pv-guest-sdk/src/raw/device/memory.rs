@@ -19,6 +19,18 @@ const MOST: u64 = 1 << 30;
 
 /// A range of a device's registers, mapped without caches. Dropping it unmaps it; the addresses are
 /// not used again.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::{DeviceError, DeviceMemory, Registers}};
+/// # fn example() -> Result<(), DeviceError> {
+/// // SAFETY: it is the window of a device that this guest drives, and nobody else does.
+/// let registers = unsafe { DeviceMemory::map(0xfebf_1000, 0x1000) }?;
+/// registers.write8(0x14, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DeviceMemory {
     /// Of the first register.

@@ -13,6 +13,18 @@ const PORTS: usize = 1 << 16;
 static CLAIMED: Yielding<[u64; PORTS / 64]> = Yielding::new([0; PORTS / 64]);
 
 /// A range of I/O ports, which is nobody else's. Dropping it gives it back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{device::{DeviceError, Ports, Registers}};
+/// # fn example() -> Result<(), DeviceError> {
+/// // SAFETY: no port of the second serial line reaches memory.
+/// let serial = unsafe { Ports::claim(0x2f8, 8) }?;
+/// serial.write8(0, b'x');
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ports {
     first: u16,

@@ -10,6 +10,18 @@ use crate::paging::MemoryError;
 /// A page of this guest's memory that is used for nothing else.
 ///
 /// It was zeroed when it was handed out. Dropping it gives it back; forgetting it costs the page.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{Frame, MemoryError}, println};
+/// # fn example() -> Result<(), MemoryError> {
+/// let mut frame = Frame::new()?; // zeros
+/// frame.bytes_mut()[..4].copy_from_slice(b"page");
+/// println!("page {} begins with {:x?}", frame.number().0, &frame.bytes()[..4]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Eq, PartialEq)]
 pub struct Frame(Pfn);
 

@@ -15,6 +15,22 @@ use crate::trap::Trapped;
 static KERNEL: Yielding<()> = Yielding::new(());
 
 /// This guest's memory, after it was started.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{BootInfo, paging::{Access, Frame, Memory, MemoryError, Page}, println};
+/// # fn example(boot: &BootInfo<'static>) -> Result<(), MemoryError> {
+/// let memory = Memory::start(boot)?;
+/// println!("{} pages are free, {} in rows", memory.free(), memory.in_rows());
+/// let frame = Frame::new()?;
+/// let found = memory.machine(frame.number()).and_then(|frame| memory.page(frame));
+/// assert_eq!(found, Some(frame.number()));
+/// let mapping = memory.map(Page::fixed(0x1000_0000), frame, Access::WRITE)?;
+/// println!("{}", memory.walk(mapping.page()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Memory(());
 
@@ -128,6 +144,23 @@ fn map_kept_page(tables: Tables, page: Page) -> Result<(), MemoryError> {
 
 /// A page of the kernel's address space with a frame behind it. Dropping it unmaps the page and
 /// gives the frame back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{Access, Mapping, MemoryError}, println};
+/// # fn example(mut mapping: Mapping) -> Result<(), MemoryError> {
+/// if mapping.store(0, 42).is_err() {
+///     println!("{} may not be written: {}", mapping.page(), mapping.entry());
+/// }
+/// mapping.protect(Access::empty())?;
+/// println!("{:?}", mapping.load(0));
+/// // By writing the entry itself, which the hypervisor carries out.
+/// let done = mapping.protect_by_store(Access::WRITE);
+/// let frame = mapping.unmap()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Mapping {
     page: Page,

@@ -11,6 +11,18 @@ use crate::paging::MemoryError;
 
 /// A page table that is pinned: the hypervisor has checked it and keeps it checked, whether or
 /// not it is in use. Dropping it takes the pin and the page back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{Frame, MemoryError, Table}, println};
+/// # fn example() -> Result<(), MemoryError> {
+/// let table = Table::pin(Frame::new()?, 1)?; // empty, and of the lowest level
+/// println!("page {} is a page table", table.number().0);
+/// table.unpin()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Table {
     page: Option<Pfn>,

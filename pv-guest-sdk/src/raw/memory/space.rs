@@ -25,6 +25,24 @@ unsafe extern "C" {
 ///
 /// The kernel does not run in it: it reads and writes user memory by [`Space::read`] and
 /// [`Space::write`]. Dropping the space gives all its frames back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{Access, Frame, MemoryError, Page, Space}, println};
+/// # fn example() -> Result<(), MemoryError> {
+/// const AT: Page = Page::fixed(0x40_0000);
+/// let mut space = Space::new()?;
+/// space.map(AT, Frame::new()?, Access::WRITE)?;
+/// space.write(AT.address(), b"for the user")?;
+/// let mut seen = [0; 12];
+/// space.read(AT.address(), &mut seen)?;
+/// space.protect(AT, Access::empty())?;
+/// println!("{}", space.walk(AT));
+/// let frame = space.unmap(AT)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Space {
     tables: Tables,

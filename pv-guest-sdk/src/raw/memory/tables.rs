@@ -251,6 +251,17 @@ pub(in crate::raw) fn release_after(
 }
 
 /// What the tables of every level say of a page, top level first; `None` where a table misses.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{paging::{Access, Walk}, println};
+/// # fn example(walk: Walk) {
+/// if walk.mapped().is_some_and(|entry| entry.allows(Access::WRITE)) {
+///     println!("it may be written: {walk}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Walk(pub [Option<Entry>; 4]);
 

@@ -6,6 +6,15 @@ use hypercall_abi::console::{READ, WRITE};
 use super::{Request, readable, writable};
 
 /// Sends `bytes` to the hypervisor's console.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::console_write(b"hello")));
+/// # }
+/// ```
 #[must_use]
 pub fn console_write(bytes: &[u8]) -> Request<'_> {
     let args = [WRITE.into(), bytes.len() as u64, readable(bytes), 0, 0, 0];
@@ -14,6 +23,15 @@ pub fn console_write(bytes: &[u8]) -> Request<'_> {
 }
 
 /// Takes what was typed at the hypervisor's console.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::console_read(&mut [0; 64])));
+/// # }
+/// ```
 #[must_use]
 pub fn console_read(bytes: &mut [u8]) -> Request<'_> {
     let args = [READ.into(), bytes.len() as u64, writable(bytes), 0, 0, 0];

@@ -6,6 +6,15 @@ use hypercall_abi::extension::{AUDIT, GET_RINGS, Rings, SET_RINGS};
 use super::{Request, writable};
 
 /// Has all references counted.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::audit()));
+/// # }
+/// ```
 #[must_use]
 pub fn audit() -> Request<'static> {
     // SAFETY: reads and writes nothing of this guest's.
@@ -13,6 +22,15 @@ pub fn audit() -> Request<'static> {
 }
 
 /// Records what a domain is connected to.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, extension::Rings, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::set_rings(&mut Rings::default())));
+/// # }
+/// ```
 #[must_use]
 pub fn set_rings(rings: &mut Rings) -> Request<'_> {
     // SAFETY: the structure is read, and borrowed for as long.
@@ -20,6 +38,15 @@ pub fn set_rings(rings: &mut Rings) -> Request<'_> {
 }
 
 /// Asks what a domain is connected to.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, extension::Rings, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::get_rings(&mut Rings::default())));
+/// # }
+/// ```
 #[must_use]
 pub fn get_rings(rings: &mut Rings) -> Request<'_> {
     // SAFETY: the structure is borrowed for as long, and takes any bytes.

@@ -7,6 +7,15 @@ use super::{Request, writable};
 use crate::grant::PageCopy;
 
 /// Makes copies, and writes what came of each.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, grant::PageCopy, println, raw::request};
+/// # fn example(copies: &mut [PageCopy<'_>]) {
+/// println!("{}", Machine.call(&request::grant_copy(copies)));
+/// # }
+/// ```
 #[must_use]
 pub fn grant_copy<'a>(copies: &'a mut [PageCopy<'_>]) -> Request<'a> {
     let args = [COPY.into(), writable(copies), copies.len() as u64, 0, 0, 0];

@@ -10,6 +10,18 @@ use hypercall_abi::memory::{EXCHANGE, Exchange};
 use super::{Request, writable};
 
 /// Where a memory map is to be written.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::memory::E820Entry, println, raw::request};
+/// # fn example() {
+/// let mut ranges = [E820Entry::default(); 64];
+/// let mut buffer = request::MemoryMapBuffer::new(&mut ranges);
+/// let answer = Machine.call(&request::machine_memory_map(&mut buffer));
+/// println!("{answer}: {} ranges", buffer.entries());
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct MemoryMapBuffer<'a> {
     map: MemoryMap,
@@ -34,6 +46,15 @@ impl<'a> MemoryMapBuffer<'a> {
 }
 
 /// Fills the buffer with the machine's memory map.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example(buffer: &mut request::MemoryMapBuffer<'_>) {
+/// println!("{}", Machine.call(&request::machine_memory_map(buffer)));
+/// # }
+/// ```
 #[must_use]
 pub fn machine_memory_map<'a>(buffer: &'a mut MemoryMapBuffer<'_>) -> Request<'a> {
     buffer.map.nr_entries = buffer.capacity;

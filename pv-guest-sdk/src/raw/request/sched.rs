@@ -9,6 +9,15 @@ use hypercall_abi::types::Port;
 use super::{Request, readable};
 
 /// Lets other virtual CPUs run.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::yield_now()));
+/// # }
+/// ```
 #[must_use]
 pub fn yield_now() -> Request<'static> {
     // SAFETY: touches no memory of this program.
@@ -16,6 +25,15 @@ pub fn yield_now() -> Request<'static> {
 }
 
 /// Lets events come, and waits for one.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::block()));
+/// # }
+/// ```
 #[must_use]
 pub fn block() -> Request<'static> {
     // SAFETY: touches nothing but the event mask in the shared page, an atomic.
@@ -23,6 +41,17 @@ pub fn block() -> Request<'static> {
 }
 
 /// Some ports to wait for.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::types::Port, println, raw::request};
+/// # fn example() {
+/// let ports = [Port(5)];
+/// let list = request::PortList::new(&ports, 0); // without end
+/// println!("{}", Machine.call(&request::poll(&list)));
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PortList<'a> {
     list: SchedPoll,
@@ -40,6 +69,15 @@ impl<'a> PortList<'a> {
 }
 
 /// Waits until an event is pending at one of the ports, whether or not events are held back.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example(list: &request::PortList<'_>) {
+/// println!("{}", Machine.call(&request::poll(list)));
+/// # }
+/// ```
 #[must_use]
 pub fn poll<'a>(ports: &'a PortList<'_>) -> Request<'a> {
     let args = [POLL.into(), readable(&ports.list), 0, 0, 0, 0];
@@ -48,6 +86,15 @@ pub fn poll<'a>(ports: &'a PortList<'_>) -> Request<'a> {
 }
 
 /// Ends the domain for `reason`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::sched::SchedShutdown, println, raw::request};
+/// # fn example(reason: &SchedShutdown) {
+/// println!("{}", Machine.call(&request::shutdown(reason)));
+/// # }
+/// ```
 #[must_use]
 pub fn shutdown(reason: &SchedShutdown) -> Request<'_> {
     // SAFETY: the hypervisor only reads the reason; should it suspend the domain instead of

@@ -40,6 +40,15 @@ pub(in crate::raw) unsafe fn set_segment_base(which: u32, base: u64) -> Request<
 }
 
 /// Sets or clears the virtual task-switched flag of this vCPU.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::fpu_taskswitch(1)));
+/// # }
+/// ```
 #[must_use]
 pub fn fpu_taskswitch(set: u64) -> Request<'static> {
     // SAFETY: this program has no floating-point code but the fence's, which may trap.
@@ -47,6 +56,15 @@ pub fn fpu_taskswitch(set: u64) -> Request<'static> {
 }
 
 /// Sets the virtual I/O privilege level.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::physdev::SetIopl, println, raw::request};
+/// # fn example(level: &SetIopl) {
+/// println!("{}", Machine.call(&request::set_iopl(level)));
+/// # }
+/// ```
 #[must_use]
 pub fn set_iopl(level: &SetIopl) -> Request<'_> {
     let args = [SET_IOPL.into(), readable(level), 0, 0, 0, 0];
@@ -56,6 +74,15 @@ pub fn set_iopl(level: &SetIopl) -> Request<'_> {
 
 /// Switches a behaviour of the hypervisor on or off: `command` and `kind` as in
 /// `hypercall_abi::vm_assist`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::vm_assist(0, 4)));
+/// # }
+/// ```
 #[must_use]
 pub fn vm_assist(command: u32, kind: u32) -> Request<'static> {
     // SAFETY: none of the behaviours changes memory, or how Rust code runs.

@@ -49,6 +49,15 @@ without_argument! {
 }
 
 /// Sets the timer of the calling virtual CPU, which must be `vcpu`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::{types::VcpuId, vcpu::SetSingleshotTimer}, println, raw::request};
+/// # fn example(timer: &SetSingleshotTimer) {
+/// println!("{}", Machine.call(&request::set_singleshot_timer(VcpuId(0), timer)));
+/// # }
+/// ```
 #[must_use]
 pub fn set_singleshot_timer(vcpu: VcpuId, timer: &SetSingleshotTimer) -> Request<'_> {
     // SAFETY: the structure is only read.

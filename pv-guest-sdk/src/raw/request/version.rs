@@ -21,6 +21,15 @@ unsafe fn ask<'a, T: ?Sized>(operation: u32, out: Option<&'a mut T>) -> Request<
 }
 
 /// The version, major in the upper half, minor in the lower.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::version()));
+/// # }
+/// ```
 #[must_use]
 pub fn version() -> Request<'static> {
     // SAFETY: this sub-operation has no output structure.
@@ -28,6 +37,15 @@ pub fn version() -> Request<'static> {
 }
 
 /// The text after the version's numbers.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::extra_version(&mut [0; 16])));
+/// # }
+/// ```
 #[must_use]
 pub fn extra_version(out: &mut [u8; EXTRAVERSION_SIZE]) -> Request<'_> {
     // SAFETY: this sub-operation writes 16 bytes.
@@ -35,6 +53,15 @@ pub fn extra_version(out: &mut [u8; EXTRAVERSION_SIZE]) -> Request<'_> {
 }
 
 /// Who compiled it, when, with what.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::version::CompileInfo, println, raw::request};
+/// # fn example(info: &mut CompileInfo) {
+/// println!("{}", Machine.call(&request::compile_info(info)));
+/// # }
+/// ```
 #[must_use]
 pub fn compile_info(out: &mut CompileInfo) -> Request<'_> {
     // SAFETY: this sub-operation writes 144 bytes.
@@ -42,6 +69,15 @@ pub fn compile_info(out: &mut CompileInfo) -> Request<'_> {
 }
 
 /// The kinds of guests the hypervisor runs.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::capabilities(&mut [0; 1024])));
+/// # }
+/// ```
 #[must_use]
 pub fn capabilities(out: &mut [u8; CAPABILITIES_SIZE]) -> Request<'_> {
     // SAFETY: this sub-operation writes 1024 bytes.
@@ -49,6 +85,15 @@ pub fn capabilities(out: &mut [u8; CAPABILITIES_SIZE]) -> Request<'_> {
 }
 
 /// The state of its sources.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::changeset(&mut [0; 64])));
+/// # }
+/// ```
 #[must_use]
 pub fn changeset(out: &mut [u8; CHANGESET_SIZE]) -> Request<'_> {
     // SAFETY: this sub-operation writes 64 bytes.
@@ -56,6 +101,15 @@ pub fn changeset(out: &mut [u8; CHANGESET_SIZE]) -> Request<'_> {
 }
 
 /// The first address that belongs to the hypervisor.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::version::PlatformParameters, println, raw::request};
+/// # fn example(info: &mut PlatformParameters) {
+/// println!("{}", Machine.call(&request::platform_parameters(info)));
+/// # }
+/// ```
 #[must_use]
 pub fn platform_parameters(out: &mut PlatformParameters) -> Request<'_> {
     // SAFETY: this sub-operation writes 8 bytes.
@@ -63,6 +117,15 @@ pub fn platform_parameters(out: &mut PlatformParameters) -> Request<'_> {
 }
 
 /// A word of feature bits: the caller puts its index first, the hypervisor its bits second.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, abi::version::FeatureInfo, println, raw::request};
+/// # fn example(info: &mut FeatureInfo) {
+/// println!("{}", Machine.call(&request::features(info)));
+/// # }
+/// ```
 #[must_use]
 pub fn features(info: &mut FeatureInfo) -> Request<'_> {
     // SAFETY: this sub-operation reads 4 bytes and writes the next 4.
@@ -70,6 +133,15 @@ pub fn features(info: &mut FeatureInfo) -> Request<'_> {
 }
 
 /// The size of a page.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::page_size()));
+/// # }
+/// ```
 #[must_use]
 pub fn page_size() -> Request<'static> {
     // SAFETY: this sub-operation has no output structure.
@@ -77,6 +149,15 @@ pub fn page_size() -> Request<'static> {
 }
 
 /// This domain's UUID.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::guest_handle(&mut [0; 16])));
+/// # }
+/// ```
 #[must_use]
 pub fn guest_handle(out: &mut [u8; HANDLE_SIZE]) -> Request<'_> {
     // SAFETY: this sub-operation writes 16 bytes.
@@ -84,6 +165,15 @@ pub fn guest_handle(out: &mut [u8; HANDLE_SIZE]) -> Request<'_> {
 }
 
 /// The hypervisor's own command line.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{Gate, Machine, println, raw::request};
+/// # fn example() {
+/// println!("{}", Machine.call(&request::hypervisor_command_line(&mut [0; 1024])));
+/// # }
+/// ```
 #[must_use]
 pub fn hypervisor_command_line(out: &mut [u8; COMMANDLINE_SIZE]) -> Request<'_> {
     // SAFETY: this sub-operation writes 1024 bytes.
