@@ -46,10 +46,12 @@ const PAIR: [(&str, &str); 2] = [
     ),
 ];
 /// What each of the two directions has to reach where instructions are counted. Unit: Mbit/s.
-const RATE: u32 = 2500;
+const RATE: u32 = 3500;
 /// How fast 16 MiB go out with a limit of 200 Mbit/s: headers count, and what the first interval brings
 /// goes at once. Unit: Mbit/s.
 const LIMITED: RangeInclusive<u32> = 180..=220;
+/// How long a ping may take there, of the other domain and of the initial one. Unit: ns.
+const PINGS: [(&str, u32); 2] = [("peer", 44_000), ("host", 26_500)];
 
 /// A front end that lies, and claims the first server's address.
 const LIAR: &str = "name = 'liar'\nkernel = 'netliar'\nmemory = 16\n\
@@ -120,11 +122,18 @@ fn pair(
     for line in ["each way with the right hashes", "each way at once with the right hashes"] {
         ensure!(said.contains(line), "nobody said `{line}`:\n{said}");
     }
-    let rates: Vec<u32> = said
-        .lines()
-        .filter_map(|line| line.split_once("rate~")?.1.strip_suffix(" Mbit/s")?.parse().ok())
-        .collect();
-    rates.try_into().map_err(|rates| anyhow::anyhow!("rates {rates:?}:\n{said}"))
+    let figures = |before: &str, unit: &str| -> Vec<u32> {
+        let figure = |line: &str| line.split_once(before)?.1.strip_suffix(unit)?.parse().ok();
+        said.lines().filter_map(figure).collect()
+    };
+    for (whom, most) in PINGS {
+        let took = figures(&format!("ping of the {whom}: time~"), " ns");
+        let fast = matches!(took[..], [time] if time <= most);
+        ensure!(fast, "pings of the {whom} took {took:?} ns, not {most}");
+    }
+    figures("rate~", " Mbit/s")
+        .try_into()
+        .map_err(|rates| anyhow::anyhow!("rates {rates:?}:\n{said}"))
 }
 
 /// A machine with servers, and the host's ports that lead to them.
