@@ -42,11 +42,7 @@ fn said(
     system: System,
 ) -> Result<String> {
     let guest = GuestChoice::find(workspace, "sweep".as_ref())?;
-    let mut machine = builder.machine(system, &guest, &options.machine)?;
-    if system == System::Xen {
-        // It says much of devices that are not there, in the middle of the guest's lines.
-        machine.kernel_args.push_str(" loglvl=none");
-    }
+    let machine = builder.machine(system, &guest, &options.machine)?;
     let record = boot::boot(&machine, Watch::Nobody, &workspace.scratch("sweep")?)?;
     ensure!(record.end == End::Success, "{}\n{}", record.end, record.report);
     Ok(record.console.transcript())

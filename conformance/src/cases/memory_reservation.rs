@@ -2,7 +2,7 @@
 //! given back, what becomes of the table of machine frames.
 
 use crate::call::{EFAULT, MEMORY_OP, hypercall};
-use crate::case::{Case, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, peek};
 use crate::raw::pages_calls::{
     CLEAR_PAGE, IO, NOBODY, SELF, XEN, memory_op, mmuext, pin, unpin, update_va,
@@ -291,31 +291,17 @@ pub(crate) const CASES: &[Case] = &[
         "memory_reservation/node",
         "A node may be named, there or not; 65 and more have none.",
         |t| {
+            let nodes = [(1, 1), (2, 1), (63, 1), (64, 1), (65, 0), (254, 0), (255, 0)];
             with_spare(t, |_| {
-                for (node, expected) in
-                    [(1, 1), (2, 1), (63, 1), (64, 1), (65, 0), (254, 0), (255, 0)]
-                {
-                    let answer = reserve_of(SELF, INCREASE, &[0x77], address_bits(node << 8));
-                    if answer == 1 {
-                        equal("given back", reserve(DECREASE, &[extent(0)]), 1)?;
-                    }
-                    equal_at("answer for", node, answer, expected)?;
-                }
-                Ok(())
+                nodes.into_iter().try_for_each(|(node, given)| from_node(node, 0, given))
             })
         },
     ),
     case("memory_reservation/node_alone", "From one node alone: none, if it is not there.", |t| {
+        let nodes = [(0, 1), (1, 1), (2, 0), (64, 0), (65, 0), (255, 0)];
+        let alone = 1 << 17;
         with_spare(t, |_| {
-            for (node, expected) in [(0, 1), (1, 1), (2, 0), (64, 0), (65, 0), (255, 0)] {
-                let options = address_bits(node << 8 | 1 << 17);
-                let answer = reserve_of(SELF, INCREASE, &[0x77], options);
-                if answer == 1 {
-                    equal("given back", reserve(DECREASE, &[extent(0)]), 1)?;
-                }
-                equal_at("answer for", node, answer, expected)?;
-            }
-            Ok(())
+            nodes.into_iter().try_for_each(|(node, given)| from_node(node, alone, given))
         })
     }),
     case("memory_reservation/order_limit", "Orders that no caller may ask for are 0.", |t| {
@@ -452,3 +438,12 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
 ];
+
+/// Asks for a frame of a node, which is or is not given, and gives it back.
+fn from_node(node: u64, options: u64, given: i64) -> Outcome {
+    let answer = reserve_of(SELF, INCREASE, &[0x77], address_bits(node << 8 | options));
+    if answer == 1 {
+        equal("given back", reserve(DECREASE, &[extent(0)]), 1)?;
+    }
+    equal_at("answer for", node, answer, given)
+}

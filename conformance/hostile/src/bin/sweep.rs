@@ -312,6 +312,8 @@ fn harmless(number: u64, op: u64, filled: Option<[u64; 4]>) -> bool {
         (20, 8, Some([_, 2, ..])) => false,
         // Queues of events, and what continues calls that are absent.
         (32, 11 | 12 | 14, _) | (36, 23, _) => false,
+        // Devices that are not there: Xen tells of each on the console, amid the lines.
+        (33, 15 | 20 | 25, Some(_)) => false,
         // How much memory the domain has; what is in the hypervisor's log.
         (12, 3 | 4, _) | (35, 1, Some(_)) => false,
         // A frame by its number, which may be the guest's own.
