@@ -1,9 +1,9 @@
 //! Mutation: faults are put into the sources one at a time, to see whether the tests notice.
 //!
-//! [`faults`] has those that were thought out, two for each lesson of others' advisories; [`draw`] takes
-//! others by chance from all that `cargo mutants` can make of `kernel/core`. [`tree`] is the copy of the
-//! workspace that they are put into, [`suite`] what could notice, the quickest first, [`record`] what
-//! came of it, kept as it comes, so that an interrupted run goes on; [`report`] tells.
+//! `faults` has those that were thought out, two for each lesson of others' advisories; `draw` takes
+//! others by chance from all that `cargo mutants` can make of `kernel/core`. `tree` is the copy of the
+//! workspace that they are put into, `suite` what could notice, the quickest first, `record` what
+//! came of it, kept as it comes, so that an interrupted run goes on; `report` tells.
 #![forbid(unsafe_code)]
 
 mod draw;

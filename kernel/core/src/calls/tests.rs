@@ -9,8 +9,10 @@ use hypercall_abi::multicall::MulticallEntry;
 use hypercall_abi::regs::IretContext;
 use hypercall_abi::sched::{self, SchedPoll, SchedShutdown};
 use hypercall_abi::segment;
+use hypercall_abi::sysctl::{self, GetDomainInfoList, Sysctl};
 use hypercall_abi::trap::TrapInfo;
 use hypercall_abi::types::{DomId, Mfn, VcpuId};
+use zerocopy::IntoBytes;
 
 use crate::bounce::rflags;
 use crate::cpu::CpuId;
@@ -224,4 +226,49 @@ fn a_domain_has_so_many_lines() {
     let [one, other] = [world.guest().domain, world.guest().domain];
     assert_eq!((0..1000).filter(|_| one.may_log()).count(), 64);
     assert!(other.may_log());
+}
+
+/// What `getdomaininfolist` answers: how many, and their numbers.
+fn listed(world: &World, first: u16, max_domains: u32) -> (u64, [u64; 4]) {
+    let asked = GetDomainInfoList {
+        first_domain: DomId(first),
+        max_domains,
+        buffer: LISTS[0] as u64,
+        ..GetDomainInfoList::default()
+    };
+    let (cmd, interface_version) = (sysctl::GETDOMAININFOLIST, sysctl::INTERFACE_VERSION);
+    let mut op = Sysctl { cmd, interface_version, payload: [0; 16] };
+    op.payload.as_mut_bytes()[..24].copy_from_slice(asked.as_bytes());
+    let unwritten = [UNWRITTEN; 4 * DOMAIN_INFO / 8];
+    world.put(LISTS[0], &unwritten);
+    world.put(0, &op);
+    world.call(Hypercall::Sysctl, [0; 6]).unwrap();
+    let numbers = [0, 1, 2, 3].map(|at| world.told_at(LISTS[0] + DOMAIN_INFO * at) & 0xffff);
+    (world.told_at(8 + 16) & 0xffff_ffff, numbers)
+}
+
+/// Bytes of what is told of a domain.
+const DOMAIN_INFO: usize = 112;
+
+#[test]
+fn domains_are_listed_from_a_number_on() {
+    let world = World::new(192);
+    let guests = [world.guest(), world.guest()];
+    assert_eq!(guests.map(|guest| guest.domain.id.0), [1, 2]);
+    let none = UNWRITTEN;
+    assert_eq!(listed(&world, 0, 4), (3, [0, 1, 2, none]));
+    assert_eq!(listed(&world, 0, 2), (2, [0, 1, none, none]));
+    assert_eq!(listed(&world, 2, 4), (1, [2, none, none, none]));
+    assert_eq!(listed(&world, 3, 4), (0, [none; 4]));
+    assert_eq!(listed(&world, 0, 0), (0, [none; 4]));
+}
+
+#[test]
+fn a_domain_is_told_what_time_its_counter_shows() {
+    let world = World::new(192);
+    let guest = world.guest();
+    world.machine().advance_to(5_000_000);
+    let told = world.system.tsc_info(&guest.domain);
+    assert_ne!(told.elapsed_nsec, 0);
+    assert_eq!(told.elapsed_nsec, world.system.now());
 }
