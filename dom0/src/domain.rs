@@ -106,8 +106,7 @@ async fn once(
     uuid: &str,
     born: Option<&Born>,
 ) -> Result<(End, Then), Box<dyn Error>> {
-    let begun = Instant::now();
-    let disks = open(world, config).await?;
+    let (begun, disks) = (Instant::now(), open(world, config).await?);
     let built = make(world, config).await?;
     let (console, store) = ((built.console, built.console_port), (built.store, built.store_port));
     let guest = match adopt(world, config, built.domain, console) {
