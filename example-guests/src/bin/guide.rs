@@ -7,7 +7,7 @@
 
 extern crate alloc;
 
-use alloc::{boxed::Box, format, vec};
+use alloc::{boxed::Box, format, string::ToString, vec};
 use core::error::Error;
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicU32, Ordering, Ordering::SeqCst};
@@ -27,6 +27,7 @@ use pv_guest_sdk::trap::{Resume, Trap, Vector};
 use pv_guest_sdk::user::{self, Exit, User};
 use pv_guest_sdk::vcpu::{self, Vcpu};
 use pv_guest_sdk::xenbus::Device;
+use pv_guest_sdk::xenstore::{Permission, Rights, Store};
 use pv_guest_sdk::{BootInfo, Machine, entry, println};
 
 entry!(main);
@@ -167,8 +168,20 @@ fn run() -> Outcome {
 
 fn devices(boot: &BootInfo<'static>) -> Outcome {
     let start = Start::new(boot, 2)?;
+    block_on(tell(start.store, DomId(0)))?;
     disk(&start)?;
     serve(boot, &start)
+}
+
+async fn tell(store: Store<'_>, peer: DomId) -> Outcome {
+    let me = DomId(u16::try_from(store.read_number("domid").await?)?);
+    let channel = Channel::unbound(peer)?;
+    store.write("data/port", channel.port().0.to_string().as_bytes()).await?;
+    let own = Permission { domain: me, rights: Rights::None };
+    let theirs = Permission { domain: peer, rights: Rights::Read };
+    store.set_permissions("data/port", &[own, theirs]).await?;
+    println!("offered a port to domain {}", peer.0);
+    Ok(())
 }
 
 #[inline(never)]

@@ -53,6 +53,14 @@ pub trait Registers {
     fn write16(&self, offset: u64, value: u16);
     fn write32(&self, offset: u64, value: u32);
     /// Writes bytes one after the other to the same register.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use pv_guest_sdk::device::Registers;
+    /// # fn example(serial_port: &impl Registers) {
+    /// serial_port.write8s(0, b"ready\r\n");
+    /// # }
+    /// ```
     fn write8s(&self, offset: u64, bytes: &[u8]) {
         bytes.iter().for_each(|&byte| self.write8(offset, byte));
     }

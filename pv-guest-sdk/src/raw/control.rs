@@ -334,6 +334,16 @@ impl Domain {
     /// # Errors
     /// [`MemoryError::Reserved`] or [`MemoryError::Taken`] if the page is not free,
     /// [`MemoryError::Refused`] if the frame is not the domain's.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use pv_guest_sdk::{abi::types::Mfn, control::Domain, paging::{MemoryError, Page}};
+    /// # fn example(domain: &Domain, page: Page, root: Mfn) -> Result<(), MemoryError> {
+    /// let mut table = [0; 4096];
+    /// domain.read(page, root, &mut table)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read(
         &self,
         page: Page,
