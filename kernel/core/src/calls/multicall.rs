@@ -35,8 +35,8 @@ pub fn multicall<P: Platform>(cx: &mut Context<'_, P>, [entries, count, ..]: [u6
         let again = Ok(Reply::Again([at, u64::from(count.wrapping_sub(done)), 0, 0, 0, 0]));
         // The entry's budget is that of all its calls; the first finds it whole. In a domain that has
         // stopped no vCPU goes on: one that does after all, as it is resumed, goes on with the rest.
-        let stopped = || cx.domain.shutdown_reason(&cx.system.platform).is_some();
-        if cx.budget.is_spent() || done > 0 && stopped() {
+        let stopped = cx.domain.shutdown_reason(&cx.system.platform).is_some();
+        if cx.budget.is_spent() || stopped && done > 0 {
             return again;
         }
         cx.budget.charge(COST);

@@ -850,38 +850,6 @@ fn a_multicall_has_one_budget() {
     world.check();
 }
 
-/// The other vCPUs of a domain that stops are in the middle of something, and must not take the rest
-/// of it for done.
-#[test]
-fn a_multicall_of_a_stopped_domain_is_left_unfinished() {
-    let world = World::new(128);
-    let guest = world.guest();
-    let (machine, domain) = (world.machine(), &guest.domain);
-    domain.vcpu(VcpuId(0)).unwrap().roots.resume(machine, &domain.memory, crate::mm::Mode::Kernel);
-    let op = u64::from(Hypercall::XenVersion.number());
-    let entry = hypercall_abi::multicall::MulticallEntry { op, result: 0, args: [0; 6] };
-    let size = size_of_val(&entry);
-    (0..2).for_each(|n| machine.write_frame(guest.pages[0], n * size, entry.as_bytes()));
-    world.system.shut_down(domain, ShutdownReason(0));
-    let call = |args| {
-        let here = world.system.cpus.get(CpuId::BOOT).unwrap();
-        let (vcpu, regs) = (domain.vcpu(VcpuId(0)).unwrap(), &mut GuestRegs::default());
-        let mut cx = Context::new(&world.system, here, domain, vcpu, regs);
-        cx.call(u64::from(Hypercall::Multicall.number()), args)
-    };
-    let rest = [size as u64, 1, 0, 0, 0, 0];
-    assert_eq!(call([0, 2, 0, 0, 0, 0]), Ok(Reply::Again(rest)));
-    assert_eq!(world.word(guest.pages[0], size / 8 + 1), 0);
-    assert_eq!(call(rest), Ok(Reply::Value(0)));
-    assert_ne!(world.word(guest.pages[0], size / 8 + 1), 0);
-    world.control.vcpu(VcpuId(0)).unwrap().roots.resume(
-        machine,
-        &world.control.memory,
-        crate::mm::Mode::Kernel,
-    );
-    world.destroy(domain);
-}
-
 /// What guests do is recorded, inside a multicall too, and only when that is asked for.
 #[test]
 fn calls_refusals_and_exceptions_are_recorded() {
