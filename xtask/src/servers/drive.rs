@@ -128,6 +128,8 @@ impl Operator<'_> {
 
     /// Waits until a domain says that it serves.
     fn serves(&self, name: &str) -> Result<()> {
+        // The prompt is there while the first domains are still being made.
+        self.until(&format!("list {name}"), Result::is_ok)?;
         let serves = |said: &str| said.contains("serving at");
         let serves = self.channel.borrow_mut().listen(name, serves)?;
         ensure!(serves, "{name} has ended");
