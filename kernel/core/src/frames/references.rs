@@ -1,7 +1,6 @@
 //! Taking references to frames and putting them back.
 
-use hypercall_abi::layout::INVALID_M2P_ENTRY;
-use hypercall_abi::types::{DomId, Mfn, Pfn};
+use hypercall_abi::types::{DomId, Mfn};
 
 use super::epoch::{DirtyCpus, FlushDue};
 use super::table::{FrameInfo, FrameTable};
@@ -377,7 +376,6 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
 impl<P: Platform, O: FrameOwners> Frames<'_, P, O> {
     #[cold]
     fn free(&self, mfn: Mfn) {
-        self.platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
         if let Some(owner) = self.table().give_back(self.platform, mfn) {
             self.owners.frame_freed(owner);
         }

@@ -206,10 +206,8 @@ impl FrameTable {
             Err(_) => false,
         };
         let mfn = self.lists.leave_first_if(platform, owner, may)?;
-        if last && let Some(info) = self.info(mfn) {
-            platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
-            info.owner.store(KERNEL, Ordering::Release);
-            self.pool.give(mfn);
+        if last {
+            self.free(platform, mfn);
         }
         Some(last)
     }
@@ -356,11 +354,17 @@ impl FrameTable {
         if let Some(owner) = owner {
             self.lists.leave(platform, owner, mfn);
         }
+        self.free(platform, mfn);
+        owner
+    }
+
+    /// A frame that nobody refers to, and that is in no list, goes to the pool.
+    fn free(&self, platform: &impl Platform, mfn: Mfn) {
+        platform.set_m2p(mfn, Pfn(INVALID_M2P_ENTRY));
         if let Some(info) = self.info(mfn) {
             info.owner.store(KERNEL, Ordering::Release);
             self.pool.give(mfn);
         }
-        owner
     }
 
     #[inline]

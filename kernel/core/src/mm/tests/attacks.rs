@@ -258,15 +258,7 @@ fn a_foreign_page_whose_table_went_is_not_cached() {
 fn what_is_interrupted_is_finished() {
     // Pin and unpin a tree in the smallest slices there are; nothing may be left in between.
     let world = World::new(64, 1, 1);
-    let page = world.frame(0);
-    let [l4, l3, l2, _] = world.chain(0, page, P | RW);
-    for slot in 1..6 {
-        let l1 = world.frame(0);
-        world.poke(l1, 7, entry(page, P | RW));
-        world.poke(l2, slot * 80, entry(l1, P));
-    }
-    world.poke(l3, 511, entry(l2, P));
-    world.poke(l4, 511, entry(l3, P));
+    let l4 = world.tree(0, world.frame(0), 5);
     for cmd in [PIN_L4_TABLE, UNPIN_TABLE] {
         let operation = hypercall_abi::mmu::MmuextOp { cmd, arg1: l4.0, ..Default::default() };
         let roots = &world.domains[0].roots[0];

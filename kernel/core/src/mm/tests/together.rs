@@ -17,15 +17,7 @@ const ORDERS: usize = 2000;
 /// What one CPU has unpinned is memory when it is told so, though another one helped to undo it.
 fn unpinned_is_undone() {
     let world = World::new(64, 2, 1);
-    let page = world.frame(0);
-    let [l4, l3, l2, _] = world.chain(0, page, P | RW);
-    for slot in 1..3 {
-        let l1 = world.frame(0);
-        world.poke(l1, 7, entry(page, P | RW));
-        world.poke(l2, slot * 80, entry(l1, P));
-    }
-    world.poke(l3, 511, entry(l2, P));
-    world.poke(l4, 511, entry(l3, P));
+    let l4 = world.tree(0, world.frame(0), 2);
     let mut budget = Budget::unlimited();
     world.mm(0).pin(l4, Level::L4, &mut budget).unwrap();
     let unpin = MmuextOp { cmd: UNPIN_TABLE, arg1: l4.0, ..Default::default() };

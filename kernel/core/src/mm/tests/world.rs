@@ -86,6 +86,20 @@ impl World {
         tables
     }
 
+    /// A chain whose L4 has a second entry for its L3, and so down to the L2, which maps `page` by as many
+    /// further L1 tables as are asked for. The L4.
+    pub(super) fn tree(&self, domain: usize, page: Mfn, further: usize) -> Mfn {
+        let [l4, l3, l2, _] = self.chain(domain, page, P | RW);
+        for slot in 1..=further {
+            let l1 = self.frame(domain);
+            self.poke(l1, 7, entry(page, P | RW));
+            self.poke(l2, slot * 80, entry(l1, P));
+        }
+        self.poke(l3, 511, entry(l2, P));
+        self.poke(l4, 511, entry(l3, P));
+        l4
+    }
+
     pub(super) fn ext(&self, domain: usize, cpu: usize, cmd: u32, arg1: u64) -> Result<(), Why> {
         let operation = hypercall_abi::mmu::MmuextOp { cmd, arg1, ..Default::default() };
         self.ext_with(domain, cpu, operation, &mut Budget::new())
