@@ -3,7 +3,7 @@
 //! What a page's blocks and command lines are is the crate `book`'s to say; here is what starts something.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 use crate::machine::System;
 use crate::options::{self, MachineOptions, TestOptions};
+use crate::ports::Forwards;
 use crate::process;
 use crate::run::Builder;
 use crate::servers;
@@ -115,10 +116,9 @@ fn guide(
     machine.disks = vec![disk.clone()];
     machine.guest_args = "operator guide".into();
     machine.others = 48;
-    let free = TcpListener::bind(("127.0.0.1", 0)).context("the host has no free port")?;
-    let port = free.local_addr()?.port();
-    machine.add_card(&format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.80:7"));
-    drop(free);
+    let mut forwards = Forwards::default();
+    let port = forwards.add(0, "10.0.2.80", 7)?;
+    machine.add_card(&forwards.words());
     let limit = Instant::now() + options.limit;
     let record = std::thread::scope(|scope| {
         let boot = scope.spawn(|| boot::boot(&machine, Watch::Nobody, &scratch));

@@ -1,7 +1,6 @@
 //! Guests that are crates of their own, outside this workspace: built where they are, and given what
 //! their `Cargo.toml` says they need.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::block;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions};
+use crate::ports::Forwards;
 use crate::process::{self, say};
 use crate::run::{Builder, GuestChoice, boot_and_tell, exit_code};
 use crate::workspace::{Workspace, cargo};
@@ -135,19 +135,13 @@ impl Folder {
         machine.others = self.memory + 16;
         machine.disks.clone_from(&self.disks);
         machine.guest_args.clone_from(&self.name);
-        let (mut forwards, mut ports, mut taken) = (String::new(), Vec::new(), Vec::new());
+        let (mut forwards, mut ports) = (Forwards::default(), Vec::new());
         for &port in &self.ports {
-            let free = TcpListener::bind(("127.0.0.1", 8000 + port % 1000))
-                .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
-                .context("the host has no free port")?;
-            let here = free.local_addr()?.port();
-            forwards += &format!(",hostfwd=tcp:127.0.0.1:{here}-{ADDRESS}:{port}");
-            ports.push((here, port));
-            taken.push(free);
+            ports.push((forwards.add(8000 + port % 1000, ADDRESS, port)?, port));
         }
         if !ports.is_empty() {
             machine.guest_args = format!("operator {}", self.name);
-            machine.add_card(&forwards);
+            machine.add_card(&forwards.words());
         }
         Ok(Made { machine, name: self.name.clone(), ports })
     }

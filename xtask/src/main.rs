@@ -24,6 +24,7 @@ mod network;
 mod new_guest;
 mod options;
 mod packages;
+mod ports;
 mod process;
 mod reference;
 mod rule;

@@ -5,7 +5,7 @@ pub(crate) mod faults;
 pub(crate) mod image;
 mod lives;
 mod same;
-mod session;
+pub(crate) mod session;
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! Domains that come and go while something else is looked at, and what is left of them.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
@@ -11,13 +12,13 @@ use crate::ctl::Channel;
 const ROOM: u64 = 4096;
 
 /// Rule over a machine until a time is over.
-pub(super) struct Session<'a> {
+pub(crate) struct Session<'a> {
     channel: &'a mut Channel,
     deadline: Instant,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(channel: &'a mut Channel, deadline: Instant) -> Self {
+    pub(crate) fn new(channel: &'a mut Channel, deadline: Instant) -> Self {
         Self { channel, deadline }
     }
 
@@ -26,7 +27,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When the machine does not answer, or the time is over.
-    pub(super) fn ask(&mut self, words: &str) -> Result<Result<Value, String>> {
+    pub(crate) fn ask(&mut self, words: &str) -> Result<Result<Value, String>> {
         ensure!(Instant::now() < self.deadline, "{words}: the time is over");
         let mut words = words.split(' ').map(str::to_owned);
         let verb = words.next().unwrap_or_default();
@@ -38,11 +39,20 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it is not.
-    pub(super) fn order(&mut self, words: &str) -> Result<Value> {
+    pub(crate) fn order(&mut self, words: &str) -> Result<Value> {
         match self.ask(words)? {
             Ok(answer) => Ok(answer),
             Err(error) => bail!("{words}: {error}"),
         }
+    }
+
+    /// Has a domain's core written to a file.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Channel::dump`].
+    pub(crate) fn dump(&mut self, name: &str, file: &Path) -> Result<Result<Value, String>> {
+        self.channel.dump(name, file)
     }
 
     /// Says a verb that is to be refused, with an error that begins so.
@@ -50,7 +60,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it is done, or the error is another.
-    pub(super) fn refused(&mut self, words: &str, error: &str) -> Result<()> {
+    pub(crate) fn refused(&mut self, words: &str, error: &str) -> Result<()> {
         match self.ask(words)? {
             Err(said) if said.starts_with(error) => Ok(()),
             other => bail!("{words}: the answer is {other:?}, not the error {error:?}"),
@@ -62,7 +72,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it has crashed, which its configuration is to preserve.
-    pub(super) fn lives(&mut self, name: &str) -> Result<bool> {
+    pub(crate) fn lives(&mut self, name: &str) -> Result<bool> {
         let Ok(list) = self.ask(&format!("list {name}"))? else { return Ok(false) };
         if list[0]["state"].as_str().is_some_and(|state| state.contains('c')) {
             bail!("{name} has crashed; it said:\n{}", self.said(name)?);
@@ -85,7 +95,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it has gone before.
-    pub(super) fn hears(&mut self, name: &str, text: &str) -> Result<()> {
+    pub(crate) fn hears(&mut self, name: &str, text: &str) -> Result<()> {
         while !self.said(name)?.contains(text) {
             ensure!(self.lives(name)?, "{name} has ended and did not say `{text}`");
         }
@@ -97,7 +107,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it finds something.
-    pub(super) fn audit(&mut self) -> Result<Value> {
+    pub(crate) fn audit(&mut self) -> Result<Value> {
         let counts = self.order("audit")?;
         ensure!(counts["wrong"].as_u64().unwrap_or(0) == 0, "the hypervisor's audit: {counts}");
         Ok(counts)
@@ -108,7 +118,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it never is.
-    pub(super) fn settle(&mut self, before: &Value, pages: u64) -> Result<()> {
+    pub(crate) fn settle(&mut self, before: &Value, pages: u64) -> Result<()> {
         loop {
             let after = self.audit()?;
             if is_same(before, &after, pages) {

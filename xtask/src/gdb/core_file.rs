@@ -7,10 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 
-use crate::block;
-use crate::ctl::Channel;
+use crate::block::{self, session::Session};
 use crate::machine::System;
 use crate::options::MachineOptions;
 use crate::packages;
@@ -71,8 +70,8 @@ fn on(
     let disk = scratch.join("disk.img");
     File::create(&disk)?.set_len(512 * (first + sectors))?;
     machine.disks = vec!["disk.img".into()];
-    rule::drive(&machine, &scratch, |channel, _| {
-        dumped(channel, [("crash", &fails), ("runs", &echo)], &scratch)
+    rule::drive(&machine, &scratch, |channel, deadline| {
+        dumped(&mut Session::new(channel, deadline), [&fails, &echo], &scratch)
     })?;
     let mut kept = Vec::new();
     let mut disk = File::open(disk)?;
@@ -84,46 +83,27 @@ fn on(
 }
 
 /// Has the three domains dumped.
-fn dumped(channel: &mut Channel, [crash, runs]: [(&str, &Path); 2], scratch: &Path) -> Result<()> {
+fn dumped(session: &mut Session<'_>, [fails, echo]: [&Path; 2], scratch: &Path) -> Result<()> {
     let [core, other] = ["crash", "runs"].map(|name| scratch.join(name));
-    let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let _there_is_none = std::fs::remove_file(&core);
-    let ended = channel.dump("none", &core)?;
+    let ended = session.dump("none", &core)?;
     ensure!(ended == Err("there is no domain `none`".into()) && !core.exists(), "{ended:?}");
-    order(channel, "create", &words("crash"))?;
-    while !order(channel, "list", &words("crash"))?.contains("---sc-") {}
-    order(channel, "dump-core", &words("crash /dev/vda@0+2048")).map_or_else(
-        |error| {
-            let is = error.to_string().contains("/dev/vda@0+2048 has 1 MiB, and the core ");
-            if is { Ok(()) } else { Err(error) }
-        },
-        |answer| bail!("there is no room for a core, and dom0 says: {answer}"),
-    )?;
-    if let Err(error) = channel.dump(crash.0, &core)? {
-        bail!("crash: {error}");
-    }
-    backtrace(crash.1, &core, &CHAIN)?;
-    order(channel, "create", &words("runs"))?;
-    while !channel.says("runs", "echo listens")? {}
-    if let Err(error) = channel.dump(runs.0, &other)? {
-        bail!("runs: {error}");
-    }
-    backtrace(runs.1, &other, &["pv_guest_sdk::", "__pv_guest_main", "_start"])?;
-    order(channel, "input", &["runs".into(), "on\n".into()])?;
-    while !channel.says("runs", "you said: on")? {}
-    order(channel, "create", &words("kept"))?;
-    while channel.ask("list", &words("kept"), true)?.is_ok() {}
-    order(channel, "destroy", &words("crash"))?;
-    order(channel, "destroy", &words("runs"))?;
-    Ok(())
-}
-
-/// Says a verb that is to be done.
-fn order(channel: &mut Channel, verb: &str, words: &[String]) -> Result<String> {
-    match channel.ask(verb, words, true)? {
-        Ok(answer) => Ok(answer.as_str().unwrap_or_default().to_owned()),
-        Err(error) => bail!("{verb}: {error}"),
-    }
+    session.order("create crash")?;
+    while session.order("list crash")?[0]["state"] != "---sc-" {}
+    let no_room = "/dev/vda@0+2048 has 1 MiB, and the core ";
+    session.refused("dump-core crash /dev/vda@0+2048", no_room)?;
+    session.dump("crash", &core)?.map_err(Error::msg).context("crash")?;
+    backtrace(fails, &core, &CHAIN)?;
+    session.order("create runs")?;
+    session.hears("runs", "echo listens")?;
+    session.dump("runs", &other)?.map_err(Error::msg).context("runs")?;
+    backtrace(echo, &other, &["pv_guest_sdk::", "__pv_guest_main", "_start"])?;
+    session.order("input runs on\n")?;
+    session.hears("runs", "you said: on")?;
+    session.order("create kept")?;
+    while session.ask("list kept")?.is_ok() {}
+    session.order("destroy crash")?;
+    session.order("destroy runs").map(drop)
 }
 
 /// Has gdb say who called whom, which is to be so.

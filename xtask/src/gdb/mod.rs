@@ -3,7 +3,6 @@
 
 mod core_file;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +14,7 @@ use crate::boot::{self, Watch};
 use crate::machine::{Machine, System};
 use crate::options::MachineOptions;
 use crate::packages;
+use crate::ports;
 use crate::process::{self, say};
 use crate::run::{Builder, GuestChoice};
 use crate::steps::Steps;
@@ -39,7 +39,7 @@ impl Machine {
             let toolchain = Toolchain::provide(&Workspace::find()?, self.options.route)?;
             self.kernel = toolchain.build_for_gdb()?;
         }
-        let free = TcpListener::bind(("127.0.0.1", 0)).context("the host has no free port")?;
+        let free = ports::take(0)?;
         let server = format!("tcp:{}", free.local_addr()?);
         self.devices.extend(["-S", "-gdb", &server].map(str::to_owned));
         let commands = scratch.join("commands.py");

@@ -5,7 +5,6 @@ mod check;
 mod client;
 mod log;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use crate::block;
 use crate::boot::{self, End, Watch};
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, TestOptions};
+use crate::ports;
 use crate::process::say;
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -75,7 +75,7 @@ fn record(
     options: &MachineOptions,
     scratch: &Path,
 ) -> Result<(Vec<Vec<Change>>, Vec<Operation>)> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = ports::take(0)?.local_addr()?.port();
     let mut options = options.clone();
     options.limit = options.limit.max(LIMIT);
     let (machine, log) = machine(builder, (words, port), &options, scratch)?;

@@ -2,7 +2,6 @@
 
 mod client;
 
-use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Mutex;
@@ -19,6 +18,7 @@ use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, TestOptions};
+use crate::ports::Forwards;
 use crate::rule;
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -152,7 +152,7 @@ fn house(
     let mut bundle = vec![("liar.cfg".to_owned(), Vec::from(LIAR))];
     bundle.push(("httpd".into(), std::fs::read(builder.example("httpd")?)?));
     bundle.push(("netliar".into(), std::fs::read(builder.hostile("netliar")?)?));
-    let (mut ports, mut taken, mut forwards) = (Vec::new(), Vec::new(), String::new());
+    let (mut ports, mut forwards) = (Vec::new(), Forwards::default());
     for number in 0..SERVERS {
         let last = FIRST + number;
         let config = format!(
@@ -161,16 +161,11 @@ fn house(
              extra = 'ip=10.0.2.{last}/24 gw=10.0.2.2'\n"
         );
         bundle.push((format!("web{number}.cfg"), config.into()));
-        // All are taken until the last is chosen, so that they differ.
-        let free = TcpListener::bind(("127.0.0.1", 0)).context("the host has no free port")?;
-        let port = free.local_addr()?.port();
-        forwards += &format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.{last}:80");
-        ports.push(port);
-        taken.push(free);
+        ports.push(forwards.add(0, format_args!("10.0.2.{last}"), 80)?);
     }
     let mut machine = block::machine(builder, System::Paravane, &bundle, options, scratch)?;
     machine.guest_args = "operator web0".into();
-    machine.add_card(&forwards);
+    machine.add_card(&forwards.words());
     (machine.disks, machine.others) = (vec![disk.to_owned()], 16 * u32::from(SERVERS) + 64);
     Ok(House { machine, ports })
 }

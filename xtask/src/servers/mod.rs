@@ -7,16 +7,16 @@ mod drive;
 mod http;
 mod keys;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::block;
 use crate::machine::{Log, Machine, System};
 use crate::options::{MachineOptions, RunOptions, TestOptions};
+use crate::ports::Forwards;
 use crate::process::say;
 use crate::run::{Builder, boot_and_tell};
 use crate::steps::Steps;
@@ -126,20 +126,12 @@ fn house(
     machine.domains = domains;
     machine.others = SPARE;
     machine.options.limit = machine.options.limit.max(LIMIT);
-    let (mut forwards, mut ports) = (String::new(), Vec::new());
-    // All are taken until the last is chosen, so that they differ.
-    let mut taken = Vec::new();
+    let (mut forwards, mut ports) = (Forwards::default(), Vec::new());
     for server in &SERVERS {
-        let free = TcpListener::bind(("127.0.0.1", server.wanted))
-            .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
-            .context("the host has no free port")?;
-        let port = free.local_addr()?.port();
-        let (number, there) = (server.number, server.port);
-        forwards += &format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.{number}:{there}");
-        ports.push(port);
-        taken.push(free);
+        let address = format_args!("10.0.2.{}", server.number);
+        ports.push(forwards.add(server.wanted, address, server.port)?);
     }
-    machine.add_card(&forwards);
+    machine.add_card(&forwards.words());
     Ok(House { machine, ports, is_told: false })
 }
 
