@@ -14,7 +14,7 @@ use core::ops::ControlFlow;
 
 use embedded_sdmmc::{
     Block, BlockCount, BlockDevice, BlockIdx, DirEntry, Directory, Error, LfnBuffer, Mode,
-    ShortFileName, TimeSource, Timestamp, VolumeIdx, VolumeManager,
+    ShortFileName, TimeSource, Timestamp, Volume, VolumeIdx, VolumeManager,
 };
 
 /// What is read at once. Unit: bytes.
@@ -54,20 +54,11 @@ pub async fn read<S: Source>(
     most: usize,
 ) -> Result<Vec<u8>, Option<String>> {
     let blocks = Blocks::open(source).await?;
-    let manager: VolumeManager<_, _, 4, 2, 1> = VolumeManager::new_with_limits(&blocks, NoClock, 0);
-    let raw = blocks.ask(|| manager.open_raw_volume(VolumeIdx(0))).await?;
-    let volume = raw.to_volume(&manager);
-    let root = blocks.ask(|| manager.open_root_dir(raw)).await?;
-    let mut folder = root.to_directory(&manager);
-    let mut parts = path.split('/').filter(|part| !part.is_empty()).peekable();
-    let entry = loop {
-        let part = parts.next().ok_or(None)?;
-        let entry = find(&blocks, &folder, part).await?.ok_or(None)?;
-        if parts.peek().is_none() {
-            break entry;
-        }
-        folder = blocks.ask(|| folder.open_dir(entry.name)).await?;
-    };
+    let manager = VolumeManager::new_with_limits(&blocks, NoClock, 0);
+    let mut parts = parts(path);
+    let name = parts.next_back();
+    let (volume, folder) = enter(&blocks, &manager, parts).await?;
+    let entry = find(&blocks, &folder, name.ok_or(None)?).await?.ok_or(None)?;
     if entry.attributes.is_directory() {
         return Err(Some("it is a folder".to_string()));
     }
@@ -102,15 +93,8 @@ pub async fn read<S: Source>(
 /// As of [`read`].
 pub async fn list<S: Source>(source: &S, path: &str) -> Result<Vec<String>, Option<String>> {
     let blocks = Blocks::open(source).await?;
-    let manager: VolumeManager<_, _, 4, 2, 1> = VolumeManager::new_with_limits(&blocks, NoClock, 0);
-    let raw = blocks.ask(|| manager.open_raw_volume(VolumeIdx(0))).await?;
-    let volume = raw.to_volume(&manager);
-    let root = blocks.ask(|| manager.open_root_dir(raw)).await?;
-    let mut folder = root.to_directory(&manager);
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        let entry = find(&blocks, &folder, part).await?.ok_or(None)?;
-        folder = blocks.ask(|| folder.open_dir(entry.name)).await?;
-    }
+    let manager = VolumeManager::new_with_limits(&blocks, NoClock, 0);
+    let (volume, folder) = enter(&blocks, &manager, parts(path)).await?;
     let mut names = Vec::new();
     let look = || {
         names.clear();
@@ -131,7 +115,32 @@ pub async fn list<S: Source>(source: &S, path: &str) -> Result<Vec<String>, Opti
     Ok(names)
 }
 
+type Manager<'b, S> = VolumeManager<&'b Blocks<'b, S>, NoClock, 4, 2, 1>;
+type Opened<'a, 'b, S> = Volume<'a, &'b Blocks<'b, S>, NoClock, 4, 2, 1>;
 type Folder<'a, 'b, S> = Directory<'a, &'b Blocks<'b, S>, NoClock, 4, 2, 1>;
+
+/// The names in a path.
+fn parts(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty())
+}
+
+/// Opens the file system, and in it one folder in the other by their names; the last of them. The file
+/// system has to stay open as long.
+async fn enter<'a, 'b, S: Source>(
+    blocks: &'b Blocks<'b, S>,
+    manager: &'a Manager<'b, S>,
+    names: impl Iterator<Item = &str>,
+) -> Result<(Opened<'a, 'b, S>, Folder<'a, 'b, S>), Option<String>> {
+    let raw = blocks.ask(|| manager.open_raw_volume(VolumeIdx(0))).await?;
+    let volume = raw.to_volume(manager);
+    let root = blocks.ask(|| manager.open_root_dir(raw)).await?;
+    let mut folder = root.to_directory(manager);
+    for name in names {
+        let entry = find(blocks, &folder, name).await?.ok_or(None)?;
+        folder = blocks.ask(|| folder.open_dir(entry.name)).await?;
+    }
+    Ok((volume, folder))
+}
 
 /// Looks for a name in a folder.
 async fn find<S: Source>(
