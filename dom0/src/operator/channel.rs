@@ -23,6 +23,7 @@ use toolstack::operator::request::{Frames, Request, answer};
 use toolstack::operator::{show, verbs};
 
 use super::Operator;
+use super::verbs::with;
 use crate::dump;
 
 /// Where the second serial port is.
@@ -161,16 +162,12 @@ async fn dump_core(
         // A piece may have been cut off.
         lines.say("\n").await;
     }
-    let result = result.map(|mut value| {
+    let result = result.map(|value| {
         if request.text {
             return Value::from(show::text(&request.verb, &value));
         }
         // By that the host knows that none was lost.
-        value
-            .as_object_mut()
-            .into_iter()
-            .for_each(|it| drop(it.insert("sent".into(), core.sent.into())));
-        value
+        with(value, "sent", core.sent)
     });
     lines.say(&answer(&request.id, &result)).await;
     next

@@ -126,7 +126,7 @@ fn named(guest: &Guest) -> Value {
 }
 
 /// An answer with one more field.
-fn with(mut answer: Value, name: &str, value: impl Into<Value>) -> Value {
+pub(super) fn with(mut answer: Value, name: &str, value: impl Into<Value>) -> Value {
     if let Value::Object(fields) = &mut answer {
         fields.insert(name.to_string(), value.into());
     }
