@@ -2,11 +2,12 @@
 //!
 //! The cases are functions of a guest (`conformance/`), those of several domains ([`pairs`]) of two;
 //! [`protocol`] reads what it prints,
-//! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`]
-//! tells.
+//! [`suite`] boots it as often as its cases need, [`verdict`] compares the systems, [`report`] and
+//! [`page`] tell.
 
 mod book;
 mod call;
+mod page;
 mod pairs;
 mod protocol;
 mod report;
@@ -42,6 +43,8 @@ real Xen. Only cases run whose name contains FILTER.
     --list                  print the names and clauses of the cases, run none
     --json FILE             write the outcomes as JSON
     --junit FILE            write the outcomes as JUnit's XML
+    --times N               run everything N times; a case must end alike each time (default: 1)
+    --page FILE             write what was found as a page of the documentation
     --hypervisor FILE       try another hypervisor, a multiboot image: alone, or beside --on
     --append WORDS          its command line, as one argument
     --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 60), --toolchain rustup|debian
@@ -58,10 +61,29 @@ struct Options {
     list: bool,
     json: Option<PathBuf>,
     junit: Option<PathBuf>,
+    page: Option<PathBuf>,
+    times: usize,
     machine: MachineOptions,
     /// Another hypervisor, and its command line.
     hypervisor: Option<PathBuf>,
     append: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            systems: vec![System::Paravane, System::Xen],
+            filter: String::new(),
+            list: false,
+            json: None,
+            junit: None,
+            page: None,
+            times: 1,
+            machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
+            hypervisor: None,
+            append: String::new(),
+        }
+    }
 }
 
 impl Options {
@@ -95,6 +117,13 @@ impl Options {
             words.push(format!("--cpu {cpu}"));
         }
         words.join(" ")
+    }
+
+    /// The words that run the same, without those that name files to write.
+    fn words(&self) -> String {
+        let times = format!("--times {}", self.times);
+        let words = [self.filter.clone(), times, self.again()];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -130,36 +159,43 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
         meant.clear();
     }
     let book = Book::read(&workspace.root)?;
-    let mut runs = run(&machines, &options.filter, &scratch)?;
-    for pair in &pairs {
-        let (system, outcomes) = (pair.system, pair.run(&scratch)?);
-        match runs.iter_mut().find(|(other, _)| *other == system) {
-            Some((_, all)) => all.extend(outcomes),
-            None => runs.push((system, outcomes)),
-        }
-    }
+    let rounds = (0..options.times).map(|_| round(&machines, &pairs, &options.filter, &scratch));
+    let mut rounds = rounds.collect::<Result<Vec<_>>>()?;
     std::fs::remove_dir_all(&scratch)?;
-    let verdict = Verdict::new(runs, &meant, options.filter.is_empty());
+    let unsteady = page::unsteady(&rounds);
+    let first = rounds.swap_remove(0);
+    let verdict = Verdict { unsteady, ..Verdict::new(first, &meant, options.filter.is_empty()) };
     ensure!(!verdict.rows.is_empty(), "no case has a name that contains `{}`", options.filter);
     let stray = book.stray(&verdict);
     ensure!(stray.is_empty(), "the sources do not declare {}", stray.join(", "));
     write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict, &book)))?;
     write(options.junit.as_deref(), || report::junit(&verdict, &book))?;
+    let (words, times) = (options.words(), options.times);
+    write(options.page.as_deref(), || page::page(&verdict, &book, &words, times))?;
     print!("{}", report::table(&verdict, &book, &options.again()));
     Ok(ExitCode::from(u8::from(!verdict.is_good())))
 }
 
+/// All cases once, on all systems.
+fn round(
+    machines: &[Machine],
+    pairs: &[Pair],
+    filter: &str,
+    scratch: &Path,
+) -> Result<Vec<(System, Outcomes)>> {
+    let mut runs = run(machines, filter, scratch)?;
+    for pair in pairs {
+        let (system, outcomes) = (pair.system, pair.run(scratch)?);
+        match runs.iter_mut().find(|(other, _)| *other == system) {
+            Some((_, all)) => all.extend(outcomes),
+            None => runs.push((system, outcomes)),
+        }
+    }
+    Ok(runs)
+}
+
 fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
-    let mut options = Options {
-        systems: vec![System::Paravane, System::Xen],
-        filter: String::new(),
-        list: false,
-        json: None,
-        junit: None,
-        machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
-        hypervisor: None,
-        append: String::new(),
-    };
+    let mut options = Options::default();
     let mut named = false;
     while let Some(word) = words.next()? {
         match word {
@@ -180,6 +216,11 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
             Long("append") => options.append = words.value()?.string()?,
             Long("json") => options.json = Some(words.value()?.into()),
             Long("junit") => options.junit = Some(words.value()?.into()),
+            Long("page") => options.page = Some(words.value()?.into()),
+            Long("times") => {
+                options.times = words.value()?.parse()?;
+                ensure!(options.times > 0, "--times is at least 1");
+            }
             Value(filter) if options.filter.is_empty() => {
                 options.filter = filter.string()?;
                 let fits = !options.filter.contains(char::is_whitespace);

@@ -34,6 +34,7 @@ pub(crate) fn table(verdict: &Verdict, book: &Book, again: &str) -> String {
         "stale in conformance/differences.json: nothing differs there any more",
         verdict.stale.clone(),
     );
+    section(&mut text, "not alike in all runs", verdict.unsteady.clone());
     let count = verdict.count();
     let _cannot_fail = writeln!(
         text,

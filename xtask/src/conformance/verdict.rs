@@ -59,6 +59,8 @@ pub(crate) struct Verdict {
     pub(crate) rows: Vec<Row>,
     /// Entries of the file that name a case which is gone, or does not differ any more.
     pub(crate) stale: Vec<String>,
+    /// Cases that did not end alike in all of several runs, each with its system.
+    pub(crate) unsteady: Vec<String>,
 }
 
 /// How many outcomes are of which kind.
@@ -91,7 +93,7 @@ impl Verdict {
             }
         }
         let stale = stale(&rows, meant, systems.len() > 1, complete);
-        Self { systems, rows, stale }
+        Self { systems, rows, stale, unsteady: Vec::new() }
     }
 
     /// The count over all systems. A case that did not run on one of them has failed there.
@@ -114,9 +116,11 @@ impl Verdict {
         self.rows.iter().filter(|row| row.differs() && row.reason.is_none())
     }
 
-    /// Whether nothing failed, nothing differs without a reason, and no reason is stale.
+    /// Whether nothing failed, nothing differs without a reason, no reason is stale, and all runs
+    /// were alike.
     pub(crate) fn is_good(&self) -> bool {
-        self.count().failed == 0 && self.unexplained().next().is_none() && self.stale.is_empty()
+        let listed = self.stale.is_empty() && self.unsteady.is_empty();
+        self.count().failed == 0 && self.unexplained().next().is_none() && listed
     }
 }
 
@@ -150,6 +154,7 @@ pub(crate) fn json(verdict: &Verdict, book: &Book) -> Value {
         "failed": count.failed,
         "skipped": count.skipped,
         "stale": verdict.stale,
+        "unsteady": verdict.unsteady,
         "cases": cases.collect::<Vec<_>>(),
     })
 }
