@@ -197,16 +197,6 @@ pub(crate) struct Halves<'a> {
     pub(crate) back: &'a str,
 }
 
-impl netback::Nodes for Halves<'_> {
-    fn front(&self, name: &str) -> Option<String> {
-        Nodes::front(self, name)
-    }
-
-    fn back(&self, name: &str) -> Option<String> {
-        Nodes::back(self, name)
-    }
-}
-
 impl Nodes for Halves<'_> {
     fn front(&self, name: &str) -> Option<String> {
         self.store.read(&format!("{}/{name}", self.front))
