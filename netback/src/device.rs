@@ -83,19 +83,6 @@ impl<G: Guest> Kind for Served<G> {
     }
 }
 
-impl<G> Served<G> {
-    /// Tells the switch who is behind the port.
-    fn tell<P: Pool>(&mut self, switch: &mut Switch<P>) {
-        if let Some(news) = self.news.take() {
-            // What waits was made for who was there before.
-            switch.disconnect(self.port);
-            if let Some(parameters) = news {
-                switch.connect(self.port, parameters.takes);
-            }
-        }
-    }
-}
-
 /// One device of one front end.
 pub struct Device<G: Guest> {
     life: Life<Served<G>>,
@@ -137,17 +124,29 @@ impl<G: Guest> Device<G> {
         switch: &mut Switch<P>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        self.life.kind.tell(switch);
+        self.tell(switch);
         let turn = self.life.serve(|Served { port, limits, credit, .. }, queue| {
             queue.turn(switch, *port, (limits, credit), cx).map_err(|error| error.to_string())
         });
-        self.life.kind.tell(switch);
+        self.tell(switch);
         let (is_more, pause) = turn.unwrap_or_default();
         if is_more {
             cx.waker().wake_by_ref();
         }
         let is_news = core::mem::replace(&mut self.pause, pause) != pause;
         if is_news { Poll::Ready(()) } else { self.life.poll() }
+    }
+
+    /// Tells the switch who is behind the port.
+    fn tell<P: Pool>(&mut self, switch: &mut Switch<P>) {
+        let Served { port, news, .. } = &mut self.life.kind;
+        if let Some(news) = news.take() {
+            // What waits was made for who was there before.
+            switch.disconnect(*port);
+            if let Some(parameters) = news {
+                switch.connect(*port, parameters.takes);
+            }
+        }
     }
 
     /// Takes what is to be done now.
