@@ -52,7 +52,7 @@ impl fmt::Display for End {
             Self::GuestFailed => to.write_str("the guest crashed or shut down as failed"),
             Self::Refused => to.write_str("the hypervisor refused what it was given"),
             Self::HypervisorFailed => to.write_str("the hypervisor failed"),
-            Self::Hang => to.write_str("the machine hung"),
+            Self::Hang => to.write_str("the time was over before the guest ended"),
             Self::Quit => to.write_str("QEMU was ended before the guest"),
             Self::Qemu(status) => write!(to, "QEMU ended by itself ({status})"),
         }
@@ -230,7 +230,11 @@ impl<'a> Session<'a> {
     fn report(&mut self, end: &End, hang: &str) -> Result<String> {
         let mut text = String::new();
         if *end == End::Hang {
-            text += &format!("no end after {} s\n", self.machine.options.limit.as_secs());
+            text += &format!(
+                "no end after {} s: it hangs, or what it does has no end, as a server's work \
+                 (without a terminal --limit SECONDS says how long to wait)\n",
+                self.machine.options.limit.as_secs()
+            );
         }
         let lines = self.console.lines();
         if lines.is_empty() {

@@ -34,6 +34,7 @@ macro_rules! may_trap {
 global_asm!(
     ".pushsection .text.interrupts, \"ax\", @progbits",
     ".balign 32",
+    ".globl __pv_interrupts",
     "__pv_interrupts:",
     ".set __pv_vector, 0",
     ".rept 256",

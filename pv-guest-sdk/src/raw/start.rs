@@ -67,6 +67,7 @@ static INITIALISE: Site =
 
 global_asm!(
     ".pushsection .text.vcpu, \"ax\", @progbits",
+    ".globl __pv_vcpu_enter",
     "__pv_vcpu_enter:",
     "cld",
     "xor ebp, ebp",

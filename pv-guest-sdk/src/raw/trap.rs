@@ -37,6 +37,7 @@ const STUB: u64 = 32;
 global_asm!(
     ".pushsection .text.traps, \"ax\", @progbits",
     ".balign 32",
+    ".globl __pv_trap_stubs",
     "__pv_trap_stubs:",
     ".set __pv_vector, 0",
     ".rept 256",
@@ -53,12 +54,14 @@ global_asm!(
     ".set __pv_vector, __pv_vector + 1",
     ".endr",
     ".balign 32",
+    ".globl __pv_event_stub",
     "__pv_event_stub:",
     "pop rcx",
     "pop r11",
     "push 0",
     "push 256",
     "jmp __pv_trap_common",
+    ".globl __pv_failsafe_stub",
     "__pv_failsafe_stub:",
     // Between r11 and rip are ds, es, fs and gs; what could not be loaded becomes null. The base
     // of gs is left alone by a hypervisor that restores selectors before bases.
@@ -68,6 +71,7 @@ global_asm!(
     "push 0",
     "push 257",
     "jmp __pv_trap_common",
+    ".globl __pv_syscall_stub",
     "__pv_syscall_stub:",
     "pop rcx",
     "pop r11",

@@ -14,6 +14,7 @@ use crate::trap::TrapFrame;
 
 global_asm!(
     ".pushsection .text.user, \"ax\", @progbits",
+    ".globl __pv_user_enter",
     "__pv_user_enter:",
     "push rbp",
     "push rbx",

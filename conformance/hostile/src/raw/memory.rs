@@ -12,6 +12,7 @@ pub const SPARE: u64 = 8;
 global_asm!(
     ".pushsection .pages.hostile, \"aw\", @nobits",
     ".balign 4096",
+    ".globl __h_arena, __h_spare, __h_toys",
     "__h_arena: .skip {arena}",
     "__h_guard: .skip 4096",
     "__h_spare: .skip {spare}",

@@ -19,6 +19,7 @@ const HANDLER: u64 = 16;
 global_asm!(
     ".pushsection .text.hostile, \"ax\", @progbits",
     ".balign 16",
+    ".globl __h_handlers, __h_debug, __h_event, __h_failsafe, __h_park",
     "__h_handlers:",
     ".set __h_number, 0",
     ".rept 264",
@@ -96,7 +97,7 @@ global_asm!(
     ".popsection",
     ".pushsection .bss.hostile, \"aw\", @nobits",
     ".balign 8",
-    ".globl __h_rsp, __h_back",
+    ".globl __h_rsp, __h_back, __h_vector, __h_count",
     "__h_rsp: .skip 8",
     "__h_back: .skip 8",
     "__h_rax: .skip 8",
