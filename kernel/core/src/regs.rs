@@ -57,6 +57,21 @@ pub struct GuestRegs {
     pub ss: u64,
 }
 
+/// One of the two structures of a guest's registers, with the 15 that both have from the other, and
+/// the rest as given.
+macro_rules! with_general {
+    ($structure:ident, $from:ident, { $($rest:tt)+ }) => {
+        $structure {
+            r15: $from.r15, r14: $from.r14, r13: $from.r13, r12: $from.r12, rbp: $from.rbp,
+            rbx: $from.rbx, r11: $from.r11, r10: $from.r10, r9: $from.r9, r8: $from.r8,
+            rax: $from.rax, rcx: $from.rcx, rdx: $from.rdx, rsi: $from.rsi, rdi: $from.rdi,
+            $($rest)+
+        }
+    };
+}
+
+pub(crate) use with_general;
+
 impl GuestRegs {
     /// Value of [`Self::entry_vector`] after a `syscall` instruction.
     pub const SYSCALL: u32 = 0x100;
