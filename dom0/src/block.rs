@@ -21,7 +21,7 @@ use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
 
-use crate::halves::{self, Halves, Outcome, Page, map};
+use crate::halves::{self, Halves, Page, map};
 use crate::store::Service;
 use crate::window::{Window, Windows};
 
@@ -184,14 +184,11 @@ pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<Noop
     let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
     device.changed(&halves);
     loop {
-        for effect in device.effects() {
-            match halves.carry_out(effect) {
-                Outcome::Done => {}
-                Outcome::Attach(parameters) => {
-                    device.attached(attach(domain, &parameters, grants, &windows));
-                }
-                Outcome::Removed => return,
-            }
+        let is_gone = halves.carry_out(device.effects(), |parameters| {
+            device.attached(attach(domain, &parameters, grants, &windows));
+        });
+        if is_gone {
+            return;
         }
         let polled = poll_fn(|cx| device.poll(cx));
         match select3(polled, halves.changed(), stop.wait()).await {

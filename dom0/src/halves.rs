@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::pin;
 use core::sync::atomic::AtomicU32;
@@ -32,16 +33,6 @@ pub(crate) struct Halves<'a> {
     complaints: Complaints,
 }
 
-/// What is left to do of an effect.
-pub(crate) enum Outcome<P> {
-    /// Nothing.
-    Done,
-    /// Rings are to be attached.
-    Attach(P),
-    /// The device's directory is gone, and the device is to be forgotten.
-    Removed,
-}
-
 impl<'a> Halves<'a> {
     /// By their places in the store, which are watched from now on.
     pub(crate) fn new(store: &'a Rc<Service>, front: &'a str, back: &'a str) -> Self {
@@ -56,20 +47,22 @@ impl<'a> Halves<'a> {
         select(state.changed(), online.changed()).await;
     }
 
-    /// Does what a device asks for, as far as all kinds of devices are alike in it.
-    pub(crate) fn carry_out<P>(&self, effect: Effect<P>) -> Outcome<P> {
-        match effect {
-            Effect::Write(name, value) => {
-                self.store.write(&format!("{}/{name}", self.back), &value);
-            }
-            Effect::Report(error) => self.complaints.report(self.store, &error),
-            Effect::Attach(parameters) => return Outcome::Attach(parameters),
-            Effect::Remove => {
-                self.store.remove(self.back);
-                return Outcome::Removed;
+    /// Does what a device asks for, and attaches rings by `attach`. Returns whether the device is
+    /// gone.
+    pub(crate) fn carry_out<P>(&self, effects: Vec<Effect<P>>, mut attach: impl FnMut(P)) -> bool {
+        let Self { store, back, complaints, .. } = self;
+        for effect in effects {
+            match effect {
+                Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
+                Effect::Report(error) => complaints.report(store, &error),
+                Effect::Attach(parameters) => attach(parameters),
+                Effect::Remove => {
+                    store.remove(back);
+                    return true;
+                }
             }
         }
-        Outcome::Done
+        false
     }
 }
 

@@ -22,7 +22,7 @@ use pv_guest_sdk::time::{Instant, sleep_until};
 
 use super::Attached;
 use crate::complaints::Complaints;
-use crate::halves::{self, Halves, Outcome, Page, map};
+use crate::halves::{self, Halves, Page, map};
 use crate::window::Windows;
 use crate::world::World;
 
@@ -117,14 +117,11 @@ async fn work(
     let mut device = Device::<Front>::new(attached.port, Limits::default());
     device.changed(&halves);
     loop {
-        for effect in device.effects() {
-            match halves.carry_out(effect) {
-                Outcome::Done => {}
-                Outcome::Attach(parameters) => {
-                    device.attached(attach(domain, &parameters, world.grants, &world.windows));
-                }
-                Outcome::Removed => return,
-            }
+        let is_gone = halves.carry_out(device.effects(), |parameters| {
+            device.attached(attach(domain, &parameters, world.grants, &world.windows));
+        });
+        if is_gone {
+            return;
         }
         let pause = device.pause().map(Instant::from_nanoseconds);
         let paused = async move {
