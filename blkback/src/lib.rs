@@ -49,10 +49,11 @@ mod queue;
 mod request;
 mod ring;
 
+pub use backend::Nodes;
 pub use device::{Attachment, Device, Effect};
 pub use disk::{Admission, Command, Discard, Disk, DiskError, Geometry, Ticket};
 pub use guest::{Direction, Guest, PageCopy};
-pub use nodes::{Nodes, Parameters};
+pub use nodes::Parameters;
 pub use queue::Limits;
 pub use ring::{Block, Ring};
 pub use shared_ring::{RingError, Words};

@@ -5,20 +5,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use backend::{Nodes, quoted};
 use hypercall_abi::blkif::{INFO_READONLY, MAX_RING_ORDER, PROTOCOL};
 use hypercall_abi::types::{GrantRef, Port};
 
 use crate::disk::Geometry;
 use crate::queue::Limits;
-
-/// What the front end's and the back end's directories hold, as the device sees them.
-pub trait Nodes {
-    /// The value of a node of the front end's directory, if there is such a node.
-    fn front(&self, name: &str) -> Option<String>;
-
-    /// The value of a node of the back end's directory, if there is such a node.
-    fn back(&self, name: &str) -> Option<String>;
-}
 
 /// How the front end wants to be served.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,22 +36,24 @@ impl Parameters {
             _ => {}
         }
         let ring = match pages(nodes)? {
-            1 if nodes.front("ring-ref").is_some() => Vec::from([reference(nodes, "ring-ref")?]),
+            1 if nodes.front("ring-ref").is_some() => {
+                Vec::from([GrantRef(nodes.required("ring-ref")?)])
+            }
             count => {
                 let names = (0..count).map(|index| format!("ring-ref{index}"));
-                names.map(|name| reference(nodes, &name)).collect::<Result<_, _>>()?
+                names.map(|name| nodes.required(&name).map(GrantRef)).collect::<Result<_, _>>()?
             }
         };
-        let port = Port(required(nodes, "event-channel")?);
-        let persistent = optional(nodes, "feature-persistent")?.is_some_and(|value| value != 0);
+        let port = Port(nodes.required("event-channel")?);
+        let persistent = nodes.flag("feature-persistent")?;
         Ok(Self { ring, port, persistent })
     }
 }
 
 /// How many pages the ring has. Two nodes tell it in two ways.
 fn pages(nodes: &impl Nodes) -> Result<u32, String> {
-    let order = optional(nodes, "ring-page-order")?;
-    let count = optional(nodes, "num-ring-pages")?;
+    let order = nodes.number("ring-page-order")?;
+    let count = nodes.number("num-ring-pages")?;
     let pages = match (order, count) {
         (Some(order), _) if order > MAX_RING_ORDER => {
             return Err(format!("ring-page-order is {order}, above {MAX_RING_ORDER}"));
@@ -75,31 +69,6 @@ fn pages(nodes: &impl Nodes) -> Result<u32, String> {
         return Err(format!("num-ring-pages is {pages}: no power of two, or too large"));
     }
     Ok(pages)
-}
-
-fn reference(nodes: &impl Nodes, name: &str) -> Result<GrantRef, String> {
-    required(nodes, name).map(GrantRef)
-}
-
-fn required(nodes: &impl Nodes, name: &str) -> Result<u32, String> {
-    optional(nodes, name)?.ok_or_else(|| format!("there is no {name}"))
-}
-
-/// A decimal number of 32 bits, if there is such a node.
-fn optional(nodes: &impl Nodes, name: &str) -> Result<Option<u32>, String> {
-    let Some(text) = nodes.front(name) else { return Ok(None) };
-    let number = decimal(&text).ok_or_else(|| format!("{name} is no number: {}", quoted(&text)))?;
-    Ok(Some(number))
-}
-
-/// The beginning of a text of the front end's, without what would garble a log.
-fn quoted(text: &str) -> String {
-    text.escape_default().take(32).collect()
-}
-
-/// Digits and nothing else.
-pub(crate) fn decimal(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// What the back end's directory says before the front end may connect, in the order of writing.

@@ -2,15 +2,14 @@
 
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::future::Future;
-use core::pin::pin;
+use core::future::poll_fn;
 use core::task::{Context, Poll};
 
 use blkback::{
-    Admission, Attachment, Command, Device, Direction, Discard, DiskError, Effect, Geometry,
-    Limits, Nodes, PageCopy, Parameters, Ticket, Words,
+    Admission, Attachment, Command, Device, Direction, Discard, DiskError, Geometry, Limits,
+    PageCopy, Parameters, Ticket,
 };
 use devices::disk::{self, Full, Operation, Session};
 use devices::hw::grant::{BATCH, Copied, Mapped, copy};
@@ -20,25 +19,14 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::types::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_sdk::event::Channel;
-use pv_guest_sdk::grant::{Grants, Peer};
-use pv_guest_sdk::paging::Access;
+use pv_guest_sdk::grant::Grants;
 
-use crate::complaints::Complaints;
+use crate::halves::{self, Halves, Page, map};
 use crate::store::Service;
 use crate::window::{Window, Windows};
 
 /// Commands that one device has under way at its disk.
 const DEPTH: usize = 64;
-
-/// A mapped page of a front end's.
-pub(crate) struct Page(pub(crate) Rc<Mapped<Window>>);
-
-impl Words for Page {
-    fn words(&self) -> &[core::sync::atomic::AtomicU32; 1024] {
-        // All are mapped for writing.
-        self.0.words().expect("pages of rings are writable")
-    }
-}
 
 /// A front end's pages and its event channel.
 pub(crate) struct Front {
@@ -46,18 +34,6 @@ pub(crate) struct Front {
     channel: Channel,
     grants: Grants,
     windows: Rc<Windows>,
-}
-
-/// Maps a page that a domain has granted.
-pub(crate) fn map(
-    domain: DomId,
-    grants: Grants,
-    windows: &Rc<Windows>,
-    reference: GrantRef,
-) -> Option<Rc<Mapped<Window>>> {
-    let window = windows.take()?;
-    let mapping = grants.map(window.page(), Peer { domain, reference }, Access::WRITE).ok()?;
-    Some(Rc::new(Mapped::new(mapping, window)))
 }
 
 impl Front {
@@ -112,18 +88,11 @@ impl blkback::Guest for Front {
     }
 
     fn notify(&mut self) {
-        // One that is gone is not told.
-        let _is_gone = self.channel.send();
+        halves::notify(&self.channel);
     }
 
     fn listen(&mut self, cx: &mut Context<'_>) {
-        // What came before is forgotten by the first look; what comes now wakes the task.
-        for _ in 0..2 {
-            if pin!(self.channel.notified()).poll(cx).is_pending() {
-                return;
-            }
-        }
-        cx.waker().wake_by_ref();
+        halves::listen(&self.channel, cx);
     }
 }
 
@@ -190,33 +159,6 @@ fn failure(error: disk::DiskError) -> DiskError {
     }
 }
 
-/// Both halves of a device in the store.
-pub(crate) struct Halves<'a> {
-    pub(crate) store: &'a Service,
-    pub(crate) front: &'a str,
-    pub(crate) back: &'a str,
-}
-
-impl netback::Nodes for Halves<'_> {
-    fn front(&self, name: &str) -> Option<String> {
-        Nodes::front(self, name)
-    }
-
-    fn back(&self, name: &str) -> Option<String> {
-        Nodes::back(self, name)
-    }
-}
-
-impl Nodes for Halves<'_> {
-    fn front(&self, name: &str) -> Option<String> {
-        self.store.read(&format!("{}/{name}", self.front))
-    }
-
-    fn back(&self, name: &str) -> Option<String> {
-        self.store.read(&format!("{}/{name}", self.back))
-    }
-}
-
 /// What a device is of, and how it is reached.
 pub(crate) struct Served {
     /// Whose it is.
@@ -237,32 +179,22 @@ pub(crate) struct Served {
 /// domain is gone.
 pub(crate) async fn serve(served: Served, store: Rc<Service>, stop: &Signal<NoopRawMutex, ()>) {
     let Served { domain, front, back, disk, grants, windows } = served;
-    let nodes = Halves { store: &store, front: &front, back: &back };
-    let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let complaints = Complaints::new(back.clone(), &store);
+    let halves = Halves::new(&store, &front, &back);
     let driven = Driven { session: Session::new(disk), count: 0 };
     let mut device = Device::<Front, Driven>::new(driven, Limits::default(), true);
-    device.changed(&nodes);
+    device.changed(&halves);
     loop {
-        for effect in device.effects() {
-            match effect {
-                Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => complaints.report(&store, &error),
-                Effect::Attach(parameters) => {
-                    device.attached(attach(domain, &parameters, grants, &windows));
-                }
-                Effect::Remove => {
-                    store.remove(&back);
-                    return;
-                }
-            }
+        let is_gone = halves.carry_out(device.effects(), |parameters| {
+            device.attached(attach(domain, &parameters, grants, &windows));
+        });
+        if is_gone {
+            return;
         }
-        let changed = select3(watches[0].changed(), watches[1].changed(), stop.wait());
-        let polled = core::future::poll_fn(|cx| device.poll(cx));
-        match embassy_futures::select::select(polled, changed).await {
-            embassy_futures::select::Either::First(()) => {}
-            embassy_futures::select::Either::Second(Either3::Third(())) => device.remove(),
-            embassy_futures::select::Either::Second(_) => device.changed(&nodes),
+        let polled = poll_fn(|cx| device.poll(cx));
+        match select3(polled, halves.changed(), stop.wait()).await {
+            Either3::First(()) => {}
+            Either3::Second(()) => device.changed(&halves),
+            Either3::Third(()) => device.remove(),
         }
     }
 }
@@ -274,7 +206,7 @@ fn attach(
     grants: Grants,
     windows: &Rc<Windows>,
 ) -> Result<Attachment<Front>, String> {
-    let channel = Channel::connect(domain, parameters.port).map_err(|error| error.to_string())?;
+    let channel = halves::connect(domain, parameters.port)?;
     let guest = Front { domain, channel, grants, windows: windows.clone() };
     let map = |&reference| {
         let page = guest.map(reference);

@@ -22,6 +22,7 @@ mod domain;
 mod dump;
 mod equipment;
 mod files;
+mod halves;
 mod layout;
 mod net;
 mod operator;

@@ -36,9 +36,10 @@ const EMULATION: &[&str] =
     &["kernel/core/src/emulate/", "kernel/core/src/cpuid.rs", "kernel/core/src/guest_memory.rs"];
 const KERNEL: &[&str] = &["kernel/", "domain-builder/"];
 const GUESTS: &[&str] = &["kernel/", "domain-builder/", "pv-guest-sdk/"];
-const SERVED: &[&str] = &["xenstore/", "toolstack/", "shared-ring/", "blkback/", "netback/"];
+const SERVED: &[&str] =
+    &["xenstore/", "toolstack/", "shared-ring/", "backend/", "blkback/", "netback/"];
 
-const DISKS: &[&str] = &["shared-ring/", "blkback/", "pv-guest-sdk/"];
+const DISKS: &[&str] = &["shared-ring/", "backend/", "blkback/", "pv-guest-sdk/"];
 
 /// Cases of conformance that are about what a file of `kernel/core/src` does, by a part of its path and a
 /// part of their names. They are asked before all the others.
@@ -91,8 +92,16 @@ const SUITES: [Suite; 15] = [
     host("emulation", &["test", "-p", "kernel-core", "--test", "emulate"], EMULATION),
     host("xenstore", &["test", "-p", "xenstore", "--lib", "--tests"], &["xenstore/"]),
     host("shared-ring", &["test", "-p", "shared-ring", "--lib", "--tests"], &["shared-ring/"]),
-    host("blkback", &["test", "-p", "blkback", "--lib", "--tests"], &["shared-ring/", "blkback/"]),
-    host("netback", &["test", "-p", "netback", "--lib", "--tests"], &["shared-ring/", "netback/"]),
+    host(
+        "blkback",
+        &["test", "-p", "blkback", "--lib", "--tests"],
+        &["shared-ring/", "backend/", "blkback/"],
+    ),
+    host(
+        "netback",
+        &["test", "-p", "netback", "--lib", "--tests"],
+        &["shared-ring/", "backend/", "netback/"],
+    ),
     host("toolstack", &["test", "-p", "toolstack", "--lib", "--tests"], &["toolstack/"]),
     host(
         "pv-guest-sdk",

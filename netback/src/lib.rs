@@ -55,10 +55,11 @@ mod rx;
 mod switch;
 mod tx;
 
+pub use backend::Nodes;
 pub use device::{Attachment, Device, Effect};
 pub use guest::{Copy, Direction, Guest, Side};
 pub use headers::Headers;
-pub use nodes::{Nodes, Parameters, Ports};
+pub use nodes::{Parameters, Ports};
 pub use packet::{Buffer, Checksum, Family, Packet, Pool, Segmentation};
 pub use queue::Limits;
 pub use shared_ring::{RingError, Words};

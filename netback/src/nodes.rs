@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use backend::Nodes;
 use hypercall_abi::types::{GrantRef, PAGE_SIZE, Port};
 
 use crate::headers::{ETHERNET, VLAN};
@@ -11,15 +12,6 @@ use crate::switch::Takes;
 
 /// The longest packet with nothing to be cut. Unit: bytes.
 const LONGEST: usize = 65535;
-
-/// What the front end's and the back end's directories hold, as the device sees them.
-pub trait Nodes {
-    /// The value of a node of the front end's directory, if there is such a node.
-    fn front(&self, name: &str) -> Option<String>;
-
-    /// The value of a node of the back end's directory, if there is such a node.
-    fn back(&self, name: &str) -> Option<String>;
-}
 
 /// The front end's ends of the event channels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,61 +50,36 @@ impl Parameters {
     /// # Errors
     /// What is wrong with it, as a sentence for who looks into xenstore.
     pub(crate) fn read(nodes: &impl Nodes) -> Result<Self, String> {
-        if let Some(queues) = optional(nodes, "multi-queue-num-queues")?.filter(|&it| it != 1) {
+        if let Some(queues) = nodes.number("multi-queue-num-queues")?.filter(|&it| it != 1) {
             return Err(format!("multi-queue-num-queues is {queues}, not 1"));
         }
-        if !flag(nodes, "request-rx-copy")? {
+        if !nodes.flag("request-rx-copy")? {
             return Err("request-rx-copy is not 1: pages are not exchanged".to_string());
         }
-        let (tx, rx) = (required(nodes, "tx-ring-ref")?, required(nodes, "rx-ring-ref")?);
-        let split = (optional(nodes, "event-channel-tx")?, optional(nodes, "event-channel-rx")?);
+        let (tx, rx) = (nodes.required("tx-ring-ref")?, nodes.required("rx-ring-ref")?);
+        let split = (nodes.number("event-channel-tx")?, nodes.number("event-channel-rx")?);
         let ports = match split {
             (Some(tx), Some(rx)) => Ports::Two { tx: Port(tx), rx: Port(rx) },
-            _ => Ports::One(Port(required(nodes, "event-channel")?)),
+            _ => Ports::One(Port(nodes.required("event-channel")?)),
         };
-        let scatters = flag(nodes, "feature-sg")?;
+        let scatters = nodes.flag("feature-sg")?;
         let can = if scatters { LONGEST } else { PAGE_SIZE };
-        let mtu = optional(nodes, "mtu")?.and_then(|mtu| usize::try_from(mtu).ok());
+        let mtu = nodes.number("mtu")?.and_then(|mtu| usize::try_from(mtu).ok());
         let longest = mtu.map_or(can, |mtu| can.min(mtu.saturating_add(ETHERNET + VLAN)));
-        let checksum_v4 = !flag(nodes, "feature-no-csum-offload")?;
-        let checksum_v6 = flag(nodes, "feature-ipv6-csum-offload")?;
+        let checksum_v4 = !nodes.flag("feature-no-csum-offload")?;
+        let checksum_v6 = nodes.flag("feature-ipv6-csum-offload")?;
         let takes = Takes {
             checksum_v4,
             checksum_v6,
             // What is not cut yet has no checksum yet, and more pages than one.
-            gso_v4: scatters && checksum_v4 && flag(nodes, "feature-gso-tcpv4")?,
-            gso_v6: scatters && checksum_v6 && flag(nodes, "feature-gso-tcpv6")?,
+            gso_v4: scatters && checksum_v4 && nodes.flag("feature-gso-tcpv4")?,
+            gso_v6: scatters && checksum_v6 && nodes.flag("feature-gso-tcpv6")?,
             longest,
         };
         let (tx, rx) = (GrantRef(tx), GrantRef(rx));
-        let notifies = flag(nodes, "feature-rx-notify")?;
+        let notifies = nodes.flag("feature-rx-notify")?;
         Ok(Self { tx, rx, ports, notifies, scatters, takes })
     }
-}
-
-fn flag(nodes: &impl Nodes, name: &str) -> Result<bool, String> {
-    Ok(optional(nodes, name)?.is_some_and(|value| value != 0))
-}
-
-fn required(nodes: &impl Nodes, name: &str) -> Result<u32, String> {
-    optional(nodes, name)?.ok_or_else(|| format!("there is no {name}"))
-}
-
-/// A decimal number of 32 bits, if there is such a node.
-fn optional(nodes: &impl Nodes, name: &str) -> Result<Option<u32>, String> {
-    let Some(text) = nodes.front(name) else { return Ok(None) };
-    let number = decimal(&text).ok_or_else(|| format!("{name} is no number: {}", quoted(&text)))?;
-    Ok(Some(number))
-}
-
-/// The beginning of a text of the front end's, without what would garble a log.
-fn quoted(text: &str) -> String {
-    text.escape_default().take(32).collect()
-}
-
-/// Digits and nothing else.
-pub(crate) fn decimal(text: &str) -> Option<u32> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// What the back end's directory says before the front end may connect, in the order of writing.

@@ -110,6 +110,9 @@ mod machine {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 /// The back end has answered more than it was asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TooMany;

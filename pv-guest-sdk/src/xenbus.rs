@@ -307,6 +307,60 @@ impl<'a> Device<'a> {
     }
 }
 
+/// A device that a driver opens, has in use and closes. Dropping it while it is in use takes the
+/// front end down without waiting.
+pub(crate) struct Opened<'a> {
+    pub(crate) device: Device<'a>,
+    watch: Watch<'a>,
+    /// Something of this end's has been published.
+    in_use: bool,
+}
+
+impl<'a> Opened<'a> {
+    /// As [`Device::begin`]. If the back end offers nothing, the inner error is its state.
+    pub(crate) async fn begin(device: Device<'a>) -> Result<Result<Self, State>, StoreError> {
+        let watch = device.watch_backend().await?;
+        let state = device.begin(&watch).await?;
+        let opened = Self { device, watch, in_use: false };
+        Ok(if state == State::InitWait { Ok(opened) } else { Err(state) })
+    }
+
+    /// As [`Device::publish`], and waits until the back end is connected. If it will not be, the
+    /// inner error is its state.
+    pub(crate) async fn connect(
+        &mut self,
+        nodes: &[(&str, Option<&str>)],
+        state: State,
+    ) -> Result<Result<(), State>, StoreError> {
+        self.in_use = true;
+        self.device.publish(nodes, state).await?;
+        let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];
+        let state = self.device.wait_for(&self.watch, &outcomes).await?;
+        Ok(if state == State::Connected { Ok(()) } else { Err(state) })
+    }
+
+    /// Completes when the back end closes the device, and says in which state it is.
+    pub(crate) async fn closing(&self) -> Result<State, StoreError> {
+        let states = [State::Closing, State::Closed, State::Unknown];
+        self.device.wait_for(&self.watch, &states).await
+    }
+
+    /// As [`Device::close`], and returns the device so that it can be opened again.
+    pub(crate) async fn close(&mut self) -> Result<Device<'a>, StoreError> {
+        self.device.close(&self.watch).await?;
+        self.in_use = false;
+        Ok(self.device.clone())
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if self.in_use {
+            self.device.leave();
+        }
+    }
+}
+
 async fn state_at(store: Store<'_>, path: &str) -> Result<State, StoreError> {
     match absent(store.read_number(&join(path, "state")?).await) {
         Ok(number) => Ok(State::from_number(number.unwrap_or(0))),

@@ -2,22 +2,13 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared_ring::{PAGE_WORDS, Protocol, Ring, RingError, Words};
-
-#[derive(Clone)]
-struct Page(Rc<[AtomicU32; PAGE_WORDS]>);
-
-impl Words for Page {
-    fn words(&self) -> &[AtomicU32; PAGE_WORDS] {
-        &self.0
-    }
-}
+use backend_rig::Page;
+use shared_ring::{Protocol, Ring, RingError};
 
 fn pages(count: usize) -> Vec<Page> {
-    (0..count).map(|_| Page(Rc::new([const { AtomicU32::new(0) }; PAGE_WORDS]))).collect()
+    (0..count).map(|_| Page::zeroed()).collect()
 }
 
 /// Requests and responses of so many words.

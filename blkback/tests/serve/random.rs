@@ -54,16 +54,16 @@ impl Model {
     }
 
     fn page(&mut self) -> Option<u32> {
-        let count = self.free_pages.len() as u64;
-        (count > 0).then(|| self.free_pages.swap_remove(self.random.below(count) as usize))
+        let count = self.free_pages.len();
+        (count > 0).then(|| self.free_pages.swap_remove(self.random.below(count)))
     }
 
     /// Segments in free pages, at random places.
     fn segments(&mut self, most: u64) -> Vec<Segment> {
         let count = 1 + self.random.below(most);
         let place = |random: &mut Random| {
-            let first = random.below(8) as u8;
-            (first, first + random.below(8 - u64::from(first)) as u8)
+            let first = random.below(8);
+            (first, first + random.below(8 - first))
         };
         (0..count)
             .map_while(|_| {
@@ -182,7 +182,7 @@ impl Model {
             match self.random.below(8) {
                 0 => self.rig.disk.borrow_mut().stalled = true,
                 1 => self.rig.disk.borrow_mut().go_on(),
-                2 => self.rig.disk.borrow_mut().capacity = 1 + self.random.below(9) as usize,
+                2 => self.rig.disk.borrow_mut().capacity = 1 + self.random.below(9),
                 3 => self.rig.run(),
                 4 => drop(self.rig.turn()),
                 5 => self.receive(),
@@ -259,7 +259,7 @@ fn anything_may_be_in_the_ring() {
                     }
                 }
                 3 => {
-                    let page = random.below(PAGES as u64) as usize;
+                    let page = random.below(PAGES);
                     hostile_list(&mut random, &mut rig.world.borrow_mut().guest[page].data);
                 }
                 4 => drop(rig.turn()),
@@ -289,17 +289,17 @@ fn hostile_request(random: &mut Random) -> Request {
     let words: [u64; 14] = std::array::from_fn(|_| random.next());
     let mut request: Request = zerocopy::transmute!(words);
     if random.below(8) > 0 {
-        request.operation = random.below(8) as u8;
-        request.nr_segments = random.below(13) as u8;
+        request.operation = random.below(8);
+        request.nr_segments = random.below(13);
         request.sector_number = random.below(SECTORS + 10);
         for segment in &mut request.seg {
             segment.gref.0 = random.below(PAGES as u64 + 2) as u32;
-            (segment.first_sect, segment.last_sect) = (0, random.below(9) as u8);
+            (segment.first_sect, segment.last_sect) = (0, random.below(9));
         }
         if request.operation == hypercall_abi::blkif::INDIRECT {
             let page = random.below(PAGES as u64) as u32;
-            let operation = random.below(3) as u8;
-            request = indirect(operation, request.sector_number, page, random.below(42) as u16);
+            let operation = random.below(3);
+            request = indirect(operation, request.sector_number, page, random.below(42));
         }
     }
     request
@@ -307,10 +307,10 @@ fn hostile_request(random: &mut Random) -> Request {
 
 fn hostile_list(random: &mut Random, page: &mut [u8; 4096]) {
     for entry in page.chunks_exact_mut(8).take(40) {
-        let it = segment(random.below(PAGES as u64) as u32, 0, random.below(8) as u8);
+        let it = segment(random.below(PAGES as u64) as u32, 0, random.below(8));
         entry.copy_from_slice(it.as_bytes());
         if random.below(60) == 0 {
-            entry[random.below(8) as usize] = random.next() as u8;
+            entry[random.below(8)] = random.next() as u8;
         }
     }
 }

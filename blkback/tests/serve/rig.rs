@@ -1,13 +1,12 @@
 //! A front end as the protocol wants it, or not, and a device with all it needs.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use blkback::{Attachment, Device, Discard, Effect, Geometry, Limits, Nodes, Parameters};
+use backend_rig::Owner;
+use blkback::{Attachment, Device, Discard, Geometry, Limits, Parameters};
 use hypercall_abi::blkif::{self as abi, RING_SLOTS, Request, Response, Segment};
 use hypercall_abi::types::{GrantRef, Port};
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,8 +36,8 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(order: u32) -> Self {
-        let page = || Page(Rc::new([const { AtomicU32::new(0) }; 1024]));
-        let front = Self { pages: (0..1 << order).map(|_| page()).collect(), prod: 0, cons: 0 };
+        let pages = (0..1 << order).map(|_| Page::zeroed()).collect();
+        let front = Self { pages, prod: 0, cons: 0 };
         front.word(1).store(1, Ordering::Relaxed);
         front.word(3).store(1, Ordering::Relaxed);
         front
@@ -87,46 +86,26 @@ impl Front {
     }
 }
 
-/// Whether the task is to run.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct Store {
-    pub(crate) front: BTreeMap<String, String>,
-    pub(crate) back: BTreeMap<String, String>,
-}
-
-impl Nodes for Store {
-    fn front(&self, name: &str) -> Option<String> {
-        self.front.get(name).cloned()
-    }
-
-    fn back(&self, name: &str) -> Option<String> {
-        self.back.get(name).cloned()
-    }
-}
-
 pub(crate) struct Rig {
     pub(crate) world: Shared,
     pub(crate) disk: Rc<RefCell<DiskState>>,
     pub(crate) front: Front,
     pub(crate) device: Device<FakeGuest, FakeDisk>,
-    pub(crate) store: Store,
-    /// Every state of the back end, in order.
-    pub(crate) states: Vec<String>,
-    pub(crate) reports: Vec<String>,
-    pub(crate) attached: Vec<Parameters>,
-    pub(crate) removed: bool,
-    /// What the hypervisor says to the next ring.
-    pub(crate) refuse: Option<String>,
-    flag: Arc<Flag>,
+    owner: Owner<Parameters>,
+}
+
+impl Deref for Rig {
+    type Target = Owner<Parameters>;
+
+    fn deref(&self) -> &Owner<Parameters> {
+        &self.owner
+    }
+}
+
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut Owner<Parameters> {
+        &mut self.owner
+    }
 }
 
 impl Rig {
@@ -134,20 +113,7 @@ impl Rig {
         let world = World::new(PAGES, SECTORS);
         let disk = DiskState::new(geometry, resident);
         let device = Device::new(FakeDisk(disk.clone(), world.clone()), limits, true);
-        let mut rig = Self {
-            world,
-            disk,
-            front: Front::new(0),
-            device,
-            store: Store::default(),
-            states: Vec::new(),
-            reports: Vec::new(),
-            attached: Vec::new(),
-            removed: false,
-            refuse: None,
-            flag: Arc::default(),
-        };
-        rig.store.back.insert("online".to_owned(), "1".to_owned());
+        let mut rig = Self { world, disk, front: Front::new(0), device, owner: Owner::default() };
         rig.front_state("1");
         rig
     }
@@ -159,17 +125,13 @@ impl Rig {
         rig
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.store.front.insert(name.to_owned(), value.to_owned());
-    }
-
     pub(crate) fn front_state(&mut self, state: &str) {
         self.set("state", state);
         self.changed();
     }
 
     pub(crate) fn changed(&mut self) {
-        self.device.changed(&self.store);
+        self.device.changed(&self.owner.store);
         self.run();
     }
 
@@ -202,10 +164,6 @@ impl Rig {
         self.set("feature-persistent", if persistent { "1" } else { "0" });
     }
 
-    pub(crate) fn back(&self, name: &str) -> &str {
-        self.store.back.get(name).map_or("", String::as_str)
-    }
-
     /// Runs the device until it sleeps.
     pub(crate) fn run(&mut self) {
         let rests = (0..10_000).any(|_| self.turn());
@@ -214,36 +172,20 @@ impl Rig {
 
     /// One turn. Returns whether the device sleeps.
     pub(crate) fn turn(&mut self) -> bool {
-        let waker = Waker::from(self.flag.clone());
-        self.flag.0.store(false, Ordering::SeqCst);
-        let ready = self.device.poll(&mut Context::from_waker(&waker)).is_ready();
+        self.owner.rest();
+        let ready = self.owner.poll(|cx| self.device.poll(cx)).is_ready();
         self.apply();
-        !ready && !self.flag.0.load(Ordering::SeqCst)
+        !ready && !self.owner.is_awake()
     }
 
     fn apply(&mut self) {
         for effect in self.device.effects() {
-            match effect {
-                Effect::Write(name, value) => {
-                    if name == "state" {
-                        self.states.push(value.clone());
-                    }
-                    self.store.back.insert(name.to_owned(), value);
-                }
-                Effect::Report(error) => self.reports.push(error),
-                Effect::Remove => self.removed = true,
-                Effect::Attach(parameters) => {
-                    assert_eq!(parameters.port, Port(15));
-                    self.attached.push(parameters);
-                    let attachment = match self.refuse.take() {
-                        Some(error) => Err(error),
-                        None => Ok(Attachment {
-                            guest: FakeGuest::new(&self.world),
-                            pages: self.front.pages.clone(),
-                        }),
-                    };
-                    self.device.attached(attachment);
-                }
+            if let Some(attached) = self.owner.obey(effect) {
+                assert_eq!(self.attached.last().map(|it| it.port), Some(Port(15)));
+                self.device.attached(attached.map(|()| Attachment {
+                    guest: FakeGuest::new(&self.world),
+                    pages: self.front.pages.clone(),
+                }));
             }
         }
     }

@@ -5,34 +5,16 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll, Waker};
 
-use blkback::{
-    Admission, Command, Direction, Disk, DiskError, Geometry, Guest, PageCopy, Ticket, Words,
-};
+pub(crate) use backend_rig::{Page, Random};
+use blkback::{Admission, Command, Direction, Disk, DiskError, Geometry, Guest, PageCopy, Ticket};
 use hypercall_abi::types::GrantRef;
 
 /// Where in the machine's address space the front end's pages are, by grant reference.
 const GUEST_BASE: u64 = 1 << 40;
 /// Where a disk lies in memory.
 const DISK_BASE: u64 = 1 << 32;
-
-/// xorshift64*.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 11) % limit
-    }
-}
 
 pub(crate) struct GuestPage {
     pub(crate) data: [u8; 4096],
@@ -106,16 +88,6 @@ impl World {
             }
         }
         true
-    }
-}
-
-/// A page of a ring.
-#[derive(Clone)]
-pub(crate) struct Page(pub(crate) Rc<[AtomicU32; 1024]>);
-
-impl Words for Page {
-    fn words(&self) -> &[AtomicU32; 1024] {
-        &self.0
     }
 }
 
@@ -317,12 +289,12 @@ impl Disk<Piece> for FakeDisk {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Ticket, Result<(), DiskError>)> {
         let mut state = self.0.borrow_mut();
-        let count = state.jobs.len() as u64;
+        let count = state.jobs.len();
         if state.stalled || count == 0 {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let index = state.random.below(count) as usize;
+        let index = state.random.below(count);
         let (ticket, job) = state.jobs.swap_remove(index);
         if let Some(error) = state.fails {
             return Poll::Ready((ticket, Err(error)));

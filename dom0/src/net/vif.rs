@@ -3,28 +3,26 @@
 
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
-use core::future::{Future, pending, poll_fn};
-use core::pin::pin;
+use alloc::string::String;
+use core::future::{pending, poll_fn};
 use core::task::Context;
 
 use devices::hw::PacketPage;
 use devices::hw::grant::copy_packets;
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either4, select4};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::types::{DomId, GrantRef};
 use netback::{
-    Attachment, Copy, Device, Direction, Effect, Guest, Limits, Mac, Packet, Parameters, Ports,
-    Side,
+    Attachment, Copy, Device, Direction, Guest, Limits, Mac, Packet, Parameters, Ports, Side,
 };
 use pv_guest_sdk::event::Channel;
 use pv_guest_sdk::grant::Grants;
 use pv_guest_sdk::time::{Instant, sleep_until};
 
 use super::Attached;
-use crate::block::{Halves, Page, map};
 use crate::complaints::Complaints;
+use crate::halves::{self, Halves, Page, map};
 use crate::window::Windows;
 use crate::world::World;
 
@@ -58,18 +56,12 @@ impl Guest for Front {
             Side::Tx => &self.tx,
             Side::Rx => self.rx.as_ref().unwrap_or(&self.tx),
         };
-        // One that is gone is not told.
-        let _is_gone = channel.send();
+        halves::notify(channel);
     }
 
     fn listen(&mut self, cx: &mut Context<'_>) {
         for channel in [Some(&self.tx), self.rx.as_ref()].into_iter().flatten() {
-            // What came before is forgotten by the first look; what comes now wakes the task.
-            if pin!(channel.notified()).poll(cx).is_ready()
-                && pin!(channel.notified()).poll(cx).is_ready()
-            {
-                cx.waker().wake_by_ref();
-            }
+            halves::listen(channel, cx);
         }
     }
 }
@@ -121,27 +113,16 @@ async fn work(
     (front, back): (&str, &str),
     stop: &Signal<NoopRawMutex, ()>,
 ) {
-    let store = &world.store;
-    let nodes = Halves { store, front, back };
-    let watches = [store.watch(&format!("{front}/state")), store.watch(&format!("{back}/online"))];
-    let complaints = Complaints::new(back.to_string(), &world.store);
+    let halves = Halves::new(&world.store, front, back);
     let mut device = Device::<Front>::new(attached.port, Limits::default());
-    device.changed(&nodes);
+    device.changed(&halves);
     loop {
-        for effect in device.effects() {
-            match effect {
-                Effect::Write(name, value) => store.write(&format!("{back}/{name}"), &value),
-                Effect::Report(error) => complaints.report(&world.store, &error),
-                Effect::Attach(parameters) => {
-                    device.attached(attach(domain, &parameters, world.grants, &world.windows));
-                }
-                Effect::Remove => {
-                    store.remove(back);
-                    return;
-                }
-            }
+        let is_gone = halves.carry_out(device.effects(), |parameters| {
+            device.attached(attach(domain, &parameters, world.grants, &world.windows));
+        });
+        if is_gone {
+            return;
         }
-        let changed = select3(watches[0].changed(), watches[1].changed(), stop.wait());
         let pause = device.pause().map(Instant::from_nanoseconds);
         let paused = async move {
             match pause {
@@ -150,10 +131,10 @@ async fn work(
             }
         };
         let polled = poll_fn(|cx| device.poll(&mut attached.switch.borrow_mut(), cx));
-        match select3(polled, changed, paused).await {
-            Either3::First(()) | Either3::Third(()) => {}
-            Either3::Second(Either3::Third(())) => device.remove(),
-            Either3::Second(_) => device.changed(&nodes),
+        match select4(polled, halves.changed(), stop.wait(), paused).await {
+            Either4::First(()) | Either4::Fourth(()) => {}
+            Either4::Second(()) => device.changed(&halves),
+            Either4::Third(()) => device.remove(),
         }
     }
 }
@@ -165,7 +146,7 @@ fn attach(
     grants: Grants,
     windows: &Rc<Windows>,
 ) -> Result<Attachment<Front>, String> {
-    let connect = |port| Channel::connect(domain, port).map_err(|error| error.to_string());
+    let connect = |port| halves::connect(domain, port);
     let (tx, rx) = match parameters.ports {
         Ports::One(port) => (connect(port)?, None),
         Ports::Two { tx, rx } => (connect(tx)?, Some(connect(rx)?)),

@@ -57,6 +57,21 @@ pub struct GuestRegs {
     pub ss: u64,
 }
 
+/// One of the two structures of a guest's registers, with the 15 that both have from the other, and
+/// the rest as given.
+macro_rules! with_general {
+    ($structure:ident, $from:ident, { $($rest:tt)+ }) => {
+        $structure {
+            r15: $from.r15, r14: $from.r14, r13: $from.r13, r12: $from.r12, rbp: $from.rbp,
+            rbx: $from.rbx, r11: $from.r11, r10: $from.r10, r9: $from.r9, r8: $from.r8,
+            rax: $from.rax, rcx: $from.rcx, rdx: $from.rdx, rsi: $from.rsi, rdi: $from.rdi,
+            $($rest)+
+        }
+    };
+}
+
+pub(crate) use with_general;
+
 impl GuestRegs {
     /// Value of [`Self::entry_vector`] after a `syscall` instruction.
     pub const SYSCALL: u32 = 0x100;
@@ -127,7 +142,23 @@ const _: () = assert!(size_of::<GuestRegs>() == 168);
 
 #[cfg(test)]
 mod tests {
+    use hypercall_abi::regs::CpuUserRegs;
+    use zerocopy::{FromBytes, IntoBytes};
+
     use super::*;
+
+    /// Registers stand at the same places in both structures.
+    #[test]
+    fn general_registers_go_from_one_structure_to_the_other() {
+        let words: [u64; 25] = core::array::from_fn(|place| place as u64);
+        let theirs = CpuUserRegs::read_from_bytes(words.as_bytes()).expect("its size");
+        let ours = with_general!(GuestRegs, theirs, { ..GuestRegs::default() });
+        let GuestRegs { r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, .. } = ours;
+        assert_eq!([r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8], words[..10]);
+        assert_eq!([ours.rax, ours.rcx, ours.rdx, ours.rsi, ours.rdi], words[10..15]);
+        let back = with_general!(CpuUserRegs, ours, { ..CpuUserRegs::default() });
+        assert_eq!(back.as_bytes()[..120], words.as_bytes()[..120]);
+    }
 
     /// `sysret` faults in ring 0 for an RIP that is not canonical; so do the instructions behind the
     /// last that is.

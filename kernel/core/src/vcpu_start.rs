@@ -16,7 +16,7 @@ use crate::emulate::control::{CR4_DE, CR4_TSD};
 use crate::guest_memory::{self, GuestRange, is_canonical};
 use crate::mm::{Budget, Ldt, Mm, Stop};
 use crate::platform::Platform;
-use crate::regs::GuestRegs;
+use crate::regs::{GuestRegs, with_general};
 use crate::saved::{FpuState, Saved, Selectors};
 use crate::system::{Context, DomainVcpu};
 use crate::vcpu::{Handler, State};
@@ -207,22 +207,7 @@ fn saved(context: &VcpuGuestContext, in_kernel: bool) -> Saved {
 }
 
 fn general(regs: &CpuUserRegs) -> GuestRegs {
-    GuestRegs {
-        r15: regs.r15,
-        r14: regs.r14,
-        r13: regs.r13,
-        r12: regs.r12,
-        rbp: regs.rbp,
-        rbx: regs.rbx,
-        r11: regs.r11,
-        r10: regs.r10,
-        r9: regs.r9,
-        r8: regs.r8,
-        rax: regs.rax,
-        rcx: regs.rcx,
-        rdx: regs.rdx,
-        rsi: regs.rsi,
-        rdi: regs.rdi,
+    with_general!(GuestRegs, regs, {
         // Every register is to be as described, so the vCPU is entered by `iretq`.
         error_code: 0,
         entry_vector: 0,
@@ -231,7 +216,7 @@ fn general(regs: &CpuUserRegs) -> GuestRegs {
         rflags: regs.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF | 1 << 1,
         rsp: regs.rsp,
         ss: u64::from(regs.ss | 3),
-    }
+    })
 }
 
 fn set_state(state: &mut State, context: &VcpuGuestContext) {

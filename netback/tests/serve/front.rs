@@ -1,7 +1,6 @@
 //! A front end as the protocol wants it: rings, grants, packets over slots.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hypercall_abi::netif::{self as abi, ExtraInfo, RxRequest, RxResponse, TxRequest, TxResponse};
@@ -22,13 +21,7 @@ pub(crate) struct End {
 
 impl End {
     fn new(stride: usize) -> Self {
-        let end = Self {
-            page: Page(Rc::new([const { AtomicU32::new(0) }; 1024])),
-            stride,
-            put: 0,
-            shown: 0,
-            cons: 0,
-        };
+        let end = Self { page: Page::zeroed(), stride, put: 0, shown: 0, cons: 0 };
         end.word(1).store(1, Ordering::Relaxed);
         end.word(3).store(1, Ordering::Relaxed);
         end

@@ -227,7 +227,7 @@ fn headers_of_any_bytes_are_survived() {
             bytes[at] = random.next() as u8;
         }
         bytes.truncate(14 + random.below(4 * bytes.len()).min(bytes.len() - 14));
-        let gso = random.flip().then(|| kind.gso(random.below(1600) as u16));
+        let gso = random.flip().then(|| kind.gso(random.below(1600)));
         let frame = Frame { bytes, blank: random.flip(), validated: true, gso };
         rig.nodes[0].front.put(&frame, &mut random);
         rig.front(0).show();
@@ -350,14 +350,14 @@ fn rings_of_any_bytes_are_survived() {
                 slot.iter_mut().for_each(|byte| *byte = random.next() as u8);
                 // Some of it is nearly right.
                 if random.below(4) > 0 {
-                    slot[..4].copy_from_slice(&(random.below(22) as u32).to_le_bytes());
+                    slot[..4].copy_from_slice(&random.below(22_u32).to_le_bytes());
                     slot[5] &= 0x0f;
                     slot[6] &= 0x0f;
                     slot[11] &= 0x0f;
                 }
                 front.tx.put(&slot);
                 front.tx.cons = front.tx.put;
-                front.rx.put(&[0_u32, random.below(22) as u32]);
+                front.rx.put(&[0_u32, random.below(22)]);
             }
             let is_wrong = round % 2 == 0 && random.below(30) == 0;
             if is_wrong {

@@ -1,15 +1,13 @@
 //! Devices of domains at one switch, with all they need.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
+use backend_rig::Owner;
 use netback::{
-    Attachment, Counters, Device, Effect, Limits, Mac, Nodes, Packet, Parameters, PortId, Rules,
-    Switch, Takes,
+    Attachment, Counters, Device, Limits, Mac, Packet, Parameters, PortId, Rules, Switch, Takes,
 };
 
 use crate::front::{Frame, Front};
@@ -41,52 +39,28 @@ pub(crate) const PLAIN: &[(&str, &str)] = &[
     ("feature-no-csum-offload", "1"),
 ];
 
-/// Whether a task is to run.
-#[derive(Default)]
-pub(crate) struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct Store {
-    pub(crate) front: BTreeMap<String, String>,
-    pub(crate) back: BTreeMap<String, String>,
-}
-
-impl Nodes for Store {
-    fn front(&self, name: &str) -> Option<String> {
-        self.front.get(name).cloned()
-    }
-
-    fn back(&self, name: &str) -> Option<String> {
-        self.back.get(name).cloned()
-    }
-}
-
 /// A domain with its device.
 pub(crate) struct Node {
     pub(crate) front: Front,
     pub(crate) device: Device<FakeGuest>,
-    pub(crate) store: Store,
-    /// Every state of the back end, in order.
-    pub(crate) states: Vec<String>,
-    pub(crate) reports: Vec<String>,
-    pub(crate) attached: Vec<Parameters>,
-    pub(crate) removed: bool,
-    /// What the hypervisor says to the next rings.
-    pub(crate) refuse: Option<String>,
-    flag: Arc<Flag>,
+    owner: Owner<Parameters>,
+}
+
+impl Deref for Node {
+    type Target = Owner<Parameters>;
+
+    fn deref(&self) -> &Owner<Parameters> {
+        &self.owner
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Owner<Parameters> {
+        &mut self.owner
+    }
 }
 
 impl Node {
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.store.front.insert(name.to_owned(), value.to_owned());
-    }
-
     /// Writes all of a front end's nodes, but its state.
     pub(crate) fn announce(&mut self, nodes: &[(&str, &str)]) {
         self.store.front.clear();
@@ -94,12 +68,12 @@ impl Node {
     }
 
     pub(crate) fn changed(&mut self) {
-        self.device.changed(&self.store);
+        self.device.changed(&self.owner.store);
         // Attaching brings more.
         self.apply();
         self.apply();
         // The loop around the device polls it after each change.
-        self.flag.0.store(true, Ordering::SeqCst);
+        self.owner.wake();
     }
 
     pub(crate) fn front_state(&mut self, state: &str) {
@@ -107,42 +81,22 @@ impl Node {
         self.changed();
     }
 
-    pub(crate) fn back(&self, name: &str) -> &str {
-        self.store.back.get(name).map_or("", String::as_str)
-    }
-
     pub(crate) fn apply(&mut self) {
         for effect in self.device.effects() {
-            match effect {
-                Effect::Write(name, value) => {
-                    if name == "state" {
-                        self.states.push(value.clone());
-                    }
-                    self.store.back.insert(name.to_owned(), value);
-                }
-                Effect::Report(error) => self.reports.push(error),
-                Effect::Remove => self.removed = true,
-                Effect::Attach(parameters) => {
-                    self.attached.push(parameters);
-                    let attachment = match self.refuse.take() {
-                        Some(error) => Err(error),
-                        None => Ok(Attachment {
-                            guest: FakeGuest::new(&self.front.memory),
-                            tx: self.front.tx.page.clone(),
-                            rx: self.front.rx.page.clone(),
-                        }),
-                    };
-                    self.device.attached(attachment);
-                }
+            if let Some(attached) = self.owner.obey(effect) {
+                self.device.attached(attached.map(|()| Attachment {
+                    guest: FakeGuest::new(&self.front.memory),
+                    tx: self.front.tx.page.clone(),
+                    rx: self.front.rx.page.clone(),
+                }));
             }
         }
     }
 
     /// One turn.
     pub(crate) fn turn(&mut self, switch: &mut Switch<FakePool>) {
-        let waker = Waker::from(self.flag.clone());
-        self.flag.0.store(false, Ordering::SeqCst);
-        while self.device.poll(switch, &mut Context::from_waker(&waker)).is_ready() {
+        self.owner.rest();
+        while self.owner.poll(|cx| self.device.poll(switch, cx)).is_ready() {
             self.apply();
         }
     }
@@ -190,15 +144,8 @@ impl Rig {
         let mut node = Node {
             front: Front::new(),
             device: Device::new(port, self.limits),
-            store: Store::default(),
-            states: Vec::new(),
-            reports: Vec::new(),
-            attached: Vec::new(),
-            removed: false,
-            refuse: None,
-            flag: Arc::default(),
+            owner: Owner::default(),
         };
-        node.store.back.insert("online".to_owned(), "1".to_owned());
         node.front_state("1");
         self.nodes.push(node);
         self.nodes.len() - 1
@@ -216,11 +163,10 @@ impl Rig {
 
     /// Runs each device that was woken, until all sleep. Returns how many rounds it took.
     pub(crate) fn run(&mut self) -> usize {
-        let is_awake = |it: &Node| it.flag.0.load(Ordering::SeqCst);
         let mut turns = 0;
-        while self.nodes.iter().any(is_awake) {
+        while self.nodes.iter().any(|it| it.is_awake()) {
             assert!(turns < 20_000, "the devices do not come to rest");
-            for node in self.nodes.iter_mut().filter(|it| is_awake(it)) {
+            for node in self.nodes.iter_mut().filter(|it| it.is_awake()) {
                 node.turn(&mut self.switch);
             }
             turns += 1;
@@ -231,7 +177,7 @@ impl Rig {
     /// One turn of a device that was woken. Returns whether it was.
     pub(crate) fn turn(&mut self, index: usize) -> bool {
         let node = &mut self.nodes[index];
-        let awake = node.flag.0.load(Ordering::SeqCst);
+        let awake = node.is_awake();
         if awake {
             node.turn(&mut self.switch);
         }

@@ -226,7 +226,7 @@ fn any_order_of_states_is_survived() {
                 2 => node.refuse = Some("no".to_owned()),
                 3 => {
                     let page = node.front.grant(&[], 0, true);
-                    node.front.slot(page, 0, random.below(5000) as u16, random.below(16) as u16);
+                    node.front.slot(page, 0, random.below(5000), random.below(16));
                     node.front.show();
                 }
                 _ => node.front_state(state),

@@ -3,34 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::AtomicU32;
 use std::task::{Context, Waker};
 
-use netback::{Buffer, Copy, Direction, Guest, Packet, Pool, Side, Words};
-
-/// xorshift64*.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        ((self.next() >> 11) % limit as u64) as usize
-    }
-
-    pub(crate) fn flip(&mut self) -> bool {
-        self.below(2) == 0
-    }
-
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-}
+pub(crate) use backend_rig::{Page, Random};
+use netback::{Buffer, Copy, Direction, Guest, Packet, Pool, Side};
 
 pub(crate) struct GuestPage {
     pub(crate) data: [u8; 4096],
@@ -68,16 +44,6 @@ impl Memory {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-}
-
-/// A page of a ring.
-#[derive(Clone)]
-pub(crate) struct Page(pub(crate) Rc<[AtomicU32; 1024]>);
-
-impl Words for Page {
-    fn words(&self) -> &[AtomicU32; 1024] {
-        &self.0
     }
 }
 

@@ -7,8 +7,8 @@ use hypercall_abi::types::{PAGE_SIZE, Port};
 use super::error::DiskError;
 use super::queue::{PAGES, Queue, Ticket};
 use crate::ring::{RING_PAGES, Ring, Sharing};
-use crate::xenbus::{Device, State};
-use crate::xenstore::{Watch, decimal};
+use crate::xenbus::{Device, Opened, State};
+use crate::xenstore::decimal;
 
 /// How many requests one transfer has under way.
 const WINDOW: usize = 16;
@@ -79,11 +79,9 @@ pub struct Info {
 /// # }
 /// ```
 pub struct Disk<'a, S: Sharing> {
-    device: Device<'a>,
-    watch: Watch<'a>,
+    opened: Opened<'a>,
     pub(super) queue: Queue<S::Page, S::Signal>,
     info: Info,
-    is_closed: bool,
 }
 
 /// The bytes of a transfer.
@@ -110,11 +108,8 @@ impl<'a, S: Sharing> Disk<'a, S> {
     /// # }
     /// ```
     pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, DiskError> {
-        let watch = device.watch_backend().await?;
-        let state = device.begin(&watch).await?;
-        if state != State::InitWait {
-            return Err(DiskError::Refused(state));
-        }
+        let opened = Opened::begin(device).await?.map_err(DiskError::Refused)?;
+        let device = &opened.device;
         let order = device.backend_number("max-ring-page-order").await?.unwrap_or(0);
         let order = order.min(options.ring_order.min(abi::MAX_RING_ORDER).into());
         let peer = device.backend_domain();
@@ -125,20 +120,15 @@ impl<'a, S: Sharing> Disk<'a, S> {
         let room = pages.len();
         let (port, signal) = sharing.signal(peer)?;
         let queue = Queue::new(Ring::new(ring, slots, abi::SLOT_SIZE), pages, signal);
-        let mut disk = Self { device, watch, queue, info: Info::default(), is_closed: false };
-        disk.publish(port).await?;
-        let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];
-        let state = disk.device.wait_for(&disk.watch, &outcomes).await?;
-        if state != State::Connected {
-            return Err(DiskError::Refused(state));
-        }
-        disk.info = describe(&disk.device, room).await?;
-        disk.device.switch(State::Connected).await?;
+        let mut disk = Self { opened, queue, info: Info::default() };
+        disk.connect(port).await?;
+        disk.info = describe(disk.device(), room).await?;
+        disk.device().switch(State::Connected).await?;
         Ok(disk)
     }
 
-    /// Tells the back end where the ring and the port are.
-    async fn publish(&self, port: Port) -> Result<(), DiskError> {
+    /// Tells the back end where the ring and the port are, and waits for it to connect.
+    async fn connect(&mut self, port: Port) -> Result<(), DiskError> {
         let references = self.queue.ring_references();
         let values = references.iter().map(|reference| decimal(reference.0.into()));
         let values: Vec<_, RING_PAGES> = values.collect();
@@ -157,7 +147,7 @@ impl<'a, S: Sharing> Disk<'a, S> {
         nodes.extend([("event-channel", Some(&*port)), ("protocol", Some(abi::PROTOCOL))]);
         nodes.extend([("feature-persistent", Some("1"))]);
         nodes.extend([("ring-page-order", (!single).then_some(&*order))]);
-        Ok(self.device.publish(&nodes, State::Initialised).await?)
+        self.opened.connect(&nodes, State::Initialised).await?.map_err(DiskError::Refused)
     }
 
     /// What the back end has said of it.
@@ -169,7 +159,7 @@ impl<'a, S: Sharing> Disk<'a, S> {
     /// Its device.
     #[must_use]
     pub const fn device(&self) -> &Device<'a> {
-        &self.device
+        &self.opened.device
     }
 
     /// Reads from `sector` on, which counts 512 bytes whatever the disk's sectors are.
@@ -279,8 +269,7 @@ impl<'a, S: Sharing> Disk<'a, S> {
     /// # Errors
     /// [`DiskError::Store`] if the store can't be read.
     pub async fn closing(&self) -> Result<State, DiskError> {
-        let states = [State::Closing, State::Closed, State::Unknown];
-        let state = self.device.wait_for(&self.watch, &states).await?;
+        let state = self.opened.closing().await?;
         if state != State::Closing {
             self.queue.end();
         }
@@ -295,17 +284,7 @@ impl<'a, S: Sharing> Disk<'a, S> {
     pub async fn close(mut self) -> Result<Device<'a>, DiskError> {
         // A back end that broke the protocol answers no more.
         let _answered = self.queue.settle().await;
-        self.device.close(&self.watch).await?;
-        self.is_closed = true;
-        Ok(self.device.clone())
-    }
-}
-
-impl<S: Sharing> Drop for Disk<'_, S> {
-    fn drop(&mut self) {
-        if !self.is_closed {
-            self.device.leave();
-        }
+        Ok(self.opened.close().await?)
     }
 }
 

@@ -8,73 +8,23 @@ use core::future::Future;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::boxed::Box;
-use std::collections::BTreeMap;
 use std::format;
 use std::string::{String, ToString};
-use std::sync::Mutex;
 use std::vec::Vec;
 
 use hypercall_abi::blkif::{
     self as abi, DiscardRequest, IndirectRequest, RING_SLOTS, Request, Response, Segment,
 };
-use hypercall_abi::types::{DomId, GrantRef, Port};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Breach, Disk, DiskError, Options};
 use crate::console::ring::Words;
-use crate::error::HypercallError;
 use crate::event::Signal;
-use crate::grant::GrantError;
-use crate::ring::{Page, Sharing};
+use crate::ring::tests::Shared;
 use crate::xenbus::{Device, State};
-use crate::xenstore::tests::{Line, Server, drive, join, leak};
+use crate::xenstore::tests::{Server, drive, join, leak};
 
 const BACK: &str = "/local/domain/0/backend/vbd/7/51712";
-
-/// What a front end shares.
-#[derive(Default)]
-struct Shared {
-    pages: Mutex<BTreeMap<u32, &'static Words>>,
-    /// How many there have been.
-    count: AtomicU32,
-    line: Line,
-}
-
-struct Granted(GrantRef, &'static Words, &'static Shared);
-
-impl Page for Granted {
-    fn reference(&self) -> GrantRef {
-        self.0
-    }
-
-    fn words(&self) -> &Words {
-        self.1
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.2.pages.lock().unwrap().remove(&self.0.0);
-    }
-}
-
-impl Sharing for &'static Shared {
-    type Page = Granted;
-    type Signal = &'static Line;
-
-    fn page(&self, to: DomId) -> Result<Granted, GrantError> {
-        assert_eq!(to, DomId(3));
-        let mut pages = self.pages.lock().unwrap();
-        let reference = 8 + self.count.fetch_add(1, Ordering::SeqCst);
-        let words: &'static Words = leak([const { AtomicU32::new(0) }; 1024]);
-        pages.insert(reference, words);
-        Ok(Granted(GrantRef(reference), words, self))
-    }
-
-    fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), HypercallError> {
-        Ok((Port(5), &self.line))
-    }
-}
 
 /// Changes an answer, and where the next one goes.
 type Lie = fn(&mut Response, &mut u32);
@@ -87,6 +37,7 @@ struct World {
     features: Vec<(&'static str, String)>,
     /// The ring's pages, as long as it is connected.
     ring: Vec<&'static Words>,
+    port: u32,
     taken: u32,
     put: u32,
     /// Takes requests only if so many wait, and answers the last one first.
@@ -111,6 +62,7 @@ impl World {
             disk: (0..400_u32 << 10).map(|index| (index / 512 + index % 512) as u8).collect(),
             features: features.iter().map(|&(key, value)| (key, value.to_string())).collect(),
             ring: Vec::new(),
+            port: 0,
             taken: 0,
             put: 0,
             patience: 1,
@@ -190,7 +142,7 @@ impl World {
         drop(pages);
         self.taken = self.word(0).load(Ordering::SeqCst);
         self.put = self.taken;
-        assert_eq!(self.front("event-channel"), 5);
+        self.port = self.front("event-channel");
     }
 
     fn word(&self, index: usize) -> &'static AtomicU32 {
@@ -235,7 +187,7 @@ impl World {
         self.word(2).store(self.put, Ordering::SeqCst);
         let event = self.word(3).load(Ordering::SeqCst);
         if self.put.wrapping_sub(event) < self.put.wrapping_sub(old) {
-            (&&self.shared.line).wake();
+            (&self.shared.line(self.port)).wake();
         }
         true
     }
@@ -539,7 +491,7 @@ fn a_back_end_that_writes_anything_neither_stops_nor_breaks_the_front_end() {
             // The request's indices are this back end's own to believe.
             let word = 2 + (next() % (words - 2)) as usize;
             world.word(word).store(next() as u32, Ordering::SeqCst);
-            (&&world.shared.line).wake();
+            (&world.shared.line(world.port)).wake();
             if next() % 8 == 0 {
                 world.put = world.word(2).load(Ordering::SeqCst);
             }

@@ -10,8 +10,8 @@ use super::error::NetError;
 use super::packet::{Checksum, Note};
 use super::queue::{Counts, Queue, RECEIVE_PAGES, SEND_PAGES};
 use crate::ring::Sharing;
-use crate::xenbus::{Device, State};
-use crate::xenstore::{Watch, decimal};
+use crate::xenbus::{Device, Opened, State};
+use crate::xenstore::decimal;
 
 /// Before the packet's own bytes: two addresses and what it is. Unit: bytes.
 pub(super) const ETHERNET: usize = 14;
@@ -85,11 +85,9 @@ pub struct Info {
 /// # }
 /// ```
 pub struct Card<'a, S: Sharing> {
-    device: Device<'a>,
-    watch: Watch<'a>,
+    opened: Opened<'a>,
     pub(super) queue: Queue<S::Page, S::Signal>,
     info: Info,
-    is_closed: bool,
 }
 
 impl<'a, S: Sharing> Card<'a, S> {
@@ -110,12 +108,9 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// # }
     /// ```
     pub async fn open(device: Device<'a>, sharing: S, options: Options) -> Result<Self, NetError> {
-        let watch = device.watch_backend().await?;
-        let state = device.begin(&watch).await?;
-        if state != State::InitWait {
-            return Err(NetError::Refused(state));
-        }
-        let info = describe(&device, options).await?;
+        let opened = Opened::begin(device).await?.map_err(NetError::Refused)?;
+        let device = &opened.device;
+        let info = describe(device, options).await?;
         let peer = device.backend_domain();
         let ring = || sharing.page(peer);
         let rings = [ring()?, ring()?];
@@ -127,19 +122,15 @@ impl<'a, S: Sharing> Card<'a, S> {
         let own = if info.split { Some(sharing.signal(peer)?) } else { None };
         let (receive_port, receive_signal) = own.unzip();
         let queue = Queue::new(rings, send, receive, (send_signal, receive_signal));
-        let card = Self { device, watch, queue, info, is_closed: false };
-        card.publish(send_port, receive_port, options).await?;
-        let outcomes = [State::Connected, State::Closing, State::Closed, State::Unknown];
-        let state = card.device.wait_for(&card.watch, &outcomes).await?;
-        if state != State::Connected {
-            return Err(NetError::Refused(state));
-        }
+        let mut card = Self { opened, queue, info };
+        card.connect(send_port, receive_port, options).await?;
         Ok(card)
     }
 
-    /// Tells the back end where the rings and the ports are, and what this end takes.
-    async fn publish(
-        &self,
+    /// Tells the back end where the rings and the ports are, and what this end takes, and waits for
+    /// it to connect.
+    async fn connect(
+        &mut self,
         send: Port,
         receive: Option<Port>,
         options: Options,
@@ -165,7 +156,7 @@ impl<'a, S: Sharing> Card<'a, S> {
             ("feature-gso-tcpv6", None),
             ("multi-queue-num-queues", None),
         ];
-        Ok(self.device.publish(&nodes, State::Connected).await?)
+        self.opened.connect(&nodes, State::Connected).await?.map_err(NetError::Refused)
     }
 
     /// What is known of it.
@@ -177,7 +168,7 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// Its device.
     #[must_use]
     pub const fn device(&self) -> &Device<'a> {
-        &self.device
+        &self.opened.device
     }
 
     /// What went over it since it was opened.
@@ -255,8 +246,7 @@ impl<'a, S: Sharing> Card<'a, S> {
     /// # Errors
     /// [`NetError::Store`] if the store can't be read.
     pub async fn closing(&self) -> Result<State, NetError> {
-        let states = [State::Closing, State::Closed, State::Unknown];
-        let state = self.device.wait_for(&self.watch, &states).await?;
+        let state = self.opened.closing().await?;
         self.queue.end(NetError::Gone);
         Ok(state)
     }
@@ -269,17 +259,7 @@ impl<'a, S: Sharing> Card<'a, S> {
     pub async fn close(mut self) -> Result<Device<'a>, NetError> {
         // A back end that is broken or gone answers no more.
         let _sent = self.queue.settle().await;
-        self.device.close(&self.watch).await?;
-        self.is_closed = true;
-        Ok(self.device.clone())
-    }
-}
-
-impl<S: Sharing> Drop for Card<'_, S> {
-    fn drop(&mut self) {
-        if !self.is_closed {
-            self.device.leave();
-        }
+        Ok(self.opened.close().await?)
     }
 }
 

@@ -38,6 +38,8 @@ global_asm!(
     "mov rdi, rsp",
     "mov ecx, {words}",
     "rep movsq",
+    // By the hypercall.
+    "xor eax, eax",
     "jmp __pv_trap_return",
     ".globl __pv_user_left",
     "__pv_user_left:",

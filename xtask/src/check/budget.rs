@@ -22,6 +22,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 11] = [
             "toolstack/src",
             "xenstore/src",
             "shared-ring/src",
+            "backend/src",
             "blkback/src",
             "netback/src",
         ],

@@ -16,11 +16,14 @@ const FENCES: [&str; 5] = [
 ];
 
 /// What all is searched.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 19] = [
     "domain-builder/src",
     "toolstack/src",
     "xenstore/src",
+    "shared-ring/src",
+    "backend/src",
     "blkback/src",
+    "netback/src",
     "kernel/src",
     "kernel/core/src",
     "hypercall-abi/src",
@@ -36,13 +39,16 @@ const FOLDERS: [&str; 16] = [
 ];
 
 /// Crates whose root must forbid unsafe code, because they cannot inherit the lint as forbidden.
-const PURE: [&str; 8] = [
+const PURE: [&str; 11] = [
     "hypercall-abi/src/lib.rs",
     "kernel/core/src/lib.rs",
     "domain-builder/src/lib.rs",
     "toolstack/src/lib.rs",
     "xenstore/src/lib.rs",
+    "shared-ring/src/lib.rs",
+    "backend/src/lib.rs",
     "blkback/src/lib.rs",
+    "netback/src/lib.rs",
     "kv-store/src/lib.rs",
     "book/src/lib.rs",
 ];

@@ -18,6 +18,7 @@ use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
 use crate::mm::{Budget, Mm};
 use crate::platform::Platform;
+use crate::regs::with_general;
 use crate::saved::Saved;
 use crate::sched::Reasons;
 use crate::system::{Context, DomainVcpu, System};
@@ -160,22 +161,7 @@ fn set_registers(context: &mut VcpuGuestContext, saved: &Saved, in_kernel: bool)
         let [low, high, ..] = selector.to_le_bytes();
         u16::from_le_bytes([low, high])
     });
-    context.user_regs = CpuUserRegs {
-        r15: regs.r15,
-        r14: regs.r14,
-        r13: regs.r13,
-        r12: regs.r12,
-        rbp: regs.rbp,
-        rbx: regs.rbx,
-        r11: regs.r11,
-        r10: regs.r10,
-        r9: regs.r9,
-        r8: regs.r8,
-        rax: regs.rax,
-        rcx: regs.rcx,
-        rdx: regs.rdx,
-        rsi: regs.rsi,
-        rdi: regs.rdi,
+    context.user_regs = with_general!(CpuUserRegs, regs, {
         rip: regs.rip,
         cs,
         rflags: regs.rflags,
@@ -186,7 +172,7 @@ fn set_registers(context: &mut VcpuGuestContext, saved: &Saved, in_kernel: bool)
         fs: saved.selectors.fs,
         gs: saved.selectors.gs,
         ..CpuUserRegs::default()
-    };
+    });
     context.fpu_ctxt = saved.fpu.0;
     let [fs, active, other] = saved.bases;
     let (kernel, user) = if in_kernel { (active, other) } else { (other, active) };

@@ -12,22 +12,19 @@ mod port;
 use core::future::Future;
 use core::num::NonZeroU16;
 use core::sync::atomic::{AtomicU32, Ordering};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::format;
 use std::string::{String, ToString};
-use std::sync::Mutex;
 use std::vec::Vec;
 
 use hypercall_abi::netif::{self as abi, ExtraInfo, RxRequest, RxResponse, TxRequest, TxResponse};
-use hypercall_abi::types::{DomId, GrantRef, Port};
+use hypercall_abi::types::GrantRef;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Card, Checksum, NetError, Note, Options};
 use crate::console::ring::Words;
-use crate::error::HypercallError;
 use crate::event::Signal;
-use crate::grant::GrantError;
-use crate::ring::{Page, Sharing};
+use crate::ring::tests::Shared;
 use crate::xenbus::Device;
 use crate::xenstore::tests::{Line, Server, drive, leak};
 
@@ -42,53 +39,6 @@ pub(super) const RICH: &[(&str, &str)] = &[
     ("feature-gso-tcpv4", "1"),
     ("feature-split-event-channels", "1"),
 ];
-
-/// What a front end shares.
-#[derive(Default)]
-pub(super) struct Shared {
-    pub(super) pages: Mutex<BTreeMap<u32, &'static Words>>,
-    /// How many there have been, of pages and of ports.
-    count: AtomicU32,
-    ports: AtomicU32,
-    /// Of ports with even numbers, and of others.
-    pub(super) lines: [Line; 2],
-}
-
-pub(super) struct Granted(GrantRef, &'static Words, &'static Shared);
-
-impl Page for Granted {
-    fn reference(&self) -> GrantRef {
-        self.0
-    }
-
-    fn words(&self) -> &Words {
-        self.1
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.2.pages.lock().unwrap().remove(&self.0.0);
-    }
-}
-
-impl Sharing for &'static Shared {
-    type Page = Granted;
-    type Signal = &'static Line;
-
-    fn page(&self, to: DomId) -> Result<Granted, GrantError> {
-        assert_eq!(to, DomId(3));
-        let reference = 8 + self.count.fetch_add(1, Ordering::SeqCst);
-        let words: &'static Words = leak([const { AtomicU32::new(0) }; 1024]);
-        self.pages.lock().unwrap().insert(reference, words);
-        Ok(Granted(GrantRef(reference), words, self))
-    }
-
-    fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), HypercallError> {
-        let port = 4 + self.ports.fetch_add(1, Ordering::SeqCst);
-        Ok((Port(port), &self.lines[port as usize % 2]))
-    }
-}
 
 /// A packet with what is said of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -234,7 +184,7 @@ impl World {
         );
         let pages = self.shared.pages.lock().unwrap();
         let page = |key: &str| pages.get(&self.front(key).unwrap_or(0)).copied();
-        let port = |key: &str| self.front(key).map(|port| &self.shared.lines[port as usize % 2]);
+        let port = |key: &str| self.front(key).map(|port| self.shared.line(port));
         let one = port("event-channel");
         let lines = ["event-channel-tx", "event-channel-rx"].map(|key| port(key).or(one));
         assert!(one.is_none() || port("event-channel-tx").is_none(), "both forms");
