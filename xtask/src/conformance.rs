@@ -104,9 +104,18 @@ impl Options {
 ///
 /// When a word is unknown, nothing can be built, or the guest does not begin.
 pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
+    Ok(ExitCode::from(u8::from(!failures(words)?.is_empty())))
+}
+
+/// As [`command`], with what failed: nothing if all was right.
+///
+/// # Errors
+///
+/// As [`command`].
+pub(crate) fn failures(words: lexopt::Parser) -> Result<String> {
     let Some(options) = parse(words)? else {
         print!("{HELP}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(String::new());
     };
     let workspace = Workspace::find()?;
     let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
@@ -120,7 +129,7 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
             }
         }
         std::fs::remove_dir_all(&scratch)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(String::new());
     }
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -145,8 +154,10 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     ensure!(stray.is_empty(), "the sources do not declare {}", stray.join(", "));
     write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict, &book)))?;
     write(options.junit.as_deref(), || report::junit(&verdict, &book))?;
-    print!("{}", report::table(&verdict, &book, &options.again()));
-    Ok(ExitCode::from(u8::from(!verdict.is_good())))
+    let failures = report::failures(&verdict, &book, &options.again());
+    print!("{}{failures}", report::table(&verdict));
+    println!("\n{}", report::counted(&verdict));
+    Ok(failures)
 }
 
 fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
