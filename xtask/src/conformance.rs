@@ -44,7 +44,7 @@ real Xen. Only cases run whose name contains FILTER.
     --junit FILE            write the outcomes as JUnit's XML
     --hypervisor FILE       try another hypervisor, a multiboot image: alone, or beside --on
     --append WORDS          its command line, as one argument
-    --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 60), --toolchain rustup|debian
+    --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 300), --toolchain rustup|debian
                             as for `run`
 
 Exit status: 0 everything passed, and every difference has a reason in
@@ -167,7 +167,7 @@ fn parse(mut words: lexopt::Parser) -> Result<Option<Options>> {
         list: false,
         json: None,
         junit: None,
-        machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
+        machine: MachineOptions { limit: Duration::from_secs(300), ..MachineOptions::default() },
         hypervisor: None,
         append: String::new(),
     };

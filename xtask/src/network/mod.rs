@@ -26,6 +26,8 @@ use crate::workspace::Workspace;
 
 /// How much goes each way, to begin with. Unit: bytes.
 const BULK: usize = 4 << 20;
+/// The least time that a machine with servers gets.
+const LIMIT: Duration = Duration::from_secs(1200);
 /// Servers that are there at once.
 const SERVERS: u8 = 16;
 /// The last number of the first server's address, and the MAC's.
@@ -91,7 +93,7 @@ pub(crate) fn test(
             std::fs::copy(images.disk, &disk)?;
             let mut machine = options.machine.clone();
             machine.smp = 2;
-            machine.limit = machine.limit.max(Duration::from_secs(400));
+            machine.limit = machine.limit.max(LIMIT);
             let house = house(builder, &machine, &disk, &scratch)?;
             house.play(scene, &scratch)
         });
@@ -228,20 +230,15 @@ impl Operator {
         self.until(name, |it| Ok(it.channel.ask("list", &[name.to_owned()], false)?.is_err()))
     }
 
-    /// Waits until nothing is left but what was there before; what is still being given back then may
-    /// be free now.
-    fn has_left(&mut self, before: &str) -> Result<()> {
+    /// Waits until nothing is left but what was there before.
+    fn has_left(&mut self, before: &rule::Left) -> Result<()> {
         let mut now = String::new();
         let left = self.until("all is given back", |it| {
-            now = rule::left(&mut it.channel)?;
-            let parts = |text: &str| {
-                let (pages, store) = text.split_once(" pages, ")?;
-                Some((pages.parse::<u64>().ok()?, store.to_owned()))
-            };
-            let (then, now) = (parts(before), parts(&now));
-            Ok(then.zip(now).is_some_and(|(then, now)| now.0 >= then.0 && now.1 == then.1))
+            let left = rule::left(&mut it.channel)?;
+            now = format!("{left:?}");
+            Ok(left.is_all_of(before))
         });
-        left.with_context(|| format!("before there was {before}, now {now}"))
+        left.with_context(|| format!("before there was {before:?}, now {now}"))
     }
 }
 
@@ -290,8 +287,8 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
     let names: Vec<_> = (0..SERVERS).map(|number| format!("web{number}")).collect();
     let others = &names[1..];
     // What is kept of the first domains, such as larger tables, is no loss.
-    let mut before = String::new();
-    for round in 0..2 {
+    let mut before = None;
+    for _ in 0..2 {
         for name in others {
             operator.ask(&format!("create {name}"))?;
         }
@@ -306,10 +303,10 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
         })?;
         under_load(house, operator, others)?;
         others.iter().try_for_each(|name| operator.is_gone(name))?;
-        if round == 0 {
-            before = rule::left(&mut operator.channel)?;
+        match &before {
+            None => before = Some(rule::left(&mut operator.channel)?),
+            Some(before) => operator.has_left(before)?,
         }
-        operator.has_left(&before)?;
     }
     download(house.ports[0], 300_000)
 }
