@@ -2,6 +2,7 @@
 
 mod client;
 
+use std::net::{Shutdown, TcpStream};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,13 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use self::client::{begin, download, get, sum, upload};
+use self::client::{begin, connect, download, drink, get, sum, upload};
 use crate::block::{self, image};
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, TestOptions};
 use crate::ports::Forwards;
+use crate::process::say;
 use crate::rule;
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -278,6 +280,7 @@ fn lied_to(house: &House, operator: &mut Operator) -> Result<()> {
         visits += 1;
         Ok(it.channel.ask("list", &["liar".to_owned()], false)?.is_err())
     })?;
+    say(format!("    {visits} visits meanwhile"));
     ensure!(visits > 2, "it was there for {visits} visits alone");
     upload(port, 1 << 20)
 }
@@ -314,15 +317,23 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
 /// Reboots the first of some servers, and destroys all, while each is asked for more than it can say.
 fn under_load(house: &House, operator: &mut Operator, names: &[String]) -> Result<()> {
     let (is_over, first) = (AtomicBool::new(false), &names[0]);
+    let open: Vec<_> = names.iter().map(|_| Mutex::new(None)).collect();
+    let drinks = |port, open: &Mutex<Option<TcpStream>>| {
+        while !is_over.load(Ordering::SeqCst) {
+            let stream = connect(port)?;
+            if let Ok(mut open) = open.lock() {
+                *open = Some(stream.try_clone()?);
+            }
+            // It may end in the middle of it.
+            if !is_over.load(Ordering::SeqCst) {
+                let _any_end = drink(stream);
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    };
     thread::scope(|scope| {
-        for &port in &house.ports[1..=names.len()] {
-            let is_over = &is_over;
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    // It may end in the middle of it.
-                    let _any_end = download(port, 10 << 20);
-                }
-            });
+        for (&port, open) in house.ports[1..].iter().zip(&open) {
+            scope.spawn(move || drinks(port, open));
         }
         let number = |it: &mut Operator| {
             Ok::<_, anyhow::Error>(it.ask(&format!("list {first}"))?[0]["id"].clone())
@@ -334,7 +345,11 @@ fn under_load(house: &House, operator: &mut Operator, names: &[String]) -> Resul
             operator.serves(first)?;
             names.iter().try_for_each(|name| operator.ask(&format!("destroy {name}")).map(drop))
         })();
-        is_over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::SeqCst);
+        // Nobody else would: the other ends are gone.
+        for stream in open.iter().filter_map(|it| it.lock().ok()?.take()) {
+            let _ended = stream.shutdown(Shutdown::Both);
+        }
         done
     })
 }
