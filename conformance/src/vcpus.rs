@@ -16,6 +16,11 @@ pub(crate) const UP: u64 = 1;
 pub(crate) const DOWN: u64 = 2;
 pub(crate) const IS_UP: u64 = 3;
 
+const GET_RUNSTATE: u64 = 4;
+/// A state of a vCPU, and the word of a runstate that tells how long it ran.
+const BLOCKED: u64 = 2;
+const RUNNING: u64 = 2;
+
 pub(crate) const ENOENT: i64 = -2;
 pub(crate) const EEXIST: i64 = -17;
 
@@ -226,6 +231,40 @@ impl Ap {
             yields(1);
         }
         equal_at("vCPU", self.0, "does not run", "runs")
+    }
+
+    /// Lets others run until the vCPU waits for something.
+    pub(crate) fn sleeps(self) -> Outcome {
+        for _ in 0..500_000 {
+            if self.runstate(0)? == BLOCKED {
+                return Ok(());
+            }
+            yields(1);
+        }
+        equal_at("vCPU", self.0, "does not wait", "waits")
+    }
+
+    /// Lets the vCPU have some turns: a few yields are not enough where it had the processor for long.
+    pub(crate) fn turns(self) -> Outcome {
+        let mut ran = self.runstate(RUNNING)?;
+        for _ in 0..5 {
+            let before = ran;
+            for _ in 0..500_000 {
+                yields(1);
+                ran = self.runstate(RUNNING)?;
+                if ran != before {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A word of the vCPU's runstate.
+    fn runstate(self, word: u64) -> Result<u64, Verdict> {
+        let at = ap::page() + 3072;
+        equal_at("get_runstate_info of vCPU", self.0, vcpu_op(GET_RUNSTATE, self.0, at), 0)?;
+        Ok(peek(at + 8 * word))
     }
 
     /// Ends what [`Ap::spin`] began.

@@ -47,7 +47,7 @@ real Xen. Only cases run whose name contains FILTER.
     --page FILE             write what was found as a page of the documentation
     --hypervisor FILE       try another hypervisor, a multiboot image: alone, or beside --on
     --append WORDS          its command line, as one argument
-    --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 60), --toolchain rustup|debian
+    --smp N, --cpu MODEL, --icount, --limit SECONDS (default: 300), --toolchain rustup|debian
                             as for `run`
 
 Exit status: 0 everything passed, and every difference has a reason in
@@ -79,7 +79,10 @@ impl Default for Options {
             junit: None,
             page: None,
             times: 1,
-            machine: MachineOptions { limit: Duration::from_secs(60), ..MachineOptions::default() },
+            machine: MachineOptions {
+                limit: Duration::from_secs(300),
+                ..MachineOptions::default()
+            },
             hypervisor: None,
             append: String::new(),
         }
@@ -133,9 +136,18 @@ impl Options {
 ///
 /// When a word is unknown, nothing can be built, or the guest does not begin.
 pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
+    Ok(ExitCode::from(u8::from(!failures(words)?.is_empty())))
+}
+
+/// As [`command`], with what failed: nothing if all was right.
+///
+/// # Errors
+///
+/// As [`command`].
+pub(crate) fn failures(words: lexopt::Parser) -> Result<String> {
     let Some(options) = parse(words)? else {
         print!("{HELP}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(String::new());
     };
     let workspace = Workspace::find()?;
     let scratch = workspace.scratch(&format!("conformance-{}", std::process::id()))?;
@@ -149,7 +161,7 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
             }
         }
         std::fs::remove_dir_all(&scratch)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(String::new());
     }
     let file = workspace.root.join("conformance/differences.json");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -172,8 +184,10 @@ pub(crate) fn command(words: lexopt::Parser) -> Result<ExitCode> {
     write(options.junit.as_deref(), || report::junit(&verdict, &book))?;
     let (words, times) = (options.words(), options.times);
     write(options.page.as_deref(), || page::page(&verdict, &book, &words, times))?;
-    print!("{}", report::table(&verdict, &book, &options.again()));
-    Ok(ExitCode::from(u8::from(!verdict.is_good())))
+    let failures = report::failures(&verdict, &book, &options.again());
+    print!("{}{failures}", report::table(&verdict));
+    println!("\n{}", report::counted(&verdict));
+    Ok(failures)
 }
 
 /// All cases once, on all systems.

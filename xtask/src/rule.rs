@@ -108,10 +108,10 @@ pub(crate) fn rule(channel: &mut Channel, deadline: Instant) -> Result<()> {
     // Xen gives some of a domain's memory back when its CPUs have all been idle.
     loop {
         let after = left(channel)?;
-        if before == after {
+        if after.is_all_of(&before) {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "before there was {before}, afterwards {after}");
+        ensure!(Instant::now() < deadline, "before there was {before:?}, afterwards {after:?}");
     }
 }
 
@@ -144,13 +144,26 @@ fn exchange(channel: &mut Channel, script: &[Exchange], deadline: Instant) -> Re
     Ok(())
 }
 
-/// What domains could leave behind: free memory and the nodes of the store.
+/// What domains could leave behind: less free memory, and nodes of the store.
+#[derive(Debug)]
+pub(crate) struct Left {
+    free_pages: Option<u64>,
+    store: Value,
+}
+
+impl Left {
+    /// Whether it is all that there was before; what was still being given back then may be free now.
+    pub(crate) fn is_all_of(&self, before: &Self) -> bool {
+        self.free_pages >= before.free_pages && self.store == before.store
+    }
+}
+
+/// What there is now.
 ///
 /// # Errors
 ///
 /// When the machine does not say.
-pub(crate) fn left(channel: &mut Channel) -> Result<String> {
+pub(crate) fn left(channel: &mut Channel) -> Result<Left> {
     let mut ask = |verb: &str| channel.ask(verb, &[], false)?.map_err(anyhow::Error::msg);
-    let (machine, store) = (ask("info")?, ask("store")?);
-    Ok(format!("{} pages, {store}", machine["free_pages"]))
+    Ok(Left { free_pages: ask("info")?["free_pages"].as_u64(), store: ask("store")? })
 }

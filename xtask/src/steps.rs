@@ -7,13 +7,20 @@ use anyhow::Result;
 
 use crate::process::say;
 
+/// How much is said at the end of why steps failed: no more than is seen where only the end of the output
+/// is kept. Unit: bytes.
+const ROOM: usize = 4000;
+/// How much of a line. Unit: characters.
+const WIDTH: usize = 200;
+
 /// The steps of one command.
 pub(crate) struct Steps {
     /// Nothing is run, but names are kept.
     listed: Option<Vec<String>>,
     filter: String,
     passed: u32,
-    failed: Vec<String>,
+    /// What failed, and why.
+    failed: Vec<(String, String)>,
 }
 
 impl Steps {
@@ -56,19 +63,20 @@ impl Steps {
                 println!("pass  {name} ({seconds:.1} s)");
             }
             Err(error) => {
-                println!("FAIL  {name} ({seconds:.1} s): {error:#}");
-                self.failed.push(name.to_owned());
+                let why = format!("{error:#}");
+                println!("FAIL  {name} ({seconds:.1} s): {why}");
+                self.failed.push((name.to_owned(), why));
             }
         }
     }
 
-    /// Prints what failed and the count; the exit code of the command.
+    /// Prints what failed and why, and the count; the exit code of the command.
     pub(crate) fn finish(self) -> ExitCode {
         if !self.failed.is_empty() {
             println!("\nfailed:");
         }
-        for name in &self.failed {
-            println!("    {name}");
+        for (name, why) in &self.failed {
+            println!("    {name}\n{}", shortened(why, ROOM / self.failed.len()));
         }
         if self.passed == 0 && self.failed.is_empty() {
             println!("no step has a name that contains `{}`", self.filter);
@@ -76,5 +84,34 @@ impl Steps {
         }
         println!("{} passed, {} failed", self.passed, self.failed.len());
         if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A long message's first line and as many of its last as there is room for, indented: the end of a boot
+/// comes first, and a cause behind what it was the cause of.
+fn shortened(why: &str, room: usize) -> String {
+    let lines = why.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<String> = lines.map(|line| line.chars().take(WIDTH).collect()).collect();
+    let Some((first, rest)) = lines.split_first() else { return String::new() };
+    let mut left = room.saturating_sub(first.len());
+    let fits = |line: &&String| left.checked_sub(line.len() + 9).inspect(|it| left = *it).is_some();
+    let last = rest.iter().rev().take_while(fits).count();
+    let cut = if last < rest.len() { "        ...\n" } else { "" };
+    let last = rest[rest.len() - last..].iter().map(|line| format!("        {line}\n"));
+    format!("        {first}\n{cut}{}", last.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn a_long_message_keeps_its_ends() {
+        assert_eq!(shortened("one\n\ntwo", 100), "        one\n        two\n");
+        let lines: String = (0..100).map(|number| format!("{number}\n")).collect();
+        assert_eq!(shortened(&lines, 25), "        0\n        ...\n        98\n        99\n");
+        let wide = shortened(&format!("{0}\n{0}", "\u{e4}".repeat(300)), 1000);
+        assert_eq!(wide.chars().count(), 2 * (200 + 9));
+        assert_eq!(shortened("", 0), "");
     }
 }

@@ -88,11 +88,13 @@ pub(crate) const CASES: &[Case] = &[
         let c = clock(t)?;
         let first = Runstate::get(0)?;
         let begin = c.now();
-        c.poll(begin + 50 * MS);
+        // Long, for another program may have the processor until it sleeps.
+        let sleep = 500 * MS;
+        c.poll(begin + sleep);
         let (second, end) = (Runstate::get(0)?, c.now());
         let blocked = second.spent(&first, BLOCKED);
         holds("blocked", blocked, "over 25 ms", blocked > 25 * MS)?;
-        holds("since", second.since, "the end of the sleep", second.since >= begin + 50 * MS)?;
+        holds("since", second.since, "the end of the sleep", second.since >= begin + sleep)?;
         holds("since", second.since, "past", second.since <= end)
     }),
     case("runstate/never", "A vCPU that never started is offline since it was made.", |t| {
@@ -140,7 +142,7 @@ pub(crate) const CASES: &[Case] = &[
         let ap = worker(t)?;
         let port = bind_ipi(ap.number())?;
         ap.start(BLOCK, &Registers::new())?;
-        yields(100);
+        ap.sleeps()?;
         let first = Runstate::get(ap.number())?;
         clock(t)?.poll(clock(t)?.now() + 5 * MS);
         let second = Runstate::get(ap.number())?;
@@ -191,10 +193,11 @@ pub(crate) const CASES: &[Case] = &[
         registered(t, 0, |c, area| {
             let first = Runstate::at(area);
             let begin = c.now();
-            c.poll(begin + 20 * MS);
+            let sleep = 300 * MS;
+            c.poll(begin + sleep);
             let (second, end) = (Runstate::at(area), c.now());
             equal("state", second.state, RUNNING as u64)?;
-            holds("since", second.since, "the end of the sleep", second.since >= begin + 20 * MS)?;
+            holds("since", second.since, "the end of the sleep", second.since >= begin + sleep)?;
             holds("since", second.since, "past", second.since <= end)?;
             let blocked = second.spent(&first, BLOCKED);
             holds("blocked", blocked, "over 10 ms", blocked > 10 * MS)

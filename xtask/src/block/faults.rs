@@ -18,7 +18,7 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 
 /// The longest that one of the boots may take: machines are slow that have little of a processor.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1800);
 /// How many domains are destroyed at work, and how many in the full test.
 const CYCLES: u32 = 20;
 const MANY_CYCLES: u32 = 1000;

@@ -7,9 +7,8 @@ use super::protocol::Outcome;
 use super::verdict::{Row, Verdict};
 use crate::machine::System;
 
-/// The table, the details of what did not pass, the differences, and the count as the last line.
-/// `again` are the words that name the same machines on the command line.
-pub(crate) fn table(verdict: &Verdict, book: &Book, again: &str) -> String {
+/// The table, and what did not pass without having failed.
+pub(crate) fn table(verdict: &Verdict) -> String {
     let mut text = String::new();
     let width = verdict.rows.iter().map(|row| row.name.len()).fold("case".len(), usize::max);
     let systems = verdict.systems.iter().map(|system| format!("  {:<8}", system.name()));
@@ -18,16 +17,27 @@ pub(crate) fn table(verdict: &Verdict, book: &Book, again: &str) -> String {
         let words = row.outcomes.iter().map(|outcome| format!("  {:<8}", word(outcome.as_ref())));
         text += &line(format!("{:<width$}{}", row.name, words.collect::<String>()));
     }
-    section(&mut text, "not passed", details(verdict, book, again));
-    let (meant, other): (Vec<&Row>, Vec<&Row>) =
-        verdict.rows.iter().filter(|row| row.differs()).partition(|row| row.reason.is_some());
-    let meant =
-        meant.iter().map(|row| format!("{}: {}", row.name, row.reason.as_deref().unwrap_or("")));
+    let mut others = Vec::new();
+    for (row, system, outcome) in verdict.outcomes() {
+        if !row.has_failed(system, outcome) && outcome != Some(&Outcome::Pass) {
+            others.push(told(row, system, outcome));
+        }
+    }
+    section(&mut text, "not passed, and no failure", others);
+    let meant = verdict.rows.iter().filter(|row| row.differs());
+    let meant = meant.filter_map(|row| Some(format!("{}: {}", row.name, row.reason.as_ref()?)));
     section(&mut text, "differences that are meant", meant.collect());
+    text
+}
+
+/// What failed: cases with all that helps somebody who never saw the project, and differences; empty if
+/// nothing did. `again` are the words that name the same machines on the command line.
+pub(crate) fn failures(verdict: &Verdict, book: &Book, again: &str) -> String {
+    let mut text = String::new();
     section(
         &mut text,
         "differences without a reason in conformance/differences.json",
-        other.iter().map(|row| row.name.clone()).collect(),
+        verdict.unexplained().map(|row| row.name.clone()).collect(),
     );
     section(
         &mut text,
@@ -35,13 +45,21 @@ pub(crate) fn table(verdict: &Verdict, book: &Book, again: &str) -> String {
         verdict.stale.clone(),
     );
     section(&mut text, "not alike in all runs", verdict.unsteady.clone());
-    let count = verdict.count();
-    let _cannot_fail = writeln!(
-        text,
-        "\n{} passed, {} failed, {} skipped",
-        count.passed, count.failed, count.skipped
-    );
+    let mut lines = Vec::new();
+    for (row, system, outcome) in verdict.outcomes() {
+        if row.has_failed(system, outcome) {
+            lines.push(told(row, system, outcome));
+            lines.extend(explanation(row, system, book, again));
+        }
+    }
+    section(&mut text, "failed", lines);
     text
+}
+
+/// How many cases are of which kind, in a line.
+pub(crate) fn counted(verdict: &Verdict) -> String {
+    let count = verdict.count();
+    format!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped)
 }
 
 fn line(text: String) -> String {
@@ -62,21 +80,10 @@ fn section(text: &mut String, title: &str, lines: Vec<String>) {
     }
 }
 
-fn details(verdict: &Verdict, book: &Book, again: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for row in &verdict.rows {
-        for (system, outcome) in verdict.systems.iter().zip(&row.outcomes) {
-            if *outcome != Some(Outcome::Pass) {
-                let detail = outcome.as_ref().map_or("did not run", Outcome::detail);
-                let word = word(outcome.as_ref());
-                lines.push(format!("{} on {}: {word}: {detail}", row.name, system.name()));
-                if row.reason.is_none() && word != "skip" {
-                    lines.extend(explanation(row, *system, book, again));
-                }
-            }
-        }
-    }
-    lines
+/// What came of a case on a system.
+fn told(row: &Row, system: System, outcome: Option<&Outcome>) -> String {
+    let detail = outcome.map_or("did not run", Outcome::detail);
+    format!("{} on {}: {}: {detail}", row.name, system.name(), word(outcome))
 }
 
 /// For somebody who never saw the project: what should be, what it is about, how to see it again.
@@ -170,13 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn the_table_ends_with_the_count() {
-        let text = table(&verdict(), &Book::default(), "--smp 2");
+    fn failures_are_told_behind_the_table() {
+        let text = table(&verdict());
         assert!(text.starts_with("case  paravane  xen\na/b   pass      pass\n"), "{text}");
+        assert!(text.ends_with("\na/c   fail      pass\n"), "{text}");
+        let text = failures(&verdict(), &Book::default(), "--smp 2");
         assert!(text.contains("\n    a/c on paravane: fail: rip: expected <1>"), "{text}");
         let alone = "\n        alone: cargo xtask conformance a/c --on paravane --smp 2\n";
-        assert!(text.contains(alone), "{text}");
-        assert!(text.ends_with("\n3 passed, 1 failed, 0 skipped\n"), "{text}");
+        assert!(text.ends_with(alone), "{text}");
+        assert_eq!(counted(&verdict()), "3 passed, 1 failed, 0 skipped");
+    }
+
+    #[test]
+    fn what_is_meant_to_differ_is_no_failure() {
+        let mut verdict = verdict();
+        verdict.rows[1].reason = Some("it is ours".into());
+        let text = table(&verdict);
+        assert!(text.contains("no failure:\n    a/c on paravane: fail: rip"), "{text}");
+        assert!(text.ends_with("that are meant:\n    a/c: it is ours\n"), "{text}");
+        assert_eq!(failures(&verdict, &Book::default(), ""), "");
     }
 
     #[test]

@@ -32,11 +32,25 @@ pub(super) struct Answer {
     body: Vec<u8>,
 }
 
-/// Connects to a port of the host that leads to a server, and asks; the beginning of the answer.
-fn ask(port: u16, request: &str, body: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+/// Connects to a port of the host that leads to a server.
+///
+/// # Errors
+///
+/// When nobody listens there.
+pub(super) fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Connects, and asks; the beginning of the answer.
+fn ask(port: u16, request: &str, body: &[u8]) -> Result<Answer> {
+    ask_by(connect(port)?, request, body)
+}
+
+/// Asks by a connection; the beginning of the answer.
+fn ask_by(mut stream: TcpStream, request: &str, body: &[u8]) -> Result<Answer> {
     let length = body.len();
     write!(stream, "{request} HTTP/1.1\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(body)?;
@@ -94,6 +108,15 @@ pub(super) fn get(port: u16, path: &str) -> Result<Vec<u8>> {
 /// When the server does not begin to answer.
 pub(super) fn begin(port: u16, count: usize) -> Result<Answer> {
     ask(port, &format!("GET /bytes/{count}"), &[]).with_context(|| format!("/bytes/{count}"))
+}
+
+/// Gets bytes without end, or until somebody ends the connection.
+///
+/// # Errors
+///
+/// When that is so.
+pub(super) fn drink(stream: TcpStream) -> Result<()> {
+    ask_by(stream, "GET /bytes/10485760", &[])?.finish().map(drop)
 }
 
 /// Gets so many bytes, and compares their sum.

@@ -2,6 +2,7 @@
 
 mod client;
 
+use std::net::{Shutdown, TcpStream};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,13 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use self::client::{begin, download, get, sum, upload};
+use self::client::{begin, connect, download, drink, get, sum, upload};
 use crate::block::{self, image};
 use crate::boot::{self, End, Watch};
 use crate::ctl::Channel;
 use crate::machine::{Machine, System};
 use crate::options::{MachineOptions, TestOptions};
 use crate::ports::Forwards;
+use crate::process::say;
 use crate::rule;
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -26,6 +28,8 @@ use crate::workspace::Workspace;
 
 /// How much goes each way, to begin with. Unit: bytes.
 const BULK: usize = 4 << 20;
+/// The least time that a machine with servers gets.
+const LIMIT: Duration = Duration::from_secs(1200);
 /// Servers that are there at once.
 const SERVERS: u8 = 16;
 /// The last number of the first server's address, and the MAC's.
@@ -91,7 +95,7 @@ pub(crate) fn test(
             std::fs::copy(images.disk, &disk)?;
             let mut machine = options.machine.clone();
             machine.smp = 2;
-            machine.limit = machine.limit.max(Duration::from_secs(400));
+            machine.limit = machine.limit.max(LIMIT);
             let house = house(builder, &machine, &disk, &scratch)?;
             house.play(scene, &scratch)
         });
@@ -228,20 +232,15 @@ impl Operator {
         self.until(name, |it| Ok(it.channel.ask("list", &[name.to_owned()], false)?.is_err()))
     }
 
-    /// Waits until nothing is left but what was there before; what is still being given back then may
-    /// be free now.
-    fn has_left(&mut self, before: &str) -> Result<()> {
+    /// Waits until nothing is left but what was there before.
+    fn has_left(&mut self, before: &rule::Left) -> Result<()> {
         let mut now = String::new();
         let left = self.until("all is given back", |it| {
-            now = rule::left(&mut it.channel)?;
-            let parts = |text: &str| {
-                let (pages, store) = text.split_once(" pages, ")?;
-                Some((pages.parse::<u64>().ok()?, store.to_owned()))
-            };
-            let (then, now) = (parts(before), parts(&now));
-            Ok(then.zip(now).is_some_and(|(then, now)| now.0 >= then.0 && now.1 == then.1))
+            let left = rule::left(&mut it.channel)?;
+            now = format!("{left:?}");
+            Ok(left.is_all_of(before))
         });
-        left.with_context(|| format!("before there was {before}, now {now}"))
+        left.with_context(|| format!("before there was {before:?}, now {now}"))
     }
 }
 
@@ -281,6 +280,7 @@ fn lied_to(house: &House, operator: &mut Operator) -> Result<()> {
         visits += 1;
         Ok(it.channel.ask("list", &["liar".to_owned()], false)?.is_err())
     })?;
+    say(format!("    {visits} visits meanwhile"));
     ensure!(visits > 2, "it was there for {visits} visits alone");
     upload(port, 1 << 20)
 }
@@ -290,8 +290,8 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
     let names: Vec<_> = (0..SERVERS).map(|number| format!("web{number}")).collect();
     let others = &names[1..];
     // What is kept of the first domains, such as larger tables, is no loss.
-    let mut before = String::new();
-    for round in 0..2 {
+    let mut before = None;
+    for _ in 0..2 {
         for name in others {
             operator.ask(&format!("create {name}"))?;
         }
@@ -306,10 +306,10 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
         })?;
         under_load(house, operator, others)?;
         others.iter().try_for_each(|name| operator.is_gone(name))?;
-        if round == 0 {
-            before = rule::left(&mut operator.channel)?;
+        match &before {
+            None => before = Some(rule::left(&mut operator.channel)?),
+            Some(before) => operator.has_left(before)?,
         }
-        operator.has_left(&before)?;
     }
     download(house.ports[0], 300_000)
 }
@@ -317,15 +317,23 @@ fn crowded(house: &House, operator: &mut Operator) -> Result<()> {
 /// Reboots the first of some servers, and destroys all, while each is asked for more than it can say.
 fn under_load(house: &House, operator: &mut Operator, names: &[String]) -> Result<()> {
     let (is_over, first) = (AtomicBool::new(false), &names[0]);
+    let open: Vec<_> = names.iter().map(|_| Mutex::new(None)).collect();
+    let drinks = |port, open: &Mutex<Option<TcpStream>>| {
+        while !is_over.load(Ordering::SeqCst) {
+            let stream = connect(port)?;
+            if let Ok(mut open) = open.lock() {
+                *open = Some(stream.try_clone()?);
+            }
+            // It may end in the middle of it.
+            if !is_over.load(Ordering::SeqCst) {
+                let _any_end = drink(stream);
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    };
     thread::scope(|scope| {
-        for &port in &house.ports[1..=names.len()] {
-            let is_over = &is_over;
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    // It may end in the middle of it.
-                    let _any_end = download(port, 10 << 20);
-                }
-            });
+        for (&port, open) in house.ports[1..].iter().zip(&open) {
+            scope.spawn(move || drinks(port, open));
         }
         let number = |it: &mut Operator| {
             Ok::<_, anyhow::Error>(it.ask(&format!("list {first}"))?[0]["id"].clone())
@@ -337,7 +345,11 @@ fn under_load(house: &House, operator: &mut Operator, names: &[String]) -> Resul
             operator.serves(first)?;
             names.iter().try_for_each(|name| operator.ask(&format!("destroy {name}")).map(drop))
         })();
-        is_over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::SeqCst);
+        // Nobody else would: the other ends are gone.
+        for stream in open.iter().filter_map(|it| it.lock().ok()?.take()) {
+            let _ended = stream.shutdown(Shutdown::Both);
+        }
         done
     })
 }

@@ -188,11 +188,14 @@ fn rule(house: &House, mark: &str, scratch: &Path) -> Result<String> {
     let heard = |said: &str| said.contains("you said: hello\n");
     ensure!(operator.channel.borrow_mut().listen("added", heard)?, "`added` has ended");
     operator.show("destroy added")?;
-    operator.show("create blk")?;
+    // One that has the partition until it is told to end.
+    operator.show("create echo disk=['/dev/vda1,raw,xvda,w']")?;
     let answer = operator.ask("create hello")?;
     let taken = "/dev/vda1: it is written by another domain";
     ensure!(answer == Err(taken.to_owned()), "a partition that is in use can be read: {answer:?}");
     house.tell(format_args!("operator: create hello\n    {taken}"));
+    operator.show("destroy echo")?;
+    operator.show("create blk")?;
     operator.channel.borrow_mut().listen("blk", |_| false)?;
     operator.until("list blk", Result::is_err)?;
     operator.show("list")?;

@@ -26,7 +26,7 @@ const LINUX: u32 = 128;
 /// The memory of the control domain, which has the files of all domains in it. Unit: MiB.
 const CONTROL: u32 = 192;
 /// The least time that a boot gets.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 /// What Linux says itself.
 const QUIET: &str = "console=hvc0 quiet loglevel=1";
 /// The control domain's network, in QEMU's.

@@ -21,8 +21,9 @@ use crate::workspace::Workspace;
 /// The initial domain's memory. Unit: MiB.
 const LINUX_MEMORY: u32 = 256;
 
-/// The least time that it gets to start and to run domains that take a few seconds.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+/// The least time that it gets to start and to run domains that take a few seconds: half a minute where
+/// nobody else has the processor, and many times that on a host that is busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 
 /// A domain to create.
 pub(crate) struct Domain {
@@ -204,7 +205,9 @@ pub(crate) fn run(
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
     let client = options.client.as_ref().map(std::fs::read_to_string).transpose()?;
     let job = (&[domain][..], client.as_deref());
-    let mut machine = machine(workspace, builder, job, &options.machine, &scratch)?;
+    let limit = options.machine.limit.max(LIMIT);
+    let machine_options = MachineOptions { limit, ..options.machine.clone() };
+    let mut machine = machine(workspace, builder, job, &machine_options, &scratch)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     if options.verbose {
         machine.log = Log::All;
