@@ -170,12 +170,15 @@ impl<G: Guest> Device<G> {
     }
 
     /// Tells the switch who is behind the port.
-    fn tell<P: Pool>(&mut self, switch: &mut Switch<P>) {
+    fn tell<P: Pool<Buffer = G::Buffer>>(&mut self, switch: &mut Switch<P>) {
         if let Some(news) = self.news.take() {
             // What waits was made for who was there before.
             switch.disconnect(self.port);
             if let Some(parameters) = news {
                 switch.connect(self.port, parameters.takes);
+                if let Link::Up(queue) = &self.link {
+                    switch.join(self.port, queue.exit());
+                }
             }
         }
     }

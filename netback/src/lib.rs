@@ -56,7 +56,7 @@ mod switch;
 mod tx;
 
 pub use device::{Attachment, Device, Effect};
-pub use guest::{Copy, Direction, Guest, Side};
+pub use guest::{Copy, Direction, Guest, Piece, Side};
 pub use headers::Headers;
 pub use nodes::{Nodes, Parameters, Ports};
 pub use packet::{Buffer, Checksum, Family, Packet, Pool, Segmentation};

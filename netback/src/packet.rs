@@ -75,7 +75,8 @@ pub struct Segmentation {
     pub size: u16,
 }
 
-/// A packet, from the Ethernet header on. Every page but the last is full.
+/// A packet, from the Ethernet header on. Every page but the last is full. One that a front end
+/// sends to another one may have its beginning here alone, until it is known to go elsewhere.
 #[derive(Debug)]
 pub struct Packet<B> {
     /// As many as the length needs.
@@ -97,6 +98,19 @@ impl<B: Buffer> Packet<B> {
             pages.push(pool.buffer()?);
         }
         Some(Self { pages, length, checksum: Checksum::Unknown, segmentation: None })
+    }
+
+    /// A packet of so many bytes, of which a page has the beginning. `None` without a page.
+    pub(crate) fn beginning(length: usize, pool: &mut impl Pool<Buffer = B>) -> Option<Self> {
+        Some(Self { length, ..Self::new(1, pool)? })
+    }
+
+    /// Adds the pages that are missing. Returns whether there were as many.
+    pub(crate) fn complete(&mut self, pool: &mut impl Pool<Buffer = B>) -> bool {
+        let count = self.length.div_ceil(PAGE_SIZE);
+        let missing = (self.pages.len()..count).map_while(|_| pool.buffer());
+        self.pages.extend(missing);
+        self.pages.len() == count
     }
 
     /// A packet that is in these pages. `None` if they are more or fewer than its length needs.
