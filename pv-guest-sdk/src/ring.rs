@@ -44,6 +44,31 @@ pub trait Page {
     fn words(&self) -> &Words;
 }
 
+/// Pages of this guest in a row, each of which the back end may use.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{ring::Strip};
+/// # fn example(strip: &mut impl Strip) {
+/// strip.write(2, 5000, |bytes| bytes.fill(7)); // what it may read, in the pages 2 and 3
+/// let to_be_told = [strip.reference(2), strip.reference(3)];
+/// # }
+/// ```
+pub trait Strip {
+    /// What the back end is told of a page.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    fn reference(&self, page: usize) -> GrantRef;
+
+    /// Has `length` bytes from the start of a page on written, which the back end may read meanwhile.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    fn write<R>(&mut self, page: usize, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+}
+
 /// Where the pages and the ports of a device come from: on the machine, this guest's grants.
 ///
 /// # Examples
@@ -60,6 +85,8 @@ pub trait Page {
 pub trait Sharing {
     /// A page.
     type Page: Page;
+    /// Pages in a row.
+    type Strip: Strip;
     /// A port.
     type Signal: Signal;
 
@@ -69,11 +96,34 @@ pub trait Sharing {
     /// [`GrantError`] without memory, or without a free entry in the grant table.
     fn page(&self, to: DomId) -> Result<Self::Page, GrantError>;
 
+    /// So many zeroed pages in a row, a power of two from 2 to 256, that a domain may read.
+    ///
+    /// # Errors
+    /// [`GrantError`] without memory in a row, or without free entries in the grant table.
+    fn strip(&self, to: DomId, pages: usize) -> Result<Self::Strip, GrantError>;
+
     /// A port that a domain may bind to.
     ///
     /// # Errors
     /// [`HypercallError`] if no port is free.
     fn signal(&self, to: DomId) -> Result<(Port, Self::Signal), HypercallError>;
+}
+
+/// Pages that are not in a row, for tests.
+#[cfg(test)]
+impl<P: Page> Strip for std::vec::Vec<P> {
+    fn reference(&self, page: usize) -> GrantRef {
+        self[page].reference()
+    }
+
+    fn write<R>(&mut self, page: usize, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut bytes = std::vec![0; length];
+        let result = fill(&mut bytes);
+        for (page, part) in self[page..].iter().zip(bytes.chunks(PAGE_SIZE)) {
+            crate::raw::copy::copy_in(page.words(), part);
+        }
+        result
+    }
 }
 
 #[cfg(target_os = "none")]
@@ -82,6 +132,7 @@ mod machine {
     use crate::console::ring::Words;
     use crate::event::Channel;
     use crate::grant::{Grant, Grants};
+    use crate::raw::strip::Strip;
     use crate::paging::{Access, Frame};
     use hypercall_abi::types::GrantRef;
 
@@ -97,10 +148,15 @@ mod machine {
 
     impl Sharing for Grants {
         type Page = Grant;
+        type Strip = Strip;
         type Signal = Channel;
 
         fn page(&self, to: DomId) -> Result<Grant, GrantError> {
             self.share(Frame::new()?, to, Access::WRITE)
+        }
+
+        fn strip(&self, to: DomId, pages: usize) -> Result<Strip, GrantError> {
+            Strip::new(*self, to, pages)
         }
 
         fn signal(&self, to: DomId) -> Result<(Port, Channel), HypercallError> {

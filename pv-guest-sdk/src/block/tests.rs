@@ -60,7 +60,12 @@ impl Drop for Granted {
 
 impl Sharing for &'static Shared {
     type Page = Granted;
+    type Strip = Vec<Granted>;
     type Signal = &'static Line;
+
+    fn strip(&self, to: DomId, pages: usize) -> Result<Vec<Granted>, GrantError> {
+        (0..pages).map(|_| self.page(to)).collect()
+    }
 
     fn page(&self, to: DomId) -> Result<Granted, GrantError> {
         assert_eq!(to, DomId(3));

@@ -79,6 +79,21 @@ impl<'a> Entries<'a> {
         true
     }
 
+    /// Takes a page from the peer for a while, unless it uses it: then nothing changes. What the
+    /// entry was comes back for [`Entries::resume`].
+    pub(crate) fn suspend(&self, reference: GrantRef) -> Option<u64> {
+        let unused = |entry| if in_use(entry) { None } else { Some(0) };
+        let entry = self.at(self.shared, reference)?;
+        entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, unused).ok()
+    }
+
+    /// Grants a page again as it was before.
+    pub(crate) fn resume(&self, reference: GrantRef, entry: u64) {
+        if let Some(place) = self.at(self.shared, reference) {
+            place.store(entry, Ordering::Release);
+        }
+    }
+
     /// Keeps a page whose grant is to end, and could not, until [`Entries::sweep`] finds it unused.
     pub(crate) fn park(&self, reference: GrantRef, page: Pfn) {
         if let Some(note) = self.at(self.notes, reference) {

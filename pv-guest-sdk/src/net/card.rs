@@ -87,7 +87,7 @@ pub struct Info {
 pub struct Card<'a, S: Sharing> {
     device: Device<'a>,
     watch: Watch<'a>,
-    pub(super) queue: Queue<S::Page, S::Signal>,
+    pub(super) queue: Queue<S::Page, S::Strip, S::Signal>,
     info: Info,
     is_closed: bool,
 }
@@ -120,7 +120,7 @@ impl<'a, S: Sharing> Card<'a, S> {
         let ring = || sharing.page(peer);
         let rings = [ring()?, ring()?];
         let count = options.send_pages.clamp(18, SEND_PAGES);
-        let send = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let send = (sharing.strip(peer, count.next_power_of_two())?, count);
         let count = options.receive_pages.clamp(32, RECEIVE_PAGES);
         let receive = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
         let (send_port, send_signal) = sharing.signal(peer)?;

@@ -11,7 +11,8 @@ use super::checksum;
 use super::packet::{Checksum, Note};
 use crate::ring::Sharing;
 
-/// A card as a device of `smoltcp`, which reads packets from one buffer and writes them to another.
+/// A card as a device of `smoltcp`, which reads packets from a buffer, and writes them where the back
+/// end reads them.
 ///
 /// Checksums of TCP and UDP that are left to the other end are not looked at by `smoltcp`: this sees
 /// to them, both ways. Long pieces of TCP are cut by the back end, if it does that.
@@ -20,8 +21,8 @@ use crate::ring::Sharing;
 ///
 /// ```no_run
 /// # use pv_guest_sdk::{net::{Card, Port}, ring::Sharing, println};
-/// # fn example<S: Sharing>(card: Card<'_, S>, receive: &mut [u8], send: &mut [u8]) {
-/// let port = Port::new(card, receive, send);
+/// # fn example<S: Sharing>(card: Card<'_, S>, receive: &mut [u8]) {
+/// let port = Port::new(card, receive);
 /// println!("{:?}, wrong: {}, no room: {}", port.card().info(), port.wrong(), port.is_starved());
 /// let card = port.into_card();
 /// # }
@@ -29,17 +30,16 @@ use crate::ring::Sharing;
 pub struct Port<'a, 'b, S: Sharing> {
     card: Card<'a, S>,
     receive: &'b mut [u8],
-    send: &'b mut [u8],
     starved: bool,
     wrong: u64,
 }
 
 impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
-    /// A card, and two buffers, for packets that are received and sent. They should have room for
-    /// 65,535 bytes, and must have it for the card's `mtu` and 14.
+    /// A card, and a buffer for packets that are received. It should have room for 65,535 bytes, and
+    /// must have it for the card's `mtu` and 14.
     #[must_use]
-    pub const fn new(card: Card<'a, S>, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
-        Self { card, receive, send, starved: false, wrong: 0 }
+    pub const fn new(card: Card<'a, S>, receive: &'b mut [u8]) -> Self {
+        Self { card, receive, starved: false, wrong: 0 }
     }
 
     /// The card.
@@ -69,8 +69,7 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
     /// The longest packet that is sent. Unit: bytes.
     fn longest(&self) -> usize {
         let info = self.card.info();
-        let longest = if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) };
-        longest.min(self.send.len())
+        if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) }
     }
 }
 
@@ -110,21 +109,20 @@ impl phy::RxToken for Received<'_> {
 /// ```
 pub struct Room<'p, S: Sharing> {
     card: &'p Card<'p, S>,
-    buffer: &'p mut [u8],
     note: Note,
 }
 
 impl<S: Sharing> phy::TxToken for Room<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, fill: F) -> R {
-        let packet = &mut self.buffer[..length];
-        let result = fill(packet);
-        if self.card.info().checksum && checksum::leave_blank(packet) {
-            self.note.checksum = Checksum::Blank;
-        }
         // There is room still. A card that is of no use any more takes no packets; its user is told
         // by `broken`.
-        let _sent = self.card.queue.try_send(packet, self.note);
-        result
+        self.card.queue.send_or_lose(length, |packet| {
+            let result = fill(packet);
+            if self.card.info().checksum && checksum::leave_blank(packet) {
+                self.note.checksum = Checksum::Blank;
+            }
+            (result, self.note)
+        })
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
@@ -154,7 +152,7 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
             self.card.queue.wake();
             return None;
         }
-        let room = Room { card: &self.card, buffer: self.send, note: Note::default() };
+        let room = Room { card: &self.card, note: Note::default() };
         Some((Received(packet), room))
     }
 
@@ -162,9 +160,8 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
         let pages = self.longest().div_ceil(PAGE_SIZE);
         let has_room = self.card.queue.has_room(pages).unwrap_or(false);
         self.starved = !has_room;
-        let (card, buffer) = (&self.card, &mut *self.send);
         // It is not known yet whether it is a long one.
-        has_room.then_some(Room { card, buffer, note: Note::default() })
+        has_room.then_some(Room { card: &self.card, note: Note::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

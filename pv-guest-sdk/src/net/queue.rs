@@ -13,8 +13,7 @@ use super::error::{Breach, NetError};
 use super::packet::{Assembly, Checksum, Note};
 use crate::event::Signal;
 use crate::lock::Held;
-use crate::raw::copy::copy_in;
-use crate::ring::{Page, Ring};
+use crate::ring::{Page, Ring, Strip};
 
 /// The most pages for packets that are sent.
 pub(super) const SEND_PAGES: usize = 64;
@@ -49,9 +48,11 @@ pub struct Counts {
     pub faulty: u64,
 }
 
-struct State<P> {
+struct State<P, T> {
     send: Ring<P>,
-    /// Pages that are free, and that the back end has; a bit for each.
+    /// What packets that are sent go through.
+    strip: T,
+    /// Its pages that are free, and that the back end has; a bit for each.
     free: u64,
     asked: u64,
     /// Extra infos that are not answered.
@@ -70,9 +71,8 @@ struct State<P> {
 }
 
 /// The rings of a card, and what is under way on them.
-pub(super) struct Queue<P, S> {
-    state: Held<State<P>>,
-    send_pages: Vec<P, SEND_PAGES>,
+pub(super) struct Queue<P, T, S> {
+    state: Held<State<P, T>>,
     /// Requests are for one after the other, in a circle: answers come in the order of requests, and
     /// a page is put again when its packet was taken.
     receive_pages: Vec<P, RECEIVE_PAGES>,
@@ -81,18 +81,19 @@ pub(super) struct Queue<P, S> {
     receive_signal: Option<S>,
 }
 
-impl<P: Page, S: Signal> Queue<P, S> {
+impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
     /// Rings in zeroed pages: to send, and to receive.
     pub(super) fn new(
         [send, receive]: [P; 2],
-        send_pages: Vec<P, SEND_PAGES>,
+        (strip, send_pages): (T, usize),
         receive_pages: Vec<P, RECEIVE_PAGES>,
         (send_signal, receive_signal): (S, Option<S>),
     ) -> Self {
         let ring = |page, size| Ring::new(Vec::from_iter([page]), abi::RING_SLOTS, size);
         let state = State {
             send: ring(send, abi::TX_SLOT),
-            free: (0..send_pages.len()).fold(0, |free, page| free | 1 << page),
+            strip,
+            free: u64::MAX >> (64 - send_pages.clamp(1, 64)),
             asked: 0,
             extras: 0,
             crowded: false,
@@ -105,7 +106,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
             counts: Counts::default(),
         };
         let state = Held::new(state);
-        let queue = Self { state, send_pages, receive_pages, send_signal, receive_signal };
+        let queue = Self { state, receive_pages, send_signal, receive_signal };
         let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages.len());
         queue
     }
@@ -153,7 +154,11 @@ impl<P: Page, S: Signal> Queue<P, S> {
         self.wake();
     }
 
-    fn check<T>(&self, state: &mut State<P>, result: Result<T, Breach>) -> Result<T, NetError> {
+    fn check<V>(
+        &self,
+        state: &mut State<P, T>,
+        result: Result<V, Breach>,
+    ) -> Result<V, NetError> {
         if let (None, Err(breach)) = (&state.broken, &result) {
             state.broken = Some(NetError::Broken(*breach));
             self.wake();
@@ -165,7 +170,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     /// Puts so many requests for packets, and says whether the back end wants to be told.
-    fn offer(&self, state: &mut State<P>, count: usize) -> bool {
+    fn offer(&self, state: &mut State<P, T>, count: usize) -> bool {
         for _ in 0..count {
             let number = state.put_page;
             state.put_page = (number + 1) % self.receive_pages.len();
@@ -227,7 +232,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         self.find_room(&mut self.state.lock(), pages)
     }
 
-    fn find_room(&self, state: &mut State<P>, pages: usize) -> Result<bool, NetError> {
+    fn find_room(&self, state: &mut State<P, T>, pages: usize) -> Result<bool, NetError> {
         self.check(state, Ok(()))?;
         if state.fits(pages) {
             return Ok(true);
@@ -242,7 +247,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         Ok(false)
     }
 
-    fn take_answers(&self, state: &mut State<P>) -> Result<(), NetError> {
+    fn take_answers(&self, state: &mut State<P, T>) -> Result<(), NetError> {
         let result = state.take_answers();
         if self.check(state, result)? {
             self.send_signal.wake();
@@ -250,12 +255,12 @@ impl<P: Page, S: Signal> Queue<P, S> {
         Ok(())
     }
 
-    fn poll<T>(
+    fn poll<V>(
         &self,
         context: &Context<'_>,
         signal: &S,
-        look: impl FnOnce() -> Result<Option<T>, NetError>,
-    ) -> Poll<Result<T, NetError>> {
+        look: impl FnOnce() -> Result<Option<V>, NetError>,
+    ) -> Poll<Result<V, NetError>> {
         signal.listen(context.waker());
         look().map_or_else(
             |error| Poll::Ready(Err(error)),
@@ -265,55 +270,45 @@ impl<P: Page, S: Signal> Queue<P, S> {
 
     /// Sends a packet, after waiting for room.
     pub(super) async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let send = || Ok(self.try_send(packet, note)?.then_some(()));
+        let send = || {
+            let mut state = self.state.lock();
+            let has_room = self.find_room(&mut state, packet.len().div_ceil(PAGE_SIZE))?;
+            let fill = |bytes: &mut [u8]| (bytes.copy_from_slice(packet), note);
+            Ok(has_room.then(|| self.put(&mut state, packet.len(), fill)))
+        };
         poll_fn(|context| self.poll(context, &self.send_signal, send)).await
     }
 
-    /// Sends a packet of 64 pages at most, if there is room, and says whether there was.
-    pub(super) fn try_send(&self, packet: &[u8], note: Note) -> Result<bool, NetError> {
+    /// Sends a packet of so many bytes, of 18 pages at most, that `fill` writes and says something of.
+    /// Without room it is lost.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn send_or_lose<R>(
+        &self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> (R, Note),
+    ) -> R {
         let mut state = self.state.lock();
-        let pieces = packet.chunks(PAGE_SIZE);
-        if !self.find_room(&mut state, pieces.len())? {
-            return Ok(false);
+        if self.find_room(&mut state, length.div_ceil(PAGE_SIZE)).unwrap_or(false) {
+            return self.put(&mut state, length, fill);
         }
-        let mut flags = match note.checksum {
-            Checksum::Complete => 0,
-            Checksum::Validated => abi::TX_DATA_VALIDATED,
-            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
-        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
-        let last = pieces.len().saturating_sub(1);
-        for (index, piece) in pieces.enumerate() {
-            let number = state.free.trailing_zeros();
-            let page = &self.send_pages[number as usize];
-            copy_in(page.words(), piece);
-            state.free &= !(1 << number);
-            state.asked |= 1 << number;
-            let size = if index == 0 { packet.len() } else { piece.len() };
-            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
-            let request = TxRequest {
-                gref: page.reference(),
-                offset: 0,
-                flags: core::mem::take(&mut flags) | more,
-                id: u16::try_from(number).unwrap_or(0),
-                size: u16::try_from(size).unwrap_or(u16::MAX),
-            };
-            state.send.put(request.as_bytes());
-            if let (0, Some(size)) = (index, note.segment) {
-                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
-                let gso_size = size.get();
-                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
-                let mut slot = [0; abi::TX_SLOT as usize];
-                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
-                state.send.put(&slot);
-                state.extras += 1;
-            }
-        }
-        state.counts.sent += 1;
-        state.counts.sent_bytes += packet.len() as u64;
+        // Nobody is there who reads these pages.
+        state.strip.write(0, length, fill).0
+    }
+
+    /// Sends a packet for which there is room.
+    fn put<R>(
+        &self,
+        state: &mut State<P, T>,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> (R, Note),
+    ) -> R {
+        let first = state.row(length.div_ceil(PAGE_SIZE)).trailing_zeros() as usize;
+        let (result, note) = state.strip.write(first, length, fill);
+        state.put(first, length, note);
         if state.send.show() {
             self.send_signal.notify();
         }
-        Ok(true)
+        result
     }
 
     /// Goes on as if so many requests had been answered on each ring.
@@ -339,9 +334,54 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 }
 
-impl<P: Page> State<P> {
+impl<P: Page, T: Strip> State<P, T> {
     fn fits(&self, pages: usize) -> bool {
-        self.free.count_ones() as usize >= pages && self.send.room() as usize > pages
+        (pages == 0 || self.row(pages) != 0) && self.send.room() as usize > pages
+    }
+
+    /// Where so many free pages begin in a row; a bit for each.
+    fn row(&self, pages: usize) -> u64 {
+        (1..pages).fold(self.free, |rows, _| rows & rows >> 1)
+    }
+
+    /// Puts the requests for a packet in the pages from `first` on, for which there is room.
+    fn put(&mut self, first: usize, length: usize, note: Note) {
+        let mut flags = match note.checksum {
+            Checksum::Complete => 0,
+            Checksum::Validated => abi::TX_DATA_VALIDATED,
+            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
+        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
+        let bits = u64::MAX >> (64 - length.div_ceil(PAGE_SIZE)) << first;
+        (self.free, self.asked) = (self.free & !bits, self.asked | bits);
+        let mut left = length;
+        for number in first.. {
+            let piece = left.min(PAGE_SIZE);
+            let more = if left > PAGE_SIZE { abi::TX_MORE_DATA } else { 0 };
+            let size = if number == first { length } else { piece };
+            let request = TxRequest {
+                gref: self.strip.reference(number),
+                offset: 0,
+                flags: core::mem::take(&mut flags) | more,
+                id: u16::try_from(number).unwrap_or(0),
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+            };
+            self.send.put(request.as_bytes());
+            if let (true, Some(size)) = (number == first, note.segment) {
+                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
+                let gso_size = size.get();
+                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
+                let mut slot = [0; abi::TX_SLOT as usize];
+                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
+                self.send.put(&slot);
+                self.extras += 1;
+            }
+            left -= piece;
+            if left == 0 {
+                break;
+            }
+        }
+        self.counts.sent += 1;
+        self.counts.sent_bytes += length as u64;
     }
 
     /// Takes answers until a packet is there, and says whether one is.

@@ -74,6 +74,7 @@ impl Drop for Granted {
 
 impl Sharing for &'static Shared {
     type Page = Granted;
+    type Strip = Vec<Granted>;
     type Signal = &'static Line;
 
     fn page(&self, to: DomId) -> Result<Granted, GrantError> {
@@ -82,6 +83,10 @@ impl Sharing for &'static Shared {
         let words: &'static Words = leak([const { AtomicU32::new(0) }; 1024]);
         self.pages.lock().unwrap().insert(reference, words);
         Ok(Granted(GrantRef(reference), words, self))
+    }
+
+    fn strip(&self, to: DomId, pages: usize) -> Result<Vec<Granted>, GrantError> {
+        (0..pages).map(|_| self.page(to)).collect()
     }
 
     fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), HypercallError> {
