@@ -10,6 +10,7 @@ use crate::console::ring::Words;
 use crate::error::HypercallError;
 use crate::event::Signal;
 use crate::grant::GrantError;
+use crate::paging::Access;
 
 const REQUESTS_PUT: usize = core::mem::offset_of!(SharedRing, req_prod) / 4;
 const REQUEST_EVENT: usize = core::mem::offset_of!(SharedRing, req_event) / 4;
@@ -44,15 +45,21 @@ pub trait Page {
     fn words(&self) -> &Words;
 }
 
-/// Pages of this guest in a row, each of which the back end may use.
+/// Pages of this guest in a row, each of which the back end may use. Those that it may write are to be
+/// withdrawn before they are used here.
 ///
 /// # Examples
 ///
 /// ```no_run
 /// # use pv_guest_sdk::{ring::Strip};
 /// # fn example(strip: &mut impl Strip) {
-/// strip.write(2, 5000, |bytes| bytes.fill(7)); // what it may read, in the pages 2 and 3
 /// let to_be_told = [strip.reference(2), strip.reference(3)];
+/// if strip.withdraw(2) && strip.withdraw(3) {
+///     strip.with(2, 5000, |bytes| bytes.fill(7)); // in the pages 2 and 3
+/// }
+/// strip.grant(2); // the back end may use them again
+/// strip.grant(3);
+/// assert_eq!(strip.words(2).len(), 1024); // it may write there from now on
 /// # }
 /// ```
 pub trait Strip {
@@ -62,11 +69,23 @@ pub trait Strip {
     /// If there is no such page.
     fn reference(&self, page: usize) -> GrantRef;
 
-    /// Has `length` bytes from the start of a page on written, which the back end may read meanwhile.
+    /// What is in a page. The back end may write at any time.
     ///
     /// # Panics
-    /// If there are not so many.
-    fn write<R>(&mut self, page: usize, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+    /// If there is no such page.
+    fn words(&self, page: usize) -> &Words;
+
+    /// Takes a page from the back end for a while. False if that uses it now.
+    fn withdraw(&mut self, page: usize) -> bool;
+
+    /// Lets the back end use a page again that was withdrawn.
+    fn grant(&mut self, page: usize);
+
+    /// Uses `length` bytes from the start of a page on.
+    ///
+    /// # Panics
+    /// If there are not so many, or the back end may write some of them.
+    fn with<R>(&mut self, page: usize, length: usize, using: impl FnOnce(&mut [u8]) -> R) -> R;
 }
 
 /// Where the pages and the ports of a device come from: on the machine, this guest's grants.
@@ -96,11 +115,11 @@ pub trait Sharing {
     /// [`GrantError`] without memory, or without a free entry in the grant table.
     fn page(&self, to: DomId) -> Result<Self::Page, GrantError>;
 
-    /// So many zeroed pages in a row, a power of two from 2 to 256, that a domain may read.
+    /// So many zeroed pages in a row, a power of two from 2 to 128, that a domain may use.
     ///
     /// # Errors
     /// [`GrantError`] without memory in a row, or without free entries in the grant table.
-    fn strip(&self, to: DomId, pages: usize) -> Result<Self::Strip, GrantError>;
+    fn strip(&self, to: DomId, pages: usize, access: Access) -> Result<Self::Strip, GrantError>;
 
     /// A port that a domain may bind to.
     ///
@@ -116,10 +135,24 @@ impl<P: Page> Strip for std::vec::Vec<P> {
         self[page].reference()
     }
 
-    fn write<R>(&mut self, page: usize, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+    fn words(&self, page: usize) -> &Words {
+        self[page].words()
+    }
+
+    fn withdraw(&mut self, _page: usize) -> bool {
+        true
+    }
+
+    fn grant(&mut self, _page: usize) {}
+
+    fn with<R>(&mut self, page: usize, length: usize, using: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut bytes = std::vec![0; length];
-        let result = fill(&mut bytes);
-        for (page, part) in self[page..].iter().zip(bytes.chunks(PAGE_SIZE)) {
+        let pages = self[page..].iter();
+        for (page, part) in pages.clone().zip(bytes.chunks_mut(PAGE_SIZE)) {
+            crate::raw::copy::copy_out(page.words(), part);
+        }
+        let result = using(&mut bytes);
+        for (page, part) in pages.zip(bytes.chunks(PAGE_SIZE)) {
             crate::raw::copy::copy_in(page.words(), part);
         }
         result
@@ -128,12 +161,12 @@ impl<P: Page> Strip for std::vec::Vec<P> {
 
 #[cfg(target_os = "none")]
 mod machine {
-    use super::{DomId, GrantError, HypercallError, Page, Port, Sharing};
+    use super::{Access, DomId, GrantError, HypercallError, Page, Port, Sharing};
     use crate::console::ring::Words;
     use crate::event::Channel;
     use crate::grant::{Grant, Grants};
     use crate::raw::strip::Strip;
-    use crate::paging::{Access, Frame};
+    use crate::paging::Frame;
     use hypercall_abi::types::GrantRef;
 
     impl Page for Grant {
@@ -155,8 +188,8 @@ mod machine {
             self.share(Frame::new()?, to, Access::WRITE)
         }
 
-        fn strip(&self, to: DomId, pages: usize) -> Result<Strip, GrantError> {
-            Strip::new(*self, to, pages)
+        fn strip(&self, to: DomId, pages: usize, access: Access) -> Result<Strip, GrantError> {
+            Strip::new(*self, to, pages, access)
         }
 
         fn signal(&self, to: DomId) -> Result<(Port, Channel), HypercallError> {

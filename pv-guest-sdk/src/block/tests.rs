@@ -25,6 +25,7 @@ use crate::console::ring::Words;
 use crate::error::HypercallError;
 use crate::event::Signal;
 use crate::grant::GrantError;
+use crate::paging::Access;
 use crate::ring::{Page, Sharing};
 use crate::xenbus::{Device, State};
 use crate::xenstore::tests::{Line, Server, drive, join, leak};
@@ -63,7 +64,7 @@ impl Sharing for &'static Shared {
     type Strip = Vec<Granted>;
     type Signal = &'static Line;
 
-    fn strip(&self, to: DomId, pages: usize) -> Result<Vec<Granted>, GrantError> {
+    fn strip(&self, to: DomId, pages: usize, _: Access) -> Result<Vec<Granted>, GrantError> {
         (0..pages).map(|_| self.page(to)).collect()
     }
 

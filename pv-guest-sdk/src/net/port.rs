@@ -86,11 +86,34 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
 /// }
 /// # }
 /// ```
-pub struct Received<'p>(&'p [u8]);
+pub struct Received<'p, S: Sharing> {
+    card: &'p Card<'p, S>,
+    /// Where it is if it is not in its pages, and at which byte of these it is if it is.
+    buffer: &'p [u8],
+    at: Option<usize>,
+    length: usize,
+}
 
-impl phy::RxToken for Received<'_> {
+impl<S: Sharing> Received<'_, S> {
+    fn with<R>(&self, using: impl FnOnce(&[u8]) -> R) -> R {
+        match self.at {
+            Some(at) => self.card.queue.with(at, self.length, using),
+            None => using(&self.buffer[..self.length]),
+        }
+    }
+}
+
+impl<S: Sharing> phy::RxToken for Received<'_, S> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(self.0)
+        self.with(take)
+    }
+}
+
+impl<S: Sharing> Drop for Received<'_, S> {
+    fn drop(&mut self) {
+        if self.at.is_some() {
+            self.card.queue.release();
+        }
     }
 }
 
@@ -132,7 +155,7 @@ impl<S: Sharing> phy::TxToken for Room<'_, S> {
 
 impl<S: Sharing> phy::Device for Port<'_, '_, S> {
     type RxToken<'p>
-        = Received<'p>
+        = Received<'p, S>
     where
         Self: 'p;
     type TxToken<'p>
@@ -140,20 +163,20 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
     where
         Self: 'p;
 
-    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_, S>, Room<'_, S>)> {
         // Without room for an answer the packet stays where it is.
         let pages = self.longest().div_ceil(PAGE_SIZE);
-        let (length, note) = self.card.queue.try_receive(self.receive, pages).ok()??;
+        let (length, note, at) = self.card.queue.try_receive(self.receive, pages, true).ok()??;
         self.starved = false;
-        let packet = &self.receive[..length];
-        if note.checksum == Checksum::Complete && !checksum::is_right(packet) {
+        let received = Received { card: &self.card, buffer: self.receive, at, length };
+        if note.checksum == Checksum::Complete && !received.with(checksum::is_right) {
             self.wrong += 1;
             // There may be others behind it.
             self.card.queue.wake();
             return None;
         }
         let room = Room { card: &self.card, note: Note::default() };
-        Some((Received(packet), room))
+        Some((received, room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {

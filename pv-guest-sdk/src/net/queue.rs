@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use super::bytes;
 use super::error::{Breach, NetError};
-use super::packet::{Assembly, Checksum, Note};
+use super::packet::{Assembly, Checksum, Note, Piece};
 use crate::event::Signal;
 use crate::lock::Held;
 use crate::ring::{Page, Ring, Strip};
@@ -21,6 +21,9 @@ pub(super) const SEND_PAGES: usize = 64;
 pub(super) const RECEIVE_PAGES: usize = 128;
 /// After how many of them their requests are put again.
 const AGAIN: usize = 8;
+/// From what length on a packet is used where it is: to take a page from the back end and to give it
+/// again costs as much as to copy some bytes. Unit: bytes.
+const STAYS: usize = 2048;
 
 /// What went over a card.
 ///
@@ -73,9 +76,14 @@ struct State<P, T> {
 /// The rings of a card, and what is under way on them.
 pub(super) struct Queue<P, T, S> {
     state: Held<State<P, T>>,
-    /// Requests are for one after the other, in a circle: answers come in the order of requests, and
-    /// a page is put again when its packet was taken.
-    receive_pages: Vec<P, RECEIVE_PAGES>,
+    /// What packets that come in go through, and how many pages that is. It may be locked when the
+    /// state is; who has it locked while a packet is used locks the state for an answer, and nobody
+    /// else has the card then.
+    ///
+    /// Requests are for one page after the other, in a circle: answers come in the order of requests,
+    /// and a page is put again when its packet was taken.
+    receive: Held<T>,
+    receive_pages: usize,
     send_signal: S,
     /// If packets that come in have their own.
     receive_signal: Option<S>,
@@ -86,7 +94,7 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
     pub(super) fn new(
         [send, receive]: [P; 2],
         (strip, send_pages): (T, usize),
-        receive_pages: Vec<P, RECEIVE_PAGES>,
+        (places, receive_pages): (T, usize),
         (send_signal, receive_signal): (S, Option<S>),
     ) -> Self {
         let ring = |page, size| Ring::new(Vec::from_iter([page]), abi::RING_SLOTS, size);
@@ -106,8 +114,9 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
             counts: Counts::default(),
         };
         let state = Held::new(state);
-        let queue = Self { state, receive_pages, send_signal, receive_signal };
-        let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages.len());
+        let receive = Held::new(places);
+        let queue = Self { state, receive, receive_pages, send_signal, receive_signal };
+        let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages);
         queue
     }
 
@@ -171,10 +180,12 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
 
     /// Puts so many requests for packets, and says whether the back end wants to be told.
     fn offer(&self, state: &mut State<P, T>, count: usize) -> bool {
+        let mut strip = self.receive.lock();
         for _ in 0..count {
             let number = state.put_page;
-            state.put_page = (number + 1) % self.receive_pages.len();
-            let gref = self.receive_pages[number].reference();
+            state.put_page = (number + 1) % self.receive_pages;
+            strip.grant(number);
+            let gref = strip.reference(number);
             let id = u16::try_from(number).unwrap_or(0);
             state.receive.put(RxRequest { id, pad: 0, gref }.as_bytes());
         }
@@ -182,25 +193,31 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
     }
 
     /// Takes a packet, if one is there and room for an answer of so many pages: its length, what is
-    /// said of it. One that is faulty is dropped, and who listens is woken to look for another.
+    /// said of it, and where it is, if it may stay in its pages and is there in a row: at which byte
+    /// of them. Then [`Queue::release`] must follow. One that is faulty is dropped, and who listens is
+    /// woken to look for another.
     pub(super) fn try_receive(
         &self,
         into: &mut [u8],
         answer: usize,
-    ) -> Result<Option<(usize, Note)>, NetError> {
+        stays: bool,
+    ) -> Result<Option<(usize, Note, Option<usize>)>, NetError> {
         let mut state = self.state.lock();
-        let result = state.assemble(self.receive_pages.len());
+        let result = state.assemble(self.receive_pages);
         if !self.check(&mut state, result)? || !self.find_room(&mut state, answer)? {
             return Ok(None);
         }
         let packet = core::mem::take(&mut state.assembly);
         let length = packet.length();
         let fits = !packet.is_faulty() && length <= into.len();
+        let mut place = None;
         if fits {
+            let mut strip = self.receive.lock();
+            place = if stays && length >= STAYS { keep(&mut *strip, packet.pieces()) } else { None };
             let mut rest = &mut *into;
-            for piece in packet.pieces() {
+            for piece in packet.pieces().iter().filter(|_| place.is_none()) {
                 let (part, behind) = rest.split_at_mut(piece.length);
-                bytes::load(self.receive_pages[piece.page].words(), piece.offset, part);
+                bytes::load(strip.words(piece.page), piece.offset, part);
                 rest = behind;
             }
             state.counts.received += 1;
@@ -209,20 +226,43 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
             state.counts.faulty += 1;
             self.receive_signal().wake();
         }
-        // A few are put again at once. So many stay that the longest packet finds its places.
+        if place.is_none() {
+            self.put_again(&mut state);
+        }
+        Ok(fits.then(|| (length, packet.note(), place)))
+    }
+
+    /// Uses a packet that is in its pages.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn with<R>(&self, at: usize, length: usize, using: impl FnOnce(&[u8]) -> R) -> R {
+        let (page, offset) = (at / PAGE_SIZE, at % PAGE_SIZE);
+        self.receive.lock().with(page, offset + length, |bytes| using(&bytes[offset..]))
+    }
+
+    /// A packet that was in its pages is of no use any more.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn release(&self) {
+        self.put_again(&mut self.state.lock());
+    }
+
+    /// Puts requests for pages whose packets were taken, a few at once. So many stay that the longest
+    /// packet finds its places.
+    fn put_again(&self, state: &mut State<P, T>) {
         if state.pending >= AGAIN {
             let again = core::mem::take(&mut state.pending);
-            if self.offer(&mut state, again) {
+            if self.offer(state, again) {
                 self.receive_signal().notify();
             }
         }
-        Ok(fits.then(|| (length, packet.note())))
     }
 
     /// Waits for a packet.
     pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
-        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into, 0)))
-            .await
+        let mut look = || {
+            let came = self.try_receive(into, 0, false)?;
+            Ok(came.map(|(length, note, _)| (length, note)))
+        };
+        poll_fn(|context| self.poll(context, self.receive_signal(), &mut look)).await
     }
 
     /// Whether there are so many pages, and room in the ring for them and an extra info. If not, who
@@ -292,7 +332,7 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
             return self.put(&mut state, length, fill);
         }
         // Nobody is there who reads these pages.
-        state.strip.write(0, length, fill).0
+        state.strip.with(0, length, fill).0
     }
 
     /// Sends a packet for which there is room.
@@ -303,7 +343,7 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
         fill: impl FnOnce(&mut [u8]) -> (R, Note),
     ) -> R {
         let first = state.row(length.div_ceil(PAGE_SIZE)).trailing_zeros() as usize;
-        let (result, note) = state.strip.write(first, length, fill);
+        let (result, note) = state.strip.with(first, length, fill);
         state.put(first, length, note);
         if state.send.show() {
             self.send_signal.notify();
@@ -318,7 +358,7 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
         (state.put_page, state.taken_page) = (0, 0);
         state.send.start_at(index);
         state.receive.start_at(index);
-        let _nobody_is_told = self.offer(&mut state, self.receive_pages.len());
+        let _nobody_is_told = self.offer(&mut state, self.receive_pages);
     }
 
     /// Waits until the back end has no packet of ours.
@@ -334,6 +374,28 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
     }
 }
 
+/// Takes the pages of a packet from the back end, if it is there in a row. At which byte of the strip
+/// it begins. The first page is copied to the one behind it if that has nothing, as an extra info's
+/// has.
+fn keep(strip: &mut impl Strip, pieces: &[Piece]) -> Option<usize> {
+    let (first, others) = pieces.split_first()?;
+    let last = pieces.last()?.page;
+    let start = others.first().map_or(first.page, |second| second.page.wrapping_sub(1));
+    let in_row = others.iter().zip(start..).all(|(piece, page)| {
+        piece.page == page + 1 && piece.offset == 0 && (piece.length == PAGE_SIZE || page + 1 == last)
+    });
+    let is_whole = others.is_empty() || first.offset + first.length == PAGE_SIZE;
+    let is_near = start == first.page || start == first.page + 1;
+    if !in_row || !is_whole || !is_near || !(first.page..=last).all(|page| strip.withdraw(page)) {
+        // What was withdrawn is granted again with its request.
+        return None;
+    }
+    if start != first.page {
+        strip.with(first.page, 2 * PAGE_SIZE, |bytes| bytes.copy_within(..PAGE_SIZE, PAGE_SIZE));
+    }
+    Some(start * PAGE_SIZE + first.offset)
+}
+
 impl<P: Page, T: Strip> State<P, T> {
     fn fits(&self, pages: usize) -> bool {
         (pages == 0 || self.row(pages) != 0) && self.send.room() as usize > pages
@@ -341,7 +403,12 @@ impl<P: Page, T: Strip> State<P, T> {
 
     /// Where so many free pages begin in a row; a bit for each.
     fn row(&self, pages: usize) -> u64 {
-        (1..pages).fold(self.free, |rows, _| rows & rows >> 1)
+        let (mut rows, mut length) = (self.free, 1);
+        while length < pages {
+            let more = length.min(pages - length);
+            (rows, length) = (rows & rows >> more, length + more);
+        }
+        rows
     }
 
     /// Puts the requests for a packet in the pages from `first` on, for which there is room.

@@ -27,6 +27,7 @@ use crate::console::ring::Words;
 use crate::error::HypercallError;
 use crate::event::Signal;
 use crate::grant::GrantError;
+use crate::paging::Access;
 use crate::ring::{Page, Sharing};
 use crate::xenbus::Device;
 use crate::xenstore::tests::{Line, Server, drive, leak};
@@ -85,7 +86,7 @@ impl Sharing for &'static Shared {
         Ok(Granted(GrantRef(reference), words, self))
     }
 
-    fn strip(&self, to: DomId, pages: usize) -> Result<Vec<Granted>, GrantError> {
+    fn strip(&self, to: DomId, pages: usize, _: Access) -> Result<Vec<Granted>, GrantError> {
         (0..pages).map(|_| self.page(to)).collect()
     }
 
