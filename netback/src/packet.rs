@@ -174,15 +174,19 @@ impl<B: Buffer> Packet<B> {
     /// What is in its first page.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        self.slices(0, PAGE_SIZE).next().unwrap_or_default()
+        let first = self.pages.first().map_or(&[][..], |page| page.bytes());
+        first.get(..self.length).unwrap_or(first)
     }
 
     /// The first bytes, zeros behind its end.
     #[must_use]
     pub fn start<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        bytes.iter_mut().zip(self.head()).for_each(|(to, from)| *to = *from);
-        bytes
+        let head = self.head();
+        head.first_chunk().copied().unwrap_or_else(|| {
+            let mut bytes = [0; N];
+            bytes.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+            bytes
+        })
     }
 
     /// Puts bytes at `at`; what would be behind its end is not written.

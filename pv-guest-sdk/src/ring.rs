@@ -239,13 +239,16 @@ impl<P: Page> Ring<P> {
         &self.pages[index / WORDS].words()[index % WORDS]
     }
 
-    /// The words of a slot, which may go on in a second page.
+    /// So many words of a slot, and if they go on in a second page those and what is behind them.
     #[inline]
-    fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
-        let first = HEADER + self.slot_size * (index % self.slots) as usize;
-        let mut pages = self.pages[first / WORDS..].iter().map(|page| page.words().as_slice());
-        let (page, next) = (pages.next().unwrap_or_default(), pages.next().unwrap_or_default());
-        [&page[first % WORDS..], next]
+    fn slot(&self, index: u32, count: usize) -> [&[AtomicU32]; 2] {
+        let first = HEADER + self.slot_size * (index & (self.slots - 1)) as usize;
+        let (page, start) = (&self.pages[first / WORDS], first % WORDS);
+        if let Some(whole) = page.words().get(start..start + count) {
+            return [whole, &[]];
+        }
+        let next = self.pages.get(first / WORDS + 1).map_or(&[][..], |page| page.words());
+        [&page.words()[start..], next]
     }
 
     pub(crate) const fn slots(&self) -> u32 {
@@ -253,14 +256,15 @@ impl<P: Page> Ring<P> {
     }
 
     /// Writes a request, for which there must be room. The back end does not see it yet.
+    #[inline]
     pub(crate) fn put(&mut self, request: &[u8]) {
-        let mut rest = request.as_chunks::<4>().0;
-        for places in self.slot(self.put) {
-            let (here, behind) = rest.split_at(rest.len().min(places.len()));
-            for (bytes, word) in here.iter().zip(places) {
-                word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
-            }
-            rest = behind;
+        let words = request.as_chunks::<4>().0;
+        let store = |(bytes, word): (&[u8; 4], &AtomicU32)| {
+            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        };
+        match self.slot(self.put, words.len()) {
+            [places, []] => words.iter().zip(places).for_each(store),
+            [places, next] => words.iter().zip(places.iter().chain(next)).for_each(store),
         }
         self.put = self.put.wrapping_add(1);
     }
@@ -293,13 +297,13 @@ impl<P: Page> Ring<P> {
             }
         }
         let mut bytes = [0; N];
-        let mut rest = bytes.as_chunks_mut::<4>().0;
-        for places in self.slot(self.taken) {
-            let (here, behind) = rest.split_at_mut(rest.len().min(places.len()));
-            for (bytes, word) in here.iter_mut().zip(places) {
-                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-            rest = behind;
+        let words = bytes.as_chunks_mut::<4>().0;
+        let load = |(bytes, word): (&mut [u8; 4], &AtomicU32)| {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        };
+        match self.slot(self.taken, N / 4) {
+            [places, []] => words.iter_mut().zip(places).for_each(load),
+            [places, next] => words.iter_mut().zip(places.iter().chain(next)).for_each(load),
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(bytes))
