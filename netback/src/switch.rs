@@ -71,8 +71,8 @@ pub struct Switch<P: Pool> {
     pool: P,
     ports: Vec<Option<Port<P::Buffer>>>,
     table: Table,
-    /// Addresses that are known to be behind a port, in order.
-    fixed: Vec<(Mac, PortId)>,
+    /// Addresses that are known to be behind a port, by their numbers, in order.
+    fixed: Vec<(u64, PortId)>,
     /// Ports whose packets are not copied yet.
     placed: Vec<PortId>,
 }
@@ -106,6 +106,7 @@ impl<P: Pool> Switch<P> {
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         let id = PortId(u16::try_from(free).ok()?);
         if let Some(address) = rules.address {
+            let address = address.number();
             let place = self.fixed.binary_search_by_key(&address, |it| it.0).err()?;
             self.fixed.insert(place, (address, id));
         }
@@ -301,7 +302,7 @@ impl<P: Pool> Switch<P> {
     }
 
     fn fixed(&self, address: Mac) -> Option<PortId> {
-        let place = self.fixed.binary_search_by_key(&address, |it| it.0).ok()?;
+        let place = self.fixed.binary_search_by_key(&address.number(), |it| it.0).ok()?;
         self.fixed.get(place).map(|it| it.1)
     }
 

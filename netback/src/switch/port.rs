@@ -9,7 +9,7 @@ use core::task::{Context, Waker};
 
 use super::exit::{Exit, Placed, Rest};
 use super::{Mac, PortId};
-use crate::headers::Headers;
+use crate::headers::{Headers, family};
 use crate::offload::{fill, segments};
 use crate::packet::{Buffer, Checksum, Family, Packet, Pool};
 
@@ -307,7 +307,7 @@ fn fits_cut<B: Buffer>(packet: &Packet<B>, takes: &Takes) -> bool {
 fn is_right<B: Buffer>(packet: &Packet<B>, takes: &Takes) -> bool {
     packet.checksum != Checksum::Blank
         || takes.checksum_v4 && takes.checksum_v6
-        || Headers::of(packet).is_some_and(|headers| takes.blank(headers.family))
+        || family(packet).is_some_and(|family| takes.blank(family))
 }
 
 /// Fills the checksum in if the port wants that. Returns whether it is as the port wants it.
