@@ -221,7 +221,16 @@ impl Places<'_> {
             let (page, at) = if source.is_some() { (0, 0) } else { (page, at) };
             let (packet, done) = (self.number, false);
             let (offset_there, length) = (half(offset), half(now));
-            copies.push(Copy { gref, offset: offset_there, length, packet, page, at, source, done });
+            copies.push(Copy {
+                gref,
+                offset: offset_there,
+                length,
+                packet,
+                page,
+                at,
+                source,
+                done,
+            });
             self.at += now;
             offset += now.max(1);
         }

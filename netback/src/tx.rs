@@ -328,7 +328,9 @@ impl<G: Guest> Tx<G> {
         if pieces.is_empty() {
             let is_long = packet.length() > PAGE_SIZE;
             switch.follow(route, port, packet);
-            if let Route::To(to) = route && is_long {
+            if let Route::To(to) = route
+                && is_long
+            {
                 self.passes = switch.leaves_at_once(to);
             }
             return STATUS_OKAY;

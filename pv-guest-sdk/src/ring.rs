@@ -165,8 +165,8 @@ mod machine {
     use crate::console::ring::Words;
     use crate::event::Channel;
     use crate::grant::{Grant, Grants};
-    use crate::raw::strip::Strip;
     use crate::paging::Frame;
+    use crate::raw::strip::Strip;
     use hypercall_abi::types::GrantRef;
 
     impl Page for Grant {

@@ -143,7 +143,8 @@ impl Guest for FakeGuest {
                 // Nobody else has the packet, or reads that page of it.
                 own.copy_from_slice(theirs);
             }
-            let is_read_only = memory.pages.get(copy.gref.0 as usize).is_some_and(|it| it.read_only);
+            let is_read_only =
+                memory.pages.get(copy.gref.0 as usize).is_some_and(|it| it.read_only);
             let Some(theirs) = memory.part(copy.gref, copy.offset, copy.length) else { continue };
             match direction {
                 Direction::FromGuest => own.copy_from_slice(theirs),

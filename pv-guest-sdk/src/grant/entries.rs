@@ -207,6 +207,26 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_taken_for_a_while_unless_it_is_used() {
+        let (shared, notes) = (words(), words());
+        let entries = Entries::new(&shared, &notes);
+        let reference = entries.grant(PEER, Mfn(5), Access::WRITE).unwrap();
+        let entry = &shared[reference.0 as usize];
+        for bits in [8, 16] {
+            entry.fetch_or(bits, Relaxed);
+            assert_eq!(entries.suspend(reference), None);
+            entry.fetch_and(!bits, Relaxed);
+        }
+        let was = entries.suspend(reference).unwrap();
+        assert_eq!((was, entry.load(Relaxed)), (0x0000_0005_0007_0001, 0));
+        // It is nobody else's meanwhile.
+        assert!(entries.grant(PEER, Mfn(6), Access::WRITE).unwrap() != reference);
+        entries.resume(reference, was);
+        assert_eq!(entry.load(Relaxed), was);
+        assert_eq!(entries.suspend(GrantRef(99)), None);
+    }
+
+    #[test]
     fn what_others_write_to_the_table_moves_no_page() {
         let (shared, notes) = (words(), words());
         let entries = Entries::new(&shared, &notes);

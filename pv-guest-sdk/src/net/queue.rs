@@ -163,11 +163,7 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
         self.wake();
     }
 
-    fn check<V>(
-        &self,
-        state: &mut State<P, T>,
-        result: Result<V, Breach>,
-    ) -> Result<V, NetError> {
+    fn check<V>(&self, state: &mut State<P, T>, result: Result<V, Breach>) -> Result<V, NetError> {
         if let (None, Err(breach)) = (&state.broken, &result) {
             state.broken = Some(NetError::Broken(*breach));
             self.wake();
@@ -213,7 +209,8 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
         let mut place = None;
         if fits {
             let mut strip = self.receive.lock();
-            place = if stays && length >= STAYS { keep(&mut *strip, packet.pieces()) } else { None };
+            place =
+                if stays && length >= STAYS { keep(&mut *strip, packet.pieces()) } else { None };
             let mut rest = &mut *into;
             for piece in packet.pieces().iter().filter(|_| place.is_none()) {
                 let (part, behind) = rest.split_at_mut(piece.length);
@@ -380,9 +377,15 @@ impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
 fn keep(strip: &mut impl Strip, pieces: &[Piece]) -> Option<usize> {
     let (first, others) = pieces.split_first()?;
     let last = pieces.last()?.page;
-    let start = others.first().map_or(first.page, |second| second.page.wrapping_sub(1));
+    let start = match others.first() {
+        None => first.page,
+        // The circle begins again at 0.
+        Some(second) => second.page.checked_sub(1)?,
+    };
     let in_row = others.iter().zip(start..).all(|(piece, page)| {
-        piece.page == page + 1 && piece.offset == 0 && (piece.length == PAGE_SIZE || page + 1 == last)
+        piece.page == page + 1
+            && piece.offset == 0
+            && (piece.length == PAGE_SIZE || page + 1 == last)
     });
     let is_whole = others.is_empty() || first.offset + first.length == PAGE_SIZE;
     let is_near = start == first.page || start == first.page + 1;

@@ -79,7 +79,12 @@ impl Grants {
     }
 
     /// Lets a domain use a page that stays its owner's.
-    pub(super) fn grant(self, page: Pfn, to: DomId, access: Access) -> Result<GrantRef, GrantError> {
+    pub(super) fn grant(
+        self,
+        page: Pfn,
+        to: DomId,
+        access: Access,
+    ) -> Result<GrantRef, GrantError> {
         let machine = tables::machine(page)?;
         let reference = self.0.grant(to, machine, access);
         if reference != Err(GrantError::Exhausted) {

@@ -123,3 +123,42 @@ fn without_room_for_an_answer_nothing_is_received() {
     assert!(port.receive(now()).is_some() && !port.is_starved());
     assert_eq!(port.card().counts().received, 1);
 }
+
+#[test]
+fn packets_of_any_length_are_received_wherever_they_are() {
+    for offset in [0, 2] {
+        let (mut world, card) = World::up(RICH);
+        world.offset = offset;
+        let mut receive = std::vec![0; 65_535];
+        let mut port = Port::new(card, &mut receive);
+        for round in 0..40 {
+            for (length, size) in [
+                (60, None),
+                (2047, None),
+                (4096 - usize::from(offset), None),
+                (4097, NonZeroU16::new(1448)),
+                (9000 + round, NonZeroU16::new(1448)),
+                (65_535, NonZeroU16::new(1448)),
+                (8192, None),
+            ] {
+                let note = Note { checksum: Checksum::Blank, segment: size };
+                let frame = packet(length);
+                world.comes.push_back(Frame(frame.clone(), note));
+                while world.step() {}
+                let (token, room) = port.receive(now()).expect("it has come");
+                // The answer is sent while the packet is looked at.
+                let is_right = token.consume(|bytes| {
+                    room.consume(64, |into| {
+                        into.copy_from_slice(&bytes[..into.len().min(60)].repeat(2)[..64])
+                    });
+                    bytes == frame
+                });
+                assert!(is_right, "{length} at {offset}");
+                while world.step() {}
+                let answer = frame[..60].repeat(2);
+                assert!(world.got.pop().is_some_and(|it| it.0 == answer[..64]));
+            }
+        }
+        assert_eq!(port.card().counts().faulty, 0);
+    }
+}
