@@ -40,10 +40,9 @@ pub(crate) fn stack(
     let [a, b, c, d, e, f] = info.address;
     let name = format_args!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     pv_guest_sdk::println!("network card {}, mtu {}", vary!("address", name), info.mtu);
-    let buffer = || vec![0; 65_535].leak();
     let storage = (0..=sockets).map(|_| SocketStorage::EMPTY);
     let sockets = SocketSet::new(storage.collect::<alloc::vec::Vec<_>>().leak());
-    Ok(Box::new(Stack::new(Port::new(card, buffer(), buffer()), sockets, address)))
+    Ok(Box::new(Stack::new(Port::new(card, vec![0; 65_535].leak()), sockets, address)))
 }
 
 /// A socket with buffers of so many bytes.

@@ -138,13 +138,16 @@ impl<G: Guest> Device<G> {
     }
 
     /// Tells the switch who is behind the port.
-    fn tell<P: Pool>(&mut self, switch: &mut Switch<P>) {
+    fn tell<P: Pool<Buffer = G::Buffer>>(&mut self, switch: &mut Switch<P>) {
         let Served { port, news, .. } = &mut self.life.kind;
         if let Some(news) = news.take() {
             // What waits was made for who was there before.
             switch.disconnect(*port);
             if let Some(parameters) = news {
                 switch.connect(*port, parameters.takes);
+                if let Some(queue) = self.life.queue() {
+                    switch.join(self.life.kind.port, queue.exit());
+                }
             }
         }
     }

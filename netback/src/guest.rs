@@ -2,7 +2,7 @@
 
 use core::task::Context;
 
-use hypercall_abi::types::GrantRef;
+use hypercall_abi::types::{DomId, GrantRef};
 use shared_ring::Words;
 
 use crate::packet::{Buffer, Packet};
@@ -16,7 +16,19 @@ pub enum Direction {
     ToGuest,
 }
 
-/// A copy between a granted page and a page of a packet.
+/// A part of a page that a front end has granted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// Its page; whether it granted it is not known.
+    pub gref: GrantRef,
+    /// Where in that page. Unit: bytes.
+    pub offset: u16,
+    /// Not 0; does not leave the page. Unit: bytes.
+    pub length: u16,
+}
+
+/// A copy between a granted page and a page of a packet, or from a page that another front end has
+/// granted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Copy {
     /// The front end's page; whether it granted it is not known.
@@ -31,6 +43,9 @@ pub struct Copy {
     pub page: u16,
     /// Where in the packet's page. Unit: bytes.
     pub at: u16,
+    /// If it is not of the packet's pages, but of another front end's: whose, which page, and where
+    /// in it. So are copies to the front end alone. Unit: bytes.
+    pub source: Option<(DomId, GrantRef, u16)>,
     /// Set by [`Guest::copy`]: whether it was made as a whole.
     pub done: bool,
 }
@@ -45,11 +60,14 @@ pub enum Side {
 }
 
 /// One front end: its pages and its event channels. Dropping it closes the channels.
-pub trait Guest {
+pub trait Guest: 'static {
     /// A mapped page of a ring. Dropping it unmaps it.
     type Page: Words;
     /// A page of a packet.
     type Buffer: Buffer;
+
+    /// The domain that it is in.
+    fn domain(&self) -> DomId;
 
     /// Makes copies between the front end's pages and the packets', in their order, and notes in
     /// each whether it was made. One that is refused stops no other.

@@ -88,6 +88,23 @@ impl Headers {
     }
 }
 
+/// Which version of IP a packet says that it is of.
+pub(crate) fn family<B: Buffer>(packet: &Packet<B>) -> Option<Family> {
+    let start: [u8; ETHERNET + VLAN] = packet.start();
+    match half(&start, 12)? {
+        TYPE_VLAN => family_of(half(&start, 16)?),
+        kind => family_of(kind),
+    }
+}
+
+const fn family_of(kind: u16) -> Option<Family> {
+    match kind {
+        TYPE_IPV4 => Some(Family::V4),
+        TYPE_IPV6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
 /// Steps over the options of IPv6: where the protocol begins, and which it is.
 fn behind_options(bytes: &[u8], network: usize) -> Option<(usize, u8)> {
     let (mut at, mut protocol) = (network + IPV6, *bytes.get(network + 6)?);

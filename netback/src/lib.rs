@@ -57,7 +57,7 @@ mod tx;
 
 pub use backend::Nodes;
 pub use device::{Attachment, Device, Effect};
-pub use guest::{Copy, Direction, Guest, Side};
+pub use guest::{Copy, Direction, Guest, Piece, Side};
 pub use headers::Headers;
 pub use nodes::{Parameters, Ports};
 pub use packet::{Buffer, Checksum, Family, Packet, Pool, Segmentation};

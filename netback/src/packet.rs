@@ -75,7 +75,8 @@ pub struct Segmentation {
     pub size: u16,
 }
 
-/// A packet, from the Ethernet header on. Every page but the last is full.
+/// A packet, from the Ethernet header on. Every page but the last is full. One that a front end
+/// sends to another one may have its beginning here alone, until it is known to go elsewhere.
 #[derive(Debug)]
 pub struct Packet<B> {
     /// As many as the length needs.
@@ -97,6 +98,19 @@ impl<B: Buffer> Packet<B> {
             pages.push(pool.buffer()?);
         }
         Some(Self { pages, length, checksum: Checksum::Unknown, segmentation: None })
+    }
+
+    /// A packet of so many bytes, of which a page has the beginning. `None` without a page.
+    pub(crate) fn beginning(length: usize, pool: &mut impl Pool<Buffer = B>) -> Option<Self> {
+        Some(Self { length, ..Self::new(1, pool)? })
+    }
+
+    /// Adds the pages that are missing. Returns whether there were as many.
+    pub(crate) fn complete(&mut self, pool: &mut impl Pool<Buffer = B>) -> bool {
+        let count = self.length.div_ceil(PAGE_SIZE);
+        let missing = (self.pages.len()..count).map_while(|_| pool.buffer());
+        self.pages.extend(missing);
+        self.pages.len() == count
     }
 
     /// A packet that is in these pages. `None` if they are more or fewer than its length needs.
@@ -160,15 +174,19 @@ impl<B: Buffer> Packet<B> {
     /// What is in its first page.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        self.slices(0, PAGE_SIZE).next().unwrap_or_default()
+        let first = self.pages.first().map_or(&[][..], |page| page.bytes());
+        first.get(..self.length).unwrap_or(first)
     }
 
     /// The first bytes, zeros behind its end.
     #[must_use]
     pub fn start<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        bytes.iter_mut().zip(self.head()).for_each(|(to, from)| *to = *from);
-        bytes
+        let head = self.head();
+        head.first_chunk().copied().unwrap_or_else(|| {
+            let mut bytes = [0; N];
+            bytes.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+            bytes
+        })
     }
 
     /// Puts bytes at `at`; what would be behind its end is not written.

@@ -6,12 +6,16 @@
 //! others: checksums are filled in and long packets cut as late as that, and not at all between two
 //! ports that leave both to a wire that is not there.
 
+mod exit;
 mod port;
 mod table;
 
+use alloc::rc::Weak;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::task::{Context, Poll};
 
+pub(crate) use exit::{Exit, Placed, Rest};
 pub use port::{Counters, Flow, Rules, Takes};
 
 use crate::headers::ETHERNET;
@@ -67,15 +71,28 @@ pub struct Switch<P: Pool> {
     pool: P,
     ports: Vec<Option<Port<P::Buffer>>>,
     table: Table,
-    /// Addresses that are known to be behind a port, in order.
-    fixed: Vec<(Mac, PortId)>,
+    /// Addresses that are known to be behind a port, by their numbers, in order.
+    fixed: Vec<(u64, PortId)>,
+    /// Ports whose packets are not copied yet.
+    placed: Vec<PortId>,
+}
+
+/// Where a packet is to go.
+#[derive(Clone, Copy)]
+pub(crate) enum Route {
+    Nowhere,
+    To(PortId),
+    /// To every port but its own; to a group, or to an address that is not known.
+    Flood {
+        is_group: bool,
+    },
 }
 
 impl<P: Pool> Switch<P> {
     /// A switch without ports.
     #[must_use]
     pub fn new(pool: P) -> Self {
-        Self { pool, ports: Vec::new(), table: Table::new(), fixed: Vec::new() }
+        Self { pool, ports: Vec::new(), table: Table::new(), fixed: Vec::new(), placed: Vec::new() }
     }
 
     /// Where pages come from.
@@ -89,6 +106,7 @@ impl<P: Pool> Switch<P> {
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         let id = PortId(u16::try_from(free).ok()?);
         if let Some(address) = rules.address {
+            let address = address.number();
             let place = self.fixed.binary_search_by_key(&address, |it| it.0).err()?;
             self.fixed.insert(place, (address, id));
         }
@@ -115,11 +133,18 @@ impl<P: Pool> Switch<P> {
         }
     }
 
+    /// From now on packets for a port leave there at once, in their senders' turns.
+    pub(crate) fn join(&mut self, port: PortId, exit: Weak<RefCell<dyn Exit<P::Buffer>>>) {
+        if let Some(port) = self.port(port) {
+            port.exit = Some(exit);
+        }
+    }
+
     /// Nobody is behind a port any more. What waits for it is dropped.
     pub fn disconnect(&mut self, port: PortId) {
         self.forget(port);
         if let Some(port) = self.port(port) {
-            port.takes = None;
+            (port.takes, port.exit) = (None, None);
             port.clear();
         }
     }
@@ -175,9 +200,30 @@ impl<P: Pool> Switch<P> {
 
     /// Takes a packet that comes from a port to where it is to go.
     pub fn send(&mut self, from: PortId, packet: Packet<P::Buffer>) {
+        self.send_all(from, [packet]);
+    }
+
+    /// Takes packets that come from a port to where they are to go. How many they are.
+    pub fn send_all(
+        &mut self,
+        from: PortId,
+        packets: impl IntoIterator<Item = Packet<P::Buffer>>,
+    ) -> usize {
+        let mut count = 0;
+        for packet in packets {
+            let route = self.route(from, &packet);
+            self.follow(route, from, packet);
+            count += 1;
+        }
+        self.finish(&mut Vec::new());
+        count
+    }
+
+    /// Where a packet that comes from a port is to go.
+    pub(crate) fn route(&mut self, from: PortId, packet: &Packet<P::Buffer>) -> Route {
         let [a, b, c, d, e, f, sender @ ..]: [u8; 12] = packet.start();
         let (to, sender) = (Mac([a, b, c, d, e, f]), Mac(sender));
-        let Some(source) = self.port(from) else { return };
+        let Some(source) = self.port(from) else { return Route::Nowhere };
         source.counters.from.packets += 1;
         source.counters.from.bytes += packet.length() as u64;
         let is_own = source.rules.address == Some(sender);
@@ -186,22 +232,67 @@ impl<P: Pool> Switch<P> {
         if is_spoofed || is_wrong || to.is_link_local() {
             source.counters.spoofed += u64::from(is_spoofed);
             source.counters.from.dropped += 1;
-            return;
+            return Route::Nowhere;
         }
         if !is_own {
             self.learn(sender, from);
         }
         if to.is_group() {
-            return self.flood(from, packet, true);
+            return Route::Flood { is_group: true };
         }
         match self.find(to) {
-            Some(port) if port != from && self.is_connected(port) => {
-                let Some(Some(port)) = self.ports.get_mut(usize::from(port.0)) else { return };
-                port.put(from, packet, &mut self.pool);
-            }
+            Some(port) if port != from && self.is_connected(port) => Route::To(port),
             // Behind the port it came from, or nobody is there.
-            Some(_) => self.count(from, |counters| counters.from.dropped += 1),
-            None => self.flood(from, packet, false),
+            Some(_) => {
+                self.count(from, |counters| counters.from.dropped += 1);
+                Route::Nowhere
+            }
+            None => Route::Flood { is_group: false },
+        }
+    }
+
+    /// Takes a packet there. [`Switch::finish`] must follow.
+    pub(crate) fn follow(&mut self, route: Route, from: PortId, packet: Packet<P::Buffer>) {
+        match route {
+            Route::Nowhere => {}
+            Route::Flood { is_group } => self.flood(from, packet, is_group),
+            Route::To(to) => {
+                if let Some(Some(port)) = self.ports.get_mut(usize::from(to.0)) {
+                    port.put(from, packet, &mut self.pool);
+                    note(&mut self.placed, to, port);
+                }
+            }
+        }
+    }
+
+    /// Gives a packet of which the rest is in its sender's pages to who it is for. It comes back if
+    /// it has to be here for that. [`Switch::finish`] must follow.
+    pub(crate) fn pass(
+        &mut self,
+        to: PortId,
+        packet: Packet<P::Buffer>,
+        rest: Rest<'_>,
+    ) -> Option<Packet<P::Buffer>> {
+        let Some(Some(port)) = self.ports.get_mut(usize::from(to.0)) else { return Some(packet) };
+        let back = port.pass(packet, rest);
+        note(&mut self.placed, to, port);
+        back
+    }
+
+    /// Whether packets for a port leave there at once now.
+    pub(crate) fn leaves_at_once(&self, port: PortId) -> bool {
+        let port = self.ports.get(usize::from(port.0)).and_then(Option::as_ref);
+        port.is_some_and(|port| port.has_placed)
+    }
+
+    /// Copies all that has places, and adds the tags of what could not be copied.
+    pub(crate) fn finish(&mut self, failed: &mut Vec<u16>) {
+        while let Some(port) = self.placed.pop() {
+            let Some(port) = self.port(port) else { continue };
+            (port.has_placed, port.is_noted) = (false, false);
+            if let Some(exit) = port.exit.as_ref().and_then(Weak::upgrade) {
+                exit.borrow_mut().finish(&mut port.counters, failed);
+            }
         }
     }
 
@@ -211,7 +302,7 @@ impl<P: Pool> Switch<P> {
     }
 
     fn fixed(&self, address: Mac) -> Option<PortId> {
-        let place = self.fixed.binary_search_by_key(&address, |it| it.0).ok()?;
+        let place = self.fixed.binary_search_by_key(&address.number(), |it| it.0).ok()?;
         self.fixed.get(place).map(|it| it.1)
     }
 
@@ -255,12 +346,22 @@ impl<P: Pool> Switch<P> {
             let room = port.has_room(from, self.pool.left());
             let copy = room.then(|| packet.duplicate(&mut self.pool)).flatten();
             match copy {
-                Some(copy) => port.put(from, copy, &mut self.pool),
+                Some(copy) => {
+                    port.put(from, copy, &mut self.pool);
+                    let id = PortId(u16::try_from(index).unwrap_or_default());
+                    note(&mut self.placed, id, port);
+                }
                 None => port.counters.to.dropped += 1,
             }
         }
-        if let Some(Some(port)) = self.ports.get_mut(last) {
-            port.put(from, packet, &mut self.pool);
-        }
+        let id = PortId(u16::try_from(last).unwrap_or_default());
+        self.follow(Route::To(id), from, packet);
+    }
+}
+
+/// Notes a port if packets have places there that are not copied yet.
+fn note<B>(placed: &mut Vec<PortId>, id: PortId, port: &mut Port<B>) {
+    if port.has_placed && !core::mem::replace(&mut port.is_noted, true) {
+        placed.push(id);
     }
 }

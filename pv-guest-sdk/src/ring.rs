@@ -10,6 +10,7 @@ use crate::console::ring::Words;
 use crate::error::HypercallError;
 use crate::event::Signal;
 use crate::grant::GrantError;
+use crate::paging::Access;
 
 const REQUESTS_PUT: usize = core::mem::offset_of!(SharedRing, req_prod) / 4;
 const REQUEST_EVENT: usize = core::mem::offset_of!(SharedRing, req_event) / 4;
@@ -44,6 +45,49 @@ pub trait Page {
     fn words(&self) -> &Words;
 }
 
+/// Pages of this guest in a row, each of which the back end may use. Those that it may write are to be
+/// withdrawn before they are used here.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{ring::Strip};
+/// # fn example(strip: &mut impl Strip) {
+/// let to_be_told = [strip.reference(2), strip.reference(3)];
+/// if strip.withdraw(2) && strip.withdraw(3) {
+///     strip.with(2, 5000, |bytes| bytes.fill(7)); // in the pages 2 and 3
+/// }
+/// strip.grant(2); // the back end may use them again
+/// strip.grant(3);
+/// assert_eq!(strip.words(2).len(), 1024); // it may write there from now on
+/// # }
+/// ```
+pub trait Strip {
+    /// What the back end is told of a page.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    fn reference(&self, page: usize) -> GrantRef;
+
+    /// What is in a page. The back end may write at any time.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    fn words(&self, page: usize) -> &Words;
+
+    /// Takes a page from the back end for a while. False if that uses it now.
+    fn withdraw(&mut self, page: usize) -> bool;
+
+    /// Lets the back end use a page again that was withdrawn.
+    fn grant(&mut self, page: usize);
+
+    /// Uses `length` bytes from the start of a page on.
+    ///
+    /// # Panics
+    /// If there are not so many, or the back end may write some of them.
+    fn with<R>(&mut self, page: usize, length: usize, using: impl FnOnce(&mut [u8]) -> R) -> R;
+}
+
 /// Where the pages and the ports of a device come from: on the machine, this guest's grants.
 ///
 /// # Examples
@@ -60,6 +104,8 @@ pub trait Page {
 pub trait Sharing {
     /// A page.
     type Page: Page;
+    /// Pages in a row.
+    type Strip: Strip;
     /// A port.
     type Signal: Signal;
 
@@ -69,6 +115,12 @@ pub trait Sharing {
     /// [`GrantError`] without memory, or without a free entry in the grant table.
     fn page(&self, to: DomId) -> Result<Self::Page, GrantError>;
 
+    /// So many zeroed pages in a row, a power of two from 2 to 128, that a domain may use.
+    ///
+    /// # Errors
+    /// [`GrantError`] without memory in a row, or without free entries in the grant table.
+    fn strip(&self, to: DomId, pages: usize, access: Access) -> Result<Self::Strip, GrantError>;
+
     /// A port that a domain may bind to.
     ///
     /// # Errors
@@ -76,13 +128,45 @@ pub trait Sharing {
     fn signal(&self, to: DomId) -> Result<(Port, Self::Signal), HypercallError>;
 }
 
+/// Pages that are not in a row, for tests.
+#[cfg(test)]
+impl<P: Page> Strip for std::vec::Vec<P> {
+    fn reference(&self, page: usize) -> GrantRef {
+        self[page].reference()
+    }
+
+    fn words(&self, page: usize) -> &Words {
+        self[page].words()
+    }
+
+    fn withdraw(&mut self, _page: usize) -> bool {
+        true
+    }
+
+    fn grant(&mut self, _page: usize) {}
+
+    fn with<R>(&mut self, page: usize, length: usize, using: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut bytes = std::vec![0; length];
+        let pages = self[page..].iter();
+        for (page, part) in pages.clone().zip(bytes.chunks_mut(PAGE_SIZE)) {
+            crate::raw::copy::copy_out(page.words(), part);
+        }
+        let result = using(&mut bytes);
+        for (page, part) in pages.zip(bytes.chunks(PAGE_SIZE)) {
+            crate::raw::copy::copy_in(page.words(), part);
+        }
+        result
+    }
+}
+
 #[cfg(target_os = "none")]
 mod machine {
-    use super::{DomId, GrantError, HypercallError, Page, Port, Sharing};
+    use super::{Access, DomId, GrantError, HypercallError, Page, Port, Sharing};
     use crate::console::ring::Words;
     use crate::event::Channel;
     use crate::grant::{Grant, Grants};
-    use crate::paging::{Access, Frame};
+    use crate::paging::Frame;
+    use crate::raw::strip::Strip;
     use hypercall_abi::types::GrantRef;
 
     impl Page for Grant {
@@ -97,10 +181,15 @@ mod machine {
 
     impl Sharing for Grants {
         type Page = Grant;
+        type Strip = Strip;
         type Signal = Channel;
 
         fn page(&self, to: DomId) -> Result<Grant, GrantError> {
             self.share(Frame::new()?, to, Access::WRITE)
+        }
+
+        fn strip(&self, to: DomId, pages: usize, access: Access) -> Result<Strip, GrantError> {
+            Strip::new(*self, to, pages, access)
         }
 
         fn signal(&self, to: DomId) -> Result<(Port, Channel), HypercallError> {
@@ -153,13 +242,16 @@ impl<P: Page> Ring<P> {
         &self.pages[index / WORDS].words()[index % WORDS]
     }
 
-    /// The words of a slot, which may go on in a second page.
+    /// So many words of a slot, and if they go on in a second page those and what is behind them.
     #[inline]
-    fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
-        let first = HEADER + self.slot_size * (index % self.slots) as usize;
-        let mut pages = self.pages[first / WORDS..].iter().map(|page| page.words().as_slice());
-        let (page, next) = (pages.next().unwrap_or_default(), pages.next().unwrap_or_default());
-        [&page[first % WORDS..], next]
+    fn slot(&self, index: u32, count: usize) -> [&[AtomicU32]; 2] {
+        let first = HEADER + self.slot_size * (index & (self.slots - 1)) as usize;
+        let (page, start) = (&self.pages[first / WORDS], first % WORDS);
+        if let Some(whole) = page.words().get(start..start + count) {
+            return [whole, &[]];
+        }
+        let next = self.pages.get(first / WORDS + 1).map_or(&[][..], |page| page.words());
+        [&page.words()[start..], next]
     }
 
     pub(crate) const fn slots(&self) -> u32 {
@@ -167,14 +259,15 @@ impl<P: Page> Ring<P> {
     }
 
     /// Writes a request, for which there must be room. The back end does not see it yet.
+    #[inline]
     pub(crate) fn put(&mut self, request: &[u8]) {
-        let mut rest = request.as_chunks::<4>().0;
-        for places in self.slot(self.put) {
-            let (here, behind) = rest.split_at(rest.len().min(places.len()));
-            for (bytes, word) in here.iter().zip(places) {
-                word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
-            }
-            rest = behind;
+        let words = request.as_chunks::<4>().0;
+        let store = |(bytes, word): (&[u8; 4], &AtomicU32)| {
+            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        };
+        match self.slot(self.put, words.len()) {
+            [places, []] => words.iter().zip(places).for_each(store),
+            [places, next] => words.iter().zip(places.iter().chain(next)).for_each(store),
         }
         self.put = self.put.wrapping_add(1);
     }
@@ -207,13 +300,13 @@ impl<P: Page> Ring<P> {
             }
         }
         let mut bytes = [0; N];
-        let mut rest = bytes.as_chunks_mut::<4>().0;
-        for places in self.slot(self.taken) {
-            let (here, behind) = rest.split_at_mut(rest.len().min(places.len()));
-            for (bytes, word) in here.iter_mut().zip(places) {
-                *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-            rest = behind;
+        let words = bytes.as_chunks_mut::<4>().0;
+        let load = |(bytes, word): (&mut [u8; 4], &AtomicU32)| {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        };
+        match self.slot(self.taken, N / 4) {
+            [places, []] => words.iter_mut().zip(places).for_each(load),
+            [places, next] => words.iter_mut().zip(places.iter().chain(next)).for_each(load),
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(bytes))

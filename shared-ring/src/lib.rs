@@ -128,13 +128,13 @@ impl<P: Words, T: Protocol> Ring<P, T> {
             return Ok(None);
         }
         let mut request = T::Request::new_zeroed();
-        let mut rest = request.as_mut_bytes().as_chunks_mut::<4>().0;
-        for words in self.slot(self.taken) {
-            let (here, behind) = rest.split_at_mut(rest.len().min(words.len()));
-            for (place, word) in here.iter_mut().zip(words) {
-                *place = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-            rest = behind;
+        let places = request.as_mut_bytes().as_chunks_mut::<4>().0;
+        let load = |(place, word): (&mut [u8; 4], &AtomicU32)| {
+            *place = word.load(Ordering::Relaxed).to_le_bytes();
+        };
+        match self.slot(self.taken) {
+            [words, []] => places.iter_mut().zip(words).for_each(load),
+            [words, next] => places.iter_mut().zip(words.iter().chain(next)).for_each(load),
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(request))
@@ -146,13 +146,13 @@ impl<P: Words, T: Protocol> Ring<P, T> {
         if self.in_flight() == 0 {
             return;
         }
-        let mut rest = response.as_bytes().as_chunks::<4>().0;
-        for words in self.slot(self.answered) {
-            let (here, behind) = rest.split_at(rest.len().min(words.len()));
-            for (bytes, word) in here.iter().zip(words) {
-                word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
-            }
-            rest = behind;
+        let places = response.as_bytes().as_chunks::<4>().0;
+        let store = |(bytes, word): (&[u8; 4], &AtomicU32)| {
+            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        };
+        match self.slot(self.answered) {
+            [words, []] => places.iter().zip(words).for_each(store),
+            [words, next] => places.iter().zip(words.iter().chain(next)).for_each(store),
         }
         self.answered = self.answered.wrapping_add(1);
     }
@@ -209,13 +209,17 @@ impl<P: Words, T: Protocol> Ring<P, T> {
         if waiting <= free { Ok(waiting) } else { Err(RingError::Indices) }
     }
 
-    /// The words of a slot and what is behind them; they may go on in a second page.
+    /// The words of a slot, and if they go on in a second page those and what is behind them.
+    #[inline]
     fn slot(&self, index: u32) -> [&[AtomicU32]; 2] {
         let first = HEADER_WORDS + (index & (self.slots - 1)) as usize * Self::SLOT_WORDS;
-        let pages = self.pages.get(first / PAGE_WORDS..).unwrap_or_default();
-        let mut pages = pages.iter().map(|page| page.words().as_slice());
-        let (page, next) = (pages.next().unwrap_or_default(), pages.next().unwrap_or_default());
-        [page.get(first % PAGE_WORDS..).unwrap_or_default(), next]
+        let page = self.pages.get(first / PAGE_WORDS).map_or(&[][..], |page| page.words());
+        let start = first % PAGE_WORDS;
+        if let Some(whole) = page.get(start..start + Self::SLOT_WORDS) {
+            return [whole, &[]];
+        }
+        let next = self.pages.get(first / PAGE_WORDS + 1).map_or(&[][..], |page| page.words());
+        [page.get(start..).unwrap_or_default(), next]
     }
 
     /// A word by its number from the ring's start. Slots end before the last page does.

@@ -108,9 +108,13 @@ fn describe_packet(
     let frame = page.map_or(u64::MAX, |page| page.machine() / PAGE_SIZE as u64);
     let own = CopyPtr { page: frame, domid: DomId::SELF, offset: copy.at, pad: 0 };
     let peer = CopyPtr { page: copy.gref.0.into(), domid: domain, offset: copy.offset, pad: 0 };
-    let (source, dest, flags) = match direction {
-        netback::Direction::FromGuest => (peer, own, COPY_SOURCE_GREF),
-        netback::Direction::ToGuest => (own, peer, COPY_DEST_GREF),
+    let (source, dest, flags) = match (direction, copy.source) {
+        (netback::Direction::FromGuest, _) => (peer, own, COPY_SOURCE_GREF),
+        (netback::Direction::ToGuest, None) => (own, peer, COPY_DEST_GREF),
+        (netback::Direction::ToGuest, Some((domid, gref, offset))) => {
+            let other = CopyPtr { page: gref.0.into(), domid, offset, pad: 0 };
+            (other, peer, COPY_SOURCE_GREF | COPY_DEST_GREF)
+        }
     };
     GrantCopy { source, dest, len: copy.length, flags, status: GENERAL_ERROR, pad: 0 }
 }

@@ -20,7 +20,7 @@ pub(super) async fn serve(world: Rc<World>, number: usize, card: Rc<Net>, port: 
         card.listen(cx);
         let mut switch = switch.borrow_mut();
         switch.listen(port, cx);
-        let came = (0..TURN).map_while(|_| card.receive()).map(|it| switch.send(port, it)).count();
+        let came = switch.send_all(port, (0..TURN).map_while(|_| card.receive()));
         let mut went = 0;
         while went < TURN && switch.next(port).is_some() && card.has_room() {
             let Some(packet) = switch.take(port) else { break };

@@ -38,6 +38,10 @@ impl Guest for Front {
     type Page = Page;
     type Buffer = PacketPage;
 
+    fn domain(&self) -> DomId {
+        self.domain
+    }
+
     fn copy(
         &mut self,
         direction: Direction,

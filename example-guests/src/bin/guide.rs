@@ -201,7 +201,7 @@ fn disk(start: &Start) -> Outcome {
 fn serve(boot: &BootInfo<'static>, start: &Start) -> Outcome {
     let open = Card::open(start.first("vif")?, start.grants, net::Options::default());
     let card = block_on(Box::pin(open))?;
-    let (mut receive, mut send) = (vec![0; 65_535], vec![0; 65_535]);
+    let mut receive = vec![0; 65_535];
     let mut storage = [SocketStorage::EMPTY; 3];
     let sockets = SocketSet::new(&mut storage[..]);
     let (mut heard, mut said) = ([0; 2048], [0; 2048]);
@@ -209,7 +209,7 @@ fn serve(boot: &BootInfo<'static>, start: &Start) -> Outcome {
 
     let address =
         Address::parse(boot.argument("ip"), boot.argument("gw")).ok_or("what address?")?;
-    let stack = Stack::new(Port::new(card, &mut receive, &mut send), sockets, address);
+    let stack = Stack::new(Port::new(card, &mut receive), sockets, address);
     let server = async {
         println!("serving at {}", stack.configured().await);
         let connection = stack.connection(socket);

@@ -335,7 +335,7 @@ impl Pings<'_> {
             Ok::<_, icmp::SendError>(())
         })?;
         poll_fn(|context| {
-            self.stack.with(|_, sockets| {
+            self.stack.look(|sockets| {
                 let socket = sockets.get_mut::<icmp::Socket<'_>>(self.handle);
                 while let Ok((bytes, from)) = socket.recv() {
                     // Identifier and number.

@@ -1,12 +1,15 @@
 //! A port: what may come from it, what it takes, and what waits for it.
 
 use alloc::collections::VecDeque;
+use alloc::rc::Weak;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::ops::ControlFlow;
 use core::task::{Context, Waker};
 
+use super::exit::{Exit, Placed, Rest};
 use super::{Mac, PortId};
-use crate::headers::Headers;
+use crate::headers::{Headers, family};
 use crate::offload::{fill, segments};
 use crate::packet::{Buffer, Checksum, Family, Packet, Pool};
 
@@ -117,6 +120,12 @@ pub(super) struct Port<B> {
     /// What came from each port, by its number.
     shares: Vec<Waiting>,
     waker: Option<Waker>,
+    /// Where packets leave at once while none waits.
+    pub(super) exit: Option<Weak<RefCell<dyn Exit<B>>>>,
+    /// Packets have been given to it that are not copied yet.
+    pub(super) has_placed: bool,
+    /// The switch has noted that.
+    pub(super) is_noted: bool,
     /// How many addresses were learned here.
     pub(super) learned: usize,
     pub(super) counters: Counters,
@@ -132,6 +141,9 @@ impl<B: Buffer> Port<B> {
             all: Waiting::default(),
             shares: Vec::new(),
             waker: None,
+            exit: None,
+            has_placed: false,
+            is_noted: false,
             learned: 0,
             counters: Counters::default(),
         }
@@ -155,9 +167,19 @@ impl<B: Buffer> Port<B> {
         if let Some(share) = self.shares.get_mut(usize::from(from.0)) {
             share.remove(pages);
         }
-        self.counters.to.packets += 1;
-        self.counters.to.bytes += packet.length() as u64;
+        self.count(packet.length());
         Some(packet)
+    }
+
+    const fn count(&mut self, length: usize) {
+        self.counters.to.packets += 1;
+        self.counters.to.bytes += length as u64;
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     pub(super) fn listen(&mut self, cx: &Context<'_>) {
@@ -223,8 +245,40 @@ impl<B: Buffer> Port<B> {
         }
     }
 
-    /// Puts a packet in line if there is room, else drops it.
+    /// Gives a packet, which is as the port takes it, to who is behind the port. It comes back if
+    /// others wait, or there are no places for it now.
+    fn place(&mut self, packet: Packet<B>, rest: Option<Rest<'_>>) -> Option<Packet<B>> {
+        let exit = self.exit.as_ref().filter(|_| self.queue.is_empty()).and_then(Weak::upgrade);
+        let Some(exit) = exit else { return Some(packet) };
+        let length = packet.length();
+        let placed = exit.borrow_mut().place(packet, rest);
+        match placed {
+            Placed::Done => {
+                self.count(length);
+                self.has_placed = true;
+            }
+            Placed::Broken => {
+                self.counters.to.dropped += 1;
+                self.wake();
+            }
+            Placed::Full(packet) => return Some(packet),
+        }
+        None
+    }
+
+    /// Gives a packet of which the rest is in its sender's pages to who is behind the port. It comes
+    /// back if it has to be here for that.
+    pub(super) fn pass(&mut self, packet: Packet<B>, rest: Rest<'_>) -> Option<Packet<B>> {
+        let as_it_is = self.takes.is_some_and(|takes| match packet.segmentation {
+            Some(plan) => takes.uncut(plan.family) && fits_cut(&packet, &takes),
+            None => packet.length() <= takes.longest && is_right(&packet, &takes),
+        });
+        if as_it_is { self.place(packet, Some(rest)) } else { Some(packet) }
+    }
+
+    /// Gives a packet to who is behind the port, or puts it in line if there is room, else drops it.
     fn push(&mut self, from: PortId, packet: Packet<B>, left: usize) -> bool {
+        let Some(packet) = self.place(packet, None) else { return true };
         let room = self.has_room(from, left);
         if room {
             let (pages, place) = (packet.pages().len(), usize::from(from.0));
@@ -235,9 +289,7 @@ impl<B: Buffer> Port<B> {
                 .chain([&mut self.all])
                 .for_each(|it| it.add(pages));
             self.queue.push_back((from, packet));
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
+            self.wake();
         } else {
             self.counters.to.dropped += 1;
         }
@@ -251,10 +303,14 @@ fn fits_cut<B: Buffer>(packet: &Packet<B>, takes: &Takes) -> bool {
     Headers::of(packet).is_some_and(|headers| headers.data + size <= takes.longest)
 }
 
+/// Whether the checksum is as the port wants it.
+fn is_right<B: Buffer>(packet: &Packet<B>, takes: &Takes) -> bool {
+    packet.checksum != Checksum::Blank
+        || takes.checksum_v4 && takes.checksum_v6
+        || family(packet).is_some_and(|family| takes.blank(family))
+}
+
 /// Fills the checksum in if the port wants that. Returns whether it is as the port wants it.
 fn made_right<B: Buffer>(packet: &mut Packet<B>, takes: &Takes) -> bool {
-    if packet.checksum != Checksum::Blank || takes.checksum_v4 && takes.checksum_v6 {
-        return true;
-    }
-    Headers::of(packet).is_some_and(|headers| takes.blank(headers.family) || fill(packet))
+    is_right(packet, takes) || fill(packet)
 }

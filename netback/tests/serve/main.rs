@@ -6,6 +6,7 @@ mod edges;
 mod front;
 mod hostile;
 mod packets;
+mod passing;
 mod rates;
 mod rig;
 mod states;

@@ -43,7 +43,7 @@ pub(crate) const PLAIN: &[(&str, &str)] = &[
 pub(crate) struct Node {
     pub(crate) front: Front,
     pub(crate) device: Device<FakeGuest>,
-    owner: Owner<Parameters>,
+    pub(crate) owner: Owner<Parameters>,
 }
 
 impl Deref for Node {

@@ -2,10 +2,11 @@
 //! leaves a page.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 pub(crate) use backend_rig::{Page, Random};
+use hypercall_abi::types::{DomId, GrantRef};
 use netback::{Buffer, Copy, Direction, Guest, Packet, Pool, Side};
 
 pub(crate) struct GuestPage {
@@ -27,16 +28,34 @@ pub(crate) struct Memory {
     /// The time.
     pub(crate) now: u64,
     waker: Option<Waker>,
+    id: DomId,
 }
 
 pub(crate) type Domain = Rc<RefCell<Memory>>;
+
+thread_local! {
+    /// All domains of a test that are left, by their numbers.
+    static DOMAINS: RefCell<Vec<Weak<RefCell<Memory>>>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Memory {
     pub(crate) fn new(pages: usize) -> Domain {
         let page = || GuestPage { data: [0; 4096], granted: false, read_only: false };
         let pages = (0..pages).map(|_| page()).collect();
         let (notified, copies, batches, guests, now, waker) = ([0; 2], 0, 0, 0, 0, None);
-        Rc::new(RefCell::new(Self { pages, notified, copies, batches, guests, now, waker }))
+        DOMAINS.with_borrow_mut(|domains| {
+            let id = DomId(u16::try_from(domains.len()).expect("few domains"));
+            let memory = Self { pages, notified, copies, batches, guests, now, waker, id };
+            let domain = Rc::new(RefCell::new(memory));
+            domains.push(Rc::downgrade(&domain));
+            domain
+        })
+    }
+
+    /// A part of a page that is granted.
+    fn part(&mut self, gref: GrantRef, offset: u16, length: u16) -> Option<&mut [u8]> {
+        let page = self.pages.get_mut(gref.0 as usize).filter(|page| page.granted)?;
+        Some(&mut page.data[usize::from(offset)..][..usize::from(length)])
     }
 
     /// An event for the back end.
@@ -68,6 +87,10 @@ impl Guest for FakeGuest {
     type Page = Page;
     type Buffer = Own;
 
+    fn domain(&self) -> DomId {
+        self.0.borrow().id
+    }
+
     fn copy(&mut self, direction: Direction, copies: &mut [Copy], packets: &mut [Packet<Own>]) {
         let mut memory = self.0.borrow_mut();
         memory.batches += 1;
@@ -77,12 +100,21 @@ impl Guest for FakeGuest {
             assert!(copy.offset + copy.length <= 4096 && copy.at + copy.length <= 4096);
             let own = &mut packets[usize::from(copy.packet)].pages_mut()[usize::from(copy.page)];
             let own = &mut own.bytes_mut()[usize::from(copy.at)..][..usize::from(copy.length)];
-            let page = memory.pages.get_mut(copy.gref.0 as usize).filter(|page| page.granted);
-            let Some(page) = page else { continue };
-            let theirs = &mut page.data[usize::from(copy.offset)..][..usize::from(copy.length)];
+            if let Some((domain, gref, offset)) = copy.source {
+                assert!(direction == Direction::ToGuest && offset + copy.length <= 4096);
+                let other = DOMAINS.with_borrow(|it| it[usize::from(domain.0)].upgrade());
+                let other = other.expect("its rings are served");
+                let mut other = other.borrow_mut();
+                let Some(theirs) = other.part(gref, offset, copy.length) else { continue };
+                // Nobody else has the packet, or reads that page of it.
+                own.copy_from_slice(theirs);
+            }
+            let is_read_only =
+                memory.pages.get(copy.gref.0 as usize).is_some_and(|it| it.read_only);
+            let Some(theirs) = memory.part(copy.gref, copy.offset, copy.length) else { continue };
             match direction {
                 Direction::FromGuest => own.copy_from_slice(theirs),
-                Direction::ToGuest if page.read_only => continue,
+                Direction::ToGuest if is_read_only => continue,
                 Direction::ToGuest => theirs.copy_from_slice(own),
             }
             copy.done = true;

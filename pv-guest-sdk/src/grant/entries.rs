@@ -79,6 +79,21 @@ impl<'a> Entries<'a> {
         true
     }
 
+    /// Takes a page from the peer for a while, unless it uses it: then nothing changes. What the
+    /// entry was comes back for [`Entries::resume`].
+    pub(crate) fn suspend(&self, reference: GrantRef) -> Option<u64> {
+        let unused = |entry| if in_use(entry) { None } else { Some(0) };
+        let entry = self.at(self.shared, reference)?;
+        entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, unused).ok()
+    }
+
+    /// Grants a page again as it was before.
+    pub(crate) fn resume(&self, reference: GrantRef, entry: u64) {
+        if let Some(place) = self.at(self.shared, reference) {
+            place.store(entry, Ordering::Release);
+        }
+    }
+
     /// Keeps a page whose grant is to end, and could not, until [`Entries::sweep`] finds it unused.
     pub(crate) fn park(&self, reference: GrantRef, page: Pfn) {
         if let Some(note) = self.at(self.notes, reference) {
@@ -189,6 +204,26 @@ mod tests {
             assert_eq!((given, entry.load(Relaxed)), (std::vec![Pfn(0x77)], 0));
             assert_eq!(entries.sweep(|_| panic!("given twice")), 0);
         }
+    }
+
+    #[test]
+    fn a_page_is_taken_for_a_while_unless_it_is_used() {
+        let (shared, notes) = (words(), words());
+        let entries = Entries::new(&shared, &notes);
+        let reference = entries.grant(PEER, Mfn(5), Access::WRITE).unwrap();
+        let entry = &shared[reference.0 as usize];
+        for bits in [8, 16] {
+            entry.fetch_or(bits, Relaxed);
+            assert_eq!(entries.suspend(reference), None);
+            entry.fetch_and(!bits, Relaxed);
+        }
+        let was = entries.suspend(reference).unwrap();
+        assert_eq!((was, entry.load(Relaxed)), (0x0000_0005_0007_0001, 0));
+        // It is nobody else's meanwhile.
+        assert!(entries.grant(PEER, Mfn(6), Access::WRITE).unwrap() != reference);
+        entries.resume(reference, was);
+        assert_eq!(entry.load(Relaxed), was);
+        assert_eq!(entries.suspend(GrantRef(99)), None);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use core::task::Waker;
 
-use heapless::{String, Vec};
+use heapless::String;
 use hypercall_abi::netif as abi;
 use hypercall_abi::types::{PAGE_SIZE, Port};
 
 use super::error::NetError;
 use super::packet::{Checksum, Note};
 use super::queue::{Counts, Queue, RECEIVE_PAGES, SEND_PAGES};
+use crate::paging::Access;
 use crate::ring::Sharing;
 use crate::xenbus::{Device, Opened, State};
 use crate::xenstore::decimal;
@@ -86,7 +87,7 @@ pub struct Info {
 /// ```
 pub struct Card<'a, S: Sharing> {
     opened: Opened<'a>,
-    pub(super) queue: Queue<S::Page, S::Signal>,
+    pub(super) queue: Queue<S::Page, S::Strip, S::Signal>,
     info: Info,
 }
 
@@ -115,9 +116,10 @@ impl<'a, S: Sharing> Card<'a, S> {
         let ring = || sharing.page(peer);
         let rings = [ring()?, ring()?];
         let count = options.send_pages.clamp(18, SEND_PAGES);
-        let send = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let read = Access::empty();
+        let send = (sharing.strip(peer, count.next_power_of_two(), read)?, count);
         let count = options.receive_pages.clamp(32, RECEIVE_PAGES);
-        let receive = (0..count).map(|_| sharing.page(peer)).collect::<Result<Vec<_, _>, _>>()?;
+        let receive = (sharing.strip(peer, count.next_power_of_two(), Access::WRITE)?, count);
         let (send_port, send_signal) = sharing.signal(peer)?;
         let own = if info.split { Some(sharing.signal(peer)?) } else { None };
         let (receive_port, receive_signal) = own.unzip();

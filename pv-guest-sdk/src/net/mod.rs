@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The caller's memory is never shared: packets go through pages that are granted when the card is
-//! opened. The back end, which is not trusted, sees and changes nothing but these; what it says of
+//! opened, and with `Port` are written and read there as long as the back end can't write them. The back end, which is not trusted, sees and changes nothing but these; what it says of
 //! them is checked, and an answer that cannot be right ends the card's use with
 //! [`NetError::Broken`].
 

@@ -11,7 +11,8 @@ use super::checksum;
 use super::packet::{Checksum, Note};
 use crate::ring::Sharing;
 
-/// A card as a device of `smoltcp`, which reads packets from one buffer and writes them to another.
+/// A card as a device of `smoltcp`, which reads packets from a buffer, and writes them where the back
+/// end reads them.
 ///
 /// Checksums of TCP and UDP that are left to the other end are not looked at by `smoltcp`: this sees
 /// to them, both ways. Long pieces of TCP are cut by the back end, if it does that.
@@ -20,8 +21,8 @@ use crate::ring::Sharing;
 ///
 /// ```no_run
 /// # use pv_guest_sdk::{net::{Card, Port}, ring::Sharing, println};
-/// # fn example<S: Sharing>(card: Card<'_, S>, receive: &mut [u8], send: &mut [u8]) {
-/// let port = Port::new(card, receive, send);
+/// # fn example<S: Sharing>(card: Card<'_, S>, receive: &mut [u8]) {
+/// let port = Port::new(card, receive);
 /// println!("{:?}, wrong: {}, no room: {}", port.card().info(), port.wrong(), port.is_starved());
 /// let card = port.into_card();
 /// # }
@@ -29,17 +30,16 @@ use crate::ring::Sharing;
 pub struct Port<'a, 'b, S: Sharing> {
     card: Card<'a, S>,
     receive: &'b mut [u8],
-    send: &'b mut [u8],
     starved: bool,
     wrong: u64,
 }
 
 impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
-    /// A card, and two buffers, for packets that are received and sent. They should have room for
-    /// 65,535 bytes, and must have it for the card's `mtu` and 14.
+    /// A card, and a buffer for packets that are received. It should have room for 65,535 bytes, and
+    /// must have it for the card's `mtu` and 14.
     #[must_use]
-    pub const fn new(card: Card<'a, S>, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
-        Self { card, receive, send, starved: false, wrong: 0 }
+    pub const fn new(card: Card<'a, S>, receive: &'b mut [u8]) -> Self {
+        Self { card, receive, starved: false, wrong: 0 }
     }
 
     /// The card.
@@ -69,8 +69,7 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
     /// The longest packet that is sent. Unit: bytes.
     fn longest(&self) -> usize {
         let info = self.card.info();
-        let longest = if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) };
-        longest.min(self.send.len())
+        if info.segment { LONGEST } else { ETHERNET + usize::from(info.mtu) }
     }
 }
 
@@ -87,11 +86,34 @@ impl<'a, 'b, S: Sharing> Port<'a, 'b, S> {
 /// }
 /// # }
 /// ```
-pub struct Received<'p>(&'p [u8]);
+pub struct Received<'p, S: Sharing> {
+    card: &'p Card<'p, S>,
+    /// Where it is if it is not in its pages, and at which byte of these it is if it is.
+    buffer: &'p [u8],
+    at: Option<usize>,
+    length: usize,
+}
 
-impl phy::RxToken for Received<'_> {
+impl<S: Sharing> Received<'_, S> {
+    fn with<R>(&self, using: impl FnOnce(&[u8]) -> R) -> R {
+        match self.at {
+            Some(at) => self.card.queue.with(at, self.length, using),
+            None => using(&self.buffer[..self.length]),
+        }
+    }
+}
+
+impl<S: Sharing> phy::RxToken for Received<'_, S> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(self.0)
+        self.with(take)
+    }
+}
+
+impl<S: Sharing> Drop for Received<'_, S> {
+    fn drop(&mut self) {
+        if self.at.is_some() {
+            self.card.queue.release();
+        }
     }
 }
 
@@ -110,21 +132,20 @@ impl phy::RxToken for Received<'_> {
 /// ```
 pub struct Room<'p, S: Sharing> {
     card: &'p Card<'p, S>,
-    buffer: &'p mut [u8],
     note: Note,
 }
 
 impl<S: Sharing> phy::TxToken for Room<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, fill: F) -> R {
-        let packet = &mut self.buffer[..length];
-        let result = fill(packet);
-        if self.card.info().checksum && checksum::leave_blank(packet) {
-            self.note.checksum = Checksum::Blank;
-        }
         // There is room still. A card that is of no use any more takes no packets; its user is told
         // by `broken`.
-        let _sent = self.card.queue.try_send(packet, self.note);
-        result
+        self.card.queue.send_or_lose(length, |packet| {
+            let result = fill(packet);
+            if self.card.info().checksum && checksum::leave_blank(packet) {
+                self.note.checksum = Checksum::Blank;
+            }
+            (result, self.note)
+        })
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
@@ -134,7 +155,7 @@ impl<S: Sharing> phy::TxToken for Room<'_, S> {
 
 impl<S: Sharing> phy::Device for Port<'_, '_, S> {
     type RxToken<'p>
-        = Received<'p>
+        = Received<'p, S>
     where
         Self: 'p;
     type TxToken<'p>
@@ -142,29 +163,28 @@ impl<S: Sharing> phy::Device for Port<'_, '_, S> {
     where
         Self: 'p;
 
-    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, Room<'_, S>)> {
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_, S>, Room<'_, S>)> {
         // Without room for an answer the packet stays where it is.
         let pages = self.longest().div_ceil(PAGE_SIZE);
-        let (length, note) = self.card.queue.try_receive(self.receive, pages).ok()??;
+        let (length, note, at) = self.card.queue.try_receive(self.receive, pages, true).ok()??;
         self.starved = false;
-        let packet = &self.receive[..length];
-        if note.checksum == Checksum::Complete && !checksum::is_right(packet) {
+        let received = Received { card: &self.card, buffer: self.receive, at, length };
+        if note.checksum == Checksum::Complete && !received.with(checksum::is_right) {
             self.wrong += 1;
             // There may be others behind it.
             self.card.queue.wake();
             return None;
         }
-        let room = Room { card: &self.card, buffer: self.send, note: Note::default() };
-        Some((Received(packet), room))
+        let room = Room { card: &self.card, note: Note::default() };
+        Some((received, room))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, S>> {
         let pages = self.longest().div_ceil(PAGE_SIZE);
         let has_room = self.card.queue.has_room(pages).unwrap_or(false);
         self.starved = !has_room;
-        let (card, buffer) = (&self.card, &mut *self.send);
         // It is not known yet whether it is a long one.
-        has_room.then_some(Room { card, buffer, note: Note::default() })
+        has_room.then_some(Room { card: &self.card, note: Note::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

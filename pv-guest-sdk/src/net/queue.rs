@@ -10,11 +10,10 @@ use zerocopy::IntoBytes;
 
 use super::bytes;
 use super::error::{Breach, NetError};
-use super::packet::{Assembly, Checksum, Note};
+use super::packet::{Assembly, Checksum, Note, Piece};
 use crate::event::Signal;
 use crate::lock::Held;
-use crate::raw::copy::copy_in;
-use crate::ring::{Page, Ring};
+use crate::ring::{Page, Ring, Strip};
 
 /// The most pages for packets that are sent.
 pub(super) const SEND_PAGES: usize = 64;
@@ -22,6 +21,9 @@ pub(super) const SEND_PAGES: usize = 64;
 pub(super) const RECEIVE_PAGES: usize = 128;
 /// After how many of them their requests are put again.
 const AGAIN: usize = 8;
+/// From what length on a packet is used where it is: to take a page from the back end and to give it
+/// again costs as much as to copy some bytes. Unit: bytes.
+const STAYS: usize = 2048;
 
 /// What went over a card.
 ///
@@ -49,9 +51,11 @@ pub struct Counts {
     pub faulty: u64,
 }
 
-struct State<P> {
+struct State<P, T> {
     send: Ring<P>,
-    /// Pages that are free, and that the back end has; a bit for each.
+    /// What packets that are sent go through.
+    strip: T,
+    /// Its pages that are free, and that the back end has; a bit for each.
     free: u64,
     asked: u64,
     /// Extra infos that are not answered.
@@ -70,29 +74,34 @@ struct State<P> {
 }
 
 /// The rings of a card, and what is under way on them.
-pub(super) struct Queue<P, S> {
-    state: Held<State<P>>,
-    send_pages: Vec<P, SEND_PAGES>,
-    /// Requests are for one after the other, in a circle: answers come in the order of requests, and
-    /// a page is put again when its packet was taken.
-    receive_pages: Vec<P, RECEIVE_PAGES>,
+pub(super) struct Queue<P, T, S> {
+    state: Held<State<P, T>>,
+    /// What packets that come in go through, and how many pages that is. It may be locked when the
+    /// state is; who has it locked while a packet is used locks the state for an answer, and nobody
+    /// else has the card then.
+    ///
+    /// Requests are for one page after the other, in a circle: answers come in the order of requests,
+    /// and a page is put again when its packet was taken.
+    receive: Held<T>,
+    receive_pages: usize,
     send_signal: S,
     /// If packets that come in have their own.
     receive_signal: Option<S>,
 }
 
-impl<P: Page, S: Signal> Queue<P, S> {
+impl<P: Page, T: Strip, S: Signal> Queue<P, T, S> {
     /// Rings in zeroed pages: to send, and to receive.
     pub(super) fn new(
         [send, receive]: [P; 2],
-        send_pages: Vec<P, SEND_PAGES>,
-        receive_pages: Vec<P, RECEIVE_PAGES>,
+        (strip, send_pages): (T, usize),
+        (places, receive_pages): (T, usize),
         (send_signal, receive_signal): (S, Option<S>),
     ) -> Self {
         let ring = |page, size| Ring::new(Vec::from_iter([page]), abi::RING_SLOTS, size);
         let state = State {
             send: ring(send, abi::TX_SLOT),
-            free: (0..send_pages.len()).fold(0, |free, page| free | 1 << page),
+            strip,
+            free: u64::MAX >> (64 - send_pages.clamp(1, 64)),
             asked: 0,
             extras: 0,
             crowded: false,
@@ -105,8 +114,9 @@ impl<P: Page, S: Signal> Queue<P, S> {
             counts: Counts::default(),
         };
         let state = Held::new(state);
-        let queue = Self { state, send_pages, receive_pages, send_signal, receive_signal };
-        let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages.len());
+        let receive = Held::new(places);
+        let queue = Self { state, receive, receive_pages, send_signal, receive_signal };
+        let _nobody_is_there_yet = queue.offer(&mut queue.state.lock(), queue.receive_pages);
         queue
     }
 
@@ -153,7 +163,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         self.wake();
     }
 
-    fn check<T>(&self, state: &mut State<P>, result: Result<T, Breach>) -> Result<T, NetError> {
+    fn check<V>(&self, state: &mut State<P, T>, result: Result<V, Breach>) -> Result<V, NetError> {
         if let (None, Err(breach)) = (&state.broken, &result) {
             state.broken = Some(NetError::Broken(*breach));
             self.wake();
@@ -165,11 +175,13 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     /// Puts so many requests for packets, and says whether the back end wants to be told.
-    fn offer(&self, state: &mut State<P>, count: usize) -> bool {
+    fn offer(&self, state: &mut State<P, T>, count: usize) -> bool {
+        let mut strip = self.receive.lock();
         for _ in 0..count {
             let number = state.put_page;
-            state.put_page = (number + 1) % self.receive_pages.len();
-            let gref = self.receive_pages[number].reference();
+            state.put_page = (number + 1) % self.receive_pages;
+            strip.grant(number);
+            let gref = strip.reference(number);
             let id = u16::try_from(number).unwrap_or(0);
             state.receive.put(RxRequest { id, pad: 0, gref }.as_bytes());
         }
@@ -177,25 +189,32 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 
     /// Takes a packet, if one is there and room for an answer of so many pages: its length, what is
-    /// said of it. One that is faulty is dropped, and who listens is woken to look for another.
+    /// said of it, and where it is, if it may stay in its pages and is there in a row: at which byte
+    /// of them. Then [`Queue::release`] must follow. One that is faulty is dropped, and who listens is
+    /// woken to look for another.
     pub(super) fn try_receive(
         &self,
         into: &mut [u8],
         answer: usize,
-    ) -> Result<Option<(usize, Note)>, NetError> {
+        stays: bool,
+    ) -> Result<Option<(usize, Note, Option<usize>)>, NetError> {
         let mut state = self.state.lock();
-        let result = state.assemble(self.receive_pages.len());
+        let result = state.assemble(self.receive_pages);
         if !self.check(&mut state, result)? || !self.find_room(&mut state, answer)? {
             return Ok(None);
         }
         let packet = core::mem::take(&mut state.assembly);
         let length = packet.length();
         let fits = !packet.is_faulty() && length <= into.len();
+        let mut place = None;
         if fits {
+            let mut strip = self.receive.lock();
+            place =
+                if stays && length >= STAYS { keep(&mut *strip, packet.pieces()) } else { None };
             let mut rest = &mut *into;
-            for piece in packet.pieces() {
+            for piece in packet.pieces().iter().filter(|_| place.is_none()) {
                 let (part, behind) = rest.split_at_mut(piece.length);
-                bytes::load(self.receive_pages[piece.page].words(), piece.offset, part);
+                bytes::load(strip.words(piece.page), piece.offset, part);
                 rest = behind;
             }
             state.counts.received += 1;
@@ -204,20 +223,43 @@ impl<P: Page, S: Signal> Queue<P, S> {
             state.counts.faulty += 1;
             self.receive_signal().wake();
         }
-        // A few are put again at once. So many stay that the longest packet finds its places.
+        if place.is_none() {
+            self.put_again(&mut state);
+        }
+        Ok(fits.then(|| (length, packet.note(), place)))
+    }
+
+    /// Uses a packet that is in its pages.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn with<R>(&self, at: usize, length: usize, using: impl FnOnce(&[u8]) -> R) -> R {
+        let (page, offset) = (at / PAGE_SIZE, at % PAGE_SIZE);
+        self.receive.lock().with(page, offset + length, |bytes| using(&bytes[offset..]))
+    }
+
+    /// A packet that was in its pages is of no use any more.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn release(&self) {
+        self.put_again(&mut self.state.lock());
+    }
+
+    /// Puts requests for pages whose packets were taken, a few at once. So many stay that the longest
+    /// packet finds its places.
+    fn put_again(&self, state: &mut State<P, T>) {
         if state.pending >= AGAIN {
             let again = core::mem::take(&mut state.pending);
-            if self.offer(&mut state, again) {
+            if self.offer(state, again) {
                 self.receive_signal().notify();
             }
         }
-        Ok(fits.then(|| (length, packet.note())))
     }
 
     /// Waits for a packet.
     pub(super) async fn receive(&self, into: &mut [u8]) -> Result<(usize, Note), NetError> {
-        poll_fn(|context| self.poll(context, self.receive_signal(), || self.try_receive(into, 0)))
-            .await
+        let mut look = || {
+            let came = self.try_receive(into, 0, false)?;
+            Ok(came.map(|(length, note, _)| (length, note)))
+        };
+        poll_fn(|context| self.poll(context, self.receive_signal(), &mut look)).await
     }
 
     /// Whether there are so many pages, and room in the ring for them and an extra info. If not, who
@@ -227,7 +269,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         self.find_room(&mut self.state.lock(), pages)
     }
 
-    fn find_room(&self, state: &mut State<P>, pages: usize) -> Result<bool, NetError> {
+    fn find_room(&self, state: &mut State<P, T>, pages: usize) -> Result<bool, NetError> {
         self.check(state, Ok(()))?;
         if state.fits(pages) {
             return Ok(true);
@@ -242,7 +284,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         Ok(false)
     }
 
-    fn take_answers(&self, state: &mut State<P>) -> Result<(), NetError> {
+    fn take_answers(&self, state: &mut State<P, T>) -> Result<(), NetError> {
         let result = state.take_answers();
         if self.check(state, result)? {
             self.send_signal.wake();
@@ -250,12 +292,12 @@ impl<P: Page, S: Signal> Queue<P, S> {
         Ok(())
     }
 
-    fn poll<T>(
+    fn poll<V>(
         &self,
         context: &Context<'_>,
         signal: &S,
-        look: impl FnOnce() -> Result<Option<T>, NetError>,
-    ) -> Poll<Result<T, NetError>> {
+        look: impl FnOnce() -> Result<Option<V>, NetError>,
+    ) -> Poll<Result<V, NetError>> {
         signal.listen(context.waker());
         look().map_or_else(
             |error| Poll::Ready(Err(error)),
@@ -265,55 +307,45 @@ impl<P: Page, S: Signal> Queue<P, S> {
 
     /// Sends a packet, after waiting for room.
     pub(super) async fn send(&self, packet: &[u8], note: Note) -> Result<(), NetError> {
-        let send = || Ok(self.try_send(packet, note)?.then_some(()));
+        let send = || {
+            let mut state = self.state.lock();
+            let has_room = self.find_room(&mut state, packet.len().div_ceil(PAGE_SIZE))?;
+            let fill = |bytes: &mut [u8]| (bytes.copy_from_slice(packet), note);
+            Ok(has_room.then(|| self.put(&mut state, packet.len(), fill)))
+        };
         poll_fn(|context| self.poll(context, &self.send_signal, send)).await
     }
 
-    /// Sends a packet of 64 pages at most, if there is room, and says whether there was.
-    pub(super) fn try_send(&self, packet: &[u8], note: Note) -> Result<bool, NetError> {
+    /// Sends a packet of so many bytes, of 18 pages at most, that `fill` writes and says something of.
+    /// Without room it is lost.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn send_or_lose<R>(
+        &self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> (R, Note),
+    ) -> R {
         let mut state = self.state.lock();
-        let pieces = packet.chunks(PAGE_SIZE);
-        if !self.find_room(&mut state, pieces.len())? {
-            return Ok(false);
+        if self.find_room(&mut state, length.div_ceil(PAGE_SIZE)).unwrap_or(false) {
+            return self.put(&mut state, length, fill);
         }
-        let mut flags = match note.checksum {
-            Checksum::Complete => 0,
-            Checksum::Validated => abi::TX_DATA_VALIDATED,
-            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
-        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
-        let last = pieces.len().saturating_sub(1);
-        for (index, piece) in pieces.enumerate() {
-            let number = state.free.trailing_zeros();
-            let page = &self.send_pages[number as usize];
-            copy_in(page.words(), piece);
-            state.free &= !(1 << number);
-            state.asked |= 1 << number;
-            let size = if index == 0 { packet.len() } else { piece.len() };
-            let more = if index < last { abi::TX_MORE_DATA } else { 0 };
-            let request = TxRequest {
-                gref: page.reference(),
-                offset: 0,
-                flags: core::mem::take(&mut flags) | more,
-                id: u16::try_from(number).unwrap_or(0),
-                size: u16::try_from(size).unwrap_or(u16::MAX),
-            };
-            state.send.put(request.as_bytes());
-            if let (0, Some(size)) = (index, note.segment) {
-                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
-                let gso_size = size.get();
-                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
-                let mut slot = [0; abi::TX_SLOT as usize];
-                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
-                state.send.put(&slot);
-                state.extras += 1;
-            }
-        }
-        state.counts.sent += 1;
-        state.counts.sent_bytes += packet.len() as u64;
+        // Nobody is there who reads these pages.
+        state.strip.with(0, length, fill).0
+    }
+
+    /// Sends a packet for which there is room.
+    fn put<R>(
+        &self,
+        state: &mut State<P, T>,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> (R, Note),
+    ) -> R {
+        let first = state.row(length.div_ceil(PAGE_SIZE)).trailing_zeros() as usize;
+        let (result, note) = state.strip.with(first, length, fill);
+        state.put(first, length, note);
         if state.send.show() {
             self.send_signal.notify();
         }
-        Ok(true)
+        result
     }
 
     /// Goes on as if so many requests had been answered on each ring.
@@ -323,7 +355,7 @@ impl<P: Page, S: Signal> Queue<P, S> {
         (state.put_page, state.taken_page) = (0, 0);
         state.send.start_at(index);
         state.receive.start_at(index);
-        let _nobody_is_told = self.offer(&mut state, self.receive_pages.len());
+        let _nobody_is_told = self.offer(&mut state, self.receive_pages);
     }
 
     /// Waits until the back end has no packet of ours.
@@ -339,9 +371,87 @@ impl<P: Page, S: Signal> Queue<P, S> {
     }
 }
 
-impl<P: Page> State<P> {
+/// Takes the pages of a packet from the back end, if it is there in a row. At which byte of the strip
+/// it begins. The first page is copied to the one behind it if that has nothing, as an extra info's
+/// has.
+fn keep(strip: &mut impl Strip, pieces: &[Piece]) -> Option<usize> {
+    let (first, others) = pieces.split_first()?;
+    let last = pieces.last()?.page;
+    let start = match others.first() {
+        None => first.page,
+        // The circle begins again at 0.
+        Some(second) => second.page.checked_sub(1)?,
+    };
+    let in_row = others.iter().zip(start..).all(|(piece, page)| {
+        piece.page == page + 1
+            && piece.offset == 0
+            && (piece.length == PAGE_SIZE || page + 1 == last)
+    });
+    let is_whole = others.is_empty() || first.offset + first.length == PAGE_SIZE;
+    let is_near = start == first.page || start == first.page + 1;
+    if !in_row || !is_whole || !is_near || !(first.page..=last).all(|page| strip.withdraw(page)) {
+        // What was withdrawn is granted again with its request.
+        return None;
+    }
+    if start != first.page {
+        strip.with(first.page, 2 * PAGE_SIZE, |bytes| bytes.copy_within(..PAGE_SIZE, PAGE_SIZE));
+    }
+    Some(start * PAGE_SIZE + first.offset)
+}
+
+impl<P: Page, T: Strip> State<P, T> {
     fn fits(&self, pages: usize) -> bool {
-        self.free.count_ones() as usize >= pages && self.send.room() as usize > pages
+        (pages == 0 || self.row(pages) != 0) && self.send.room() as usize > pages
+    }
+
+    /// Where so many free pages begin in a row; a bit for each.
+    fn row(&self, pages: usize) -> u64 {
+        let (mut rows, mut length) = (self.free, 1);
+        while length < pages {
+            let more = length.min(pages - length);
+            (rows, length) = (rows & rows >> more, length + more);
+        }
+        rows
+    }
+
+    /// Puts the requests for a packet in the pages from `first` on, for which there is room.
+    fn put(&mut self, first: usize, length: usize, note: Note) {
+        let mut flags = match note.checksum {
+            Checksum::Complete => 0,
+            Checksum::Validated => abi::TX_DATA_VALIDATED,
+            Checksum::Blank => abi::TX_DATA_VALIDATED | abi::TX_CSUM_BLANK,
+        } | if note.segment.is_some() { abi::TX_EXTRA_INFO } else { 0 };
+        let bits = u64::MAX >> (64 - length.div_ceil(PAGE_SIZE)) << first;
+        (self.free, self.asked) = (self.free & !bits, self.asked | bits);
+        let mut left = length;
+        for number in first.. {
+            let piece = left.min(PAGE_SIZE);
+            let more = if left > PAGE_SIZE { abi::TX_MORE_DATA } else { 0 };
+            let size = if number == first { length } else { piece };
+            let request = TxRequest {
+                gref: self.strip.reference(number),
+                offset: 0,
+                flags: core::mem::take(&mut flags) | more,
+                id: u16::try_from(number).unwrap_or(0),
+                size: u16::try_from(size).unwrap_or(u16::MAX),
+            };
+            self.send.put(request.as_bytes());
+            if let (true, Some(size)) = (number == first, note.segment) {
+                let (kind, gso_kind) = (abi::EXTRA_GSO, abi::GSO_TCPV4);
+                let gso_size = size.get();
+                let extra = ExtraInfo { kind, gso_kind, gso_size, ..ExtraInfo::default() };
+                let mut slot = [0; abi::TX_SLOT as usize];
+                slot[..size_of::<ExtraInfo>()].copy_from_slice(extra.as_bytes());
+                self.send.put(&slot);
+                self.extras += 1;
+            }
+            left -= piece;
+            if left == 0 {
+                break;
+            }
+        }
+        self.counts.sent += 1;
+        self.counts.sent_bytes += length as u64;
     }
 
     /// Takes answers until a packet is there, and says whether one is.

@@ -101,7 +101,7 @@ struct Inner<'a, 'b, S: Sharing> {
 /// let stack = Stack::new(port, sockets, Address::Dhcp);
 /// // A task of its own: `stack.run()`.
 /// println!("at {}, {:?}, {:?}", stack.configured().await, stack.info(), stack.counts());
-/// let sockets = stack.with(|_, sockets| sockets.iter().count());
+/// let sockets = stack.look(|sockets| sockets.iter().count());
 /// drop(stack.connection(socket));
 /// let card = stack.into_card();
 /// # }
@@ -249,6 +249,12 @@ impl<'a, 'b, S: Sharing> Stack<'a, 'b, S> {
         let result = using(&mut inner.interface, &mut inner.sockets);
         self.kick();
         result
+    }
+
+    /// Uses the sockets for what gives the driver nothing to do, as to take what has come to one that
+    /// is not of TCP.
+    pub fn look<T>(&self, using: impl FnOnce(&mut SocketSet<'b>) -> T) -> T {
+        using(&mut self.inner.borrow_mut().sockets)
     }
 
     /// Waits until this guest has an address.

@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::grant::{self as abi, MapFlags, MapGrantRef, SetupTable, UnmapGrantRef};
-use hypercall_abi::types::{DomId, GrantHandle, GrantRef, Mfn, PAGE_SIZE};
+use hypercall_abi::types::{DomId, GrantHandle, GrantRef, Mfn, PAGE_SIZE, Pfn};
 use spin::Once;
 
 use super::gate::Machine;
@@ -74,14 +74,28 @@ impl Grants {
     /// [`GrantError::Exhausted`] if no entry is free, [`GrantError::Unreachable`] if the page is
     /// too far; the page is given back.
     pub fn share(self, frame: Frame, to: DomId, access: Access) -> Result<Grant, GrantError> {
-        let machine = machine(&frame)?;
-        let mut reference = self.0.grant(to, machine, access);
-        if reference == Err(GrantError::Exhausted) {
-            self.reclaim();
-            reference = self.0.grant(to, machine, access);
-        }
-        let reference = reference?;
+        let reference = self.grant(frame.number(), to, access)?;
         Ok(Grant { entries: self.0, reference, frame: Some(frame) })
+    }
+
+    /// Lets a domain use a page that stays its owner's.
+    pub(super) fn grant(
+        self,
+        page: Pfn,
+        to: DomId,
+        access: Access,
+    ) -> Result<GrantRef, GrantError> {
+        let machine = tables::machine(page)?;
+        let reference = self.0.grant(to, machine, access);
+        if reference != Err(GrantError::Exhausted) {
+            return reference;
+        }
+        self.reclaim();
+        self.0.grant(to, machine, access)
+    }
+
+    pub(super) const fn entries(self) -> &'static Entries<'static> {
+        self.0
     }
 
     /// Takes back the pages in quarantine that peers no longer use. Returns how many they still do.

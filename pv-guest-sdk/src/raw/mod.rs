@@ -49,6 +49,8 @@ pub mod shared;
 #[cfg(target_os = "none")]
 pub(crate) mod start;
 #[cfg(target_os = "none")]
+pub(crate) mod strip;
+#[cfg(target_os = "none")]
 pub mod survey;
 #[cfg(target_os = "none")]
 pub(crate) mod trap;

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::vec::Vec;
 
 use hypercall_abi::types::{DomId, GrantRef, Port};
 
@@ -10,6 +11,7 @@ use super::{Page, Sharing};
 use crate::console::ring::Words;
 use crate::error::HypercallError;
 use crate::grant::GrantError;
+use crate::paging::Access;
 use crate::xenstore::tests::{Line, leak};
 
 /// What a front end shares.
@@ -50,6 +52,7 @@ impl Shared {
 
 impl Sharing for &'static Shared {
     type Page = Granted;
+    type Strip = Vec<Granted>;
     type Signal = &'static Line;
 
     fn page(&self, to: DomId) -> Result<Granted, GrantError> {
@@ -58,6 +61,10 @@ impl Sharing for &'static Shared {
         let words: &'static Words = leak([const { AtomicU32::new(0) }; 1024]);
         self.pages.lock().unwrap().insert(reference, words);
         Ok(Granted(GrantRef(reference), words, self))
+    }
+
+    fn strip(&self, to: DomId, pages: usize, _: Access) -> Result<Vec<Granted>, GrantError> {
+        (0..pages).map(|_| self.page(to)).collect()
     }
 
     fn signal(&self, _to: DomId) -> Result<(Port, &'static Line), HypercallError> {

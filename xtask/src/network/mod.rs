@@ -50,12 +50,12 @@ const PAIR: [(&str, &str); 2] = [
     ),
 ];
 /// What each of the two directions has to reach where instructions are counted. Unit: Mbit/s.
-const RATE: u32 = 3500;
+const RATE: u32 = 5000;
 /// How fast 16 MiB go out with a limit of 200 Mbit/s: headers count, and what the first interval brings
 /// goes at once. Unit: Mbit/s.
 const LIMITED: RangeInclusive<u32> = 180..=230;
 /// How long a ping may take there, of the other domain and of the initial one. Unit: ns.
-const PINGS: [(&str, u32); 2] = [("peer", 44_000), ("host", 26_500)];
+const PINGS: [(&str, u32); 2] = [("peer", 42_000), ("host", 25_700)];
 
 /// A front end that lies, and claims the first server's address.
 const LIAR: &str = "name = 'liar'\nkernel = 'netliar'\nmemory = 16\n\

@@ -51,8 +51,8 @@ fn now() -> Instant {
 fn checksums_are_left_to_the_other_end_where_it_fills_them_in() {
     for features in [PLAIN, RICH] {
         let (mut world, card) = World::up(features);
-        let (mut receive, mut send) = (std::vec![0; 65_535], std::vec![0; 65_535]);
-        let mut port = Port::new(card, &mut receive, &mut send);
+        let mut receive = std::vec![0; 65_535];
+        let mut port = Port::new(card, &mut receive);
         let capabilities = port.capabilities();
         assert_eq!(capabilities.max_transmission_unit, 1514);
         assert!(matches!(capabilities.checksum.tcp, phy::Checksum::None));
@@ -84,8 +84,8 @@ fn checksums_are_left_to_the_other_end_where_it_fills_them_in() {
 #[test]
 fn a_checksum_is_looked_at_unless_somebody_has_done_so() {
     let (mut world, card) = World::up(RICH);
-    let (mut receive, mut send) = (std::vec![0; 65_535], std::vec![0; 65_535]);
-    let mut port = Port::new(card, &mut receive, &mut send);
+    let mut receive = std::vec![0; 65_535];
+    let mut port = Port::new(card, &mut receive);
     let right = summed(tcp(5001), false);
     let mut wrong = right.clone();
     wrong[3000] ^= 1;
@@ -106,8 +106,8 @@ fn a_checksum_is_looked_at_unless_somebody_has_done_so() {
 #[test]
 fn without_room_for_an_answer_nothing_is_received() {
     let (mut world, card) = World::up(RICH);
-    let (mut receive, mut send) = (std::vec![0; 65_535], std::vec![0; 65_535]);
-    let mut port = Port::new(card, &mut receive, &mut send);
+    let mut receive = std::vec![0; 65_535];
+    let mut port = Port::new(card, &mut receive);
     world.holds = true;
     let mut sent = 0;
     while let Some(room) = port.transmit(now()) {
@@ -122,4 +122,43 @@ fn without_room_for_an_answer_nothing_is_received() {
     while world.step() {}
     assert!(port.receive(now()).is_some() && !port.is_starved());
     assert_eq!(port.card().counts().received, 1);
+}
+
+#[test]
+fn packets_of_any_length_are_received_wherever_they_are() {
+    for offset in [0, 2] {
+        let (mut world, card) = World::up(RICH);
+        world.offset = offset;
+        let mut receive = std::vec![0; 65_535];
+        let mut port = Port::new(card, &mut receive);
+        for round in 0..40 {
+            for (length, size) in [
+                (60, None),
+                (2047, None),
+                (4096 - usize::from(offset), None),
+                (4097, NonZeroU16::new(1448)),
+                (9000 + round, NonZeroU16::new(1448)),
+                (65_535, NonZeroU16::new(1448)),
+                (8192, None),
+            ] {
+                let note = Note { checksum: Checksum::Blank, segment: size };
+                let frame = packet(length);
+                world.comes.push_back(Frame(frame.clone(), note));
+                while world.step() {}
+                let (token, room) = port.receive(now()).expect("it has come");
+                // The answer is sent while the packet is looked at.
+                let is_right = token.consume(|bytes| {
+                    room.consume(64, |into| {
+                        into.copy_from_slice(&bytes[..into.len().min(60)].repeat(2)[..64])
+                    });
+                    bytes == frame
+                });
+                assert!(is_right, "{length} at {offset}");
+                while world.step() {}
+                let answer = frame[..60].repeat(2);
+                assert!(world.got.pop().is_some_and(|it| it.0 == answer[..64]));
+            }
+        }
+        assert_eq!(port.card().counts().faulty, 0);
+    }
 }

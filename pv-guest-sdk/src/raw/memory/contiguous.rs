@@ -1,4 +1,4 @@
-//! Pages in a row whose machine frames are in a row too.
+//! Pages in a row, whose machine frames may be in a row too.
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
@@ -20,8 +20,8 @@ const MOST_ORDER: u32 = 8;
 const NONE: u64 = u64::MAX;
 
 /// Runs of each order that were given back, as lists: the first word of each is the number of the
-/// next one's first page. They stay in a row.
-static RETURNED: Yielding<[u64; MOST_ORDER as usize + 1]> = Yielding::new([NONE; _]);
+/// next one's first page. They stay in a row. Those whose frames are in a row come first.
+static RETURNED: Yielding<[[u64; MOST_ORDER as usize + 1]; 2]> = Yielding::new([[NONE; _]; 2]);
 
 static EXCHANGED: Site = Site::operation(
     Hypercall::MemoryOp,
@@ -30,15 +30,22 @@ static EXCHANGED: Site = Site::operation(
     &[(Errno::ENOMEM, "the machine has no such memory in a row")],
 );
 
-/// Pages in a row, by their numbers and by their machine frames. They are mapped at their homes;
+/// Pages in a row, by their numbers and, if so wanted, by their machine frames. They are mapped at their homes;
 /// who has the value decides what is in them. Dropping it gives the pages back: a single one to all,
 /// others to runs of as many.
 #[derive(Debug)]
 pub(in crate::raw) struct Run {
     first: Pfn,
     pages: u64,
-    /// Whether their frames are in a row, which they are but while it is made.
-    in_row: bool,
+    /// Of which list it is one day, which is none while it is made.
+    list: Option<List>,
+}
+
+/// Runs whose frames are in a row, and those with any.
+#[derive(Clone, Copy, Debug)]
+enum List {
+    InRow,
+    Any,
 }
 
 impl Run {
@@ -49,27 +56,47 @@ impl Run {
             return Err(MemoryError::Exhausted);
         }
         let layout = layout()?;
-        let returned = take_returned(order);
+        let returned = take_returned(List::InRow, order);
         let in_row = order == 0 || returned.is_some();
         // A single page may be one that was given back.
         let fresh = || if order == 0 { layout.take() } else { layout.take_run(1 << order) };
         let first = returned.map_or_else(fresh, Ok)?;
-        let mut run = Self { first, pages: 1 << order, in_row };
+        let list = in_row.then_some(List::InRow);
+        let mut run = Self { first, pages: 1 << order, list };
         let fits = |machine: Mfn| {
             let end = machine.address() + (1 << order << PAGE_SHIFT) - 1;
             in_row && (address_bits == 0 || end.checked_shr(address_bits).unwrap_or(0) == 0)
         };
         if !fits(layout.machine(run.first)?) {
             // If this fails, pages may be unmapped, and have the frames that they had.
-            run.in_row = false;
+            run.list = None;
             run.exchange(layout, order, address_bits)?;
-            run.in_row = true;
+            run.list = Some(List::InRow);
         }
-        let bytes: *mut u8 = pointer(run.home());
+        run.clear();
+        Ok(run)
+    }
+
+    /// Takes 2 to the power of `order` pages, 2 at least, zeroed, whatever their machine frames are.
+    pub(in crate::raw) fn any(order: u32) -> Result<Self, MemoryError> {
+        let fresh = || layout()?.take_run(1_u64.checked_shl(order).unwrap_or(u64::MAX));
+        let first = take_returned(List::Any, order).map_or_else(fresh, Ok)?;
+        let run = Self { first, pages: 1 << order, list: Some(List::Any) };
+        run.clear();
+        Ok(run)
+    }
+
+    fn clear(&self) {
+        let bytes: *mut u8 = pointer(self.home());
+        let length = PAGE_SIZE << self.pages.trailing_zeros();
         // SAFETY: the run's own pages, mapped at their homes and in a row, with no reference to
         // them; frames that were exchanged hold whatever the machine left there.
-        unsafe { bytes.write_bytes(0, PAGE_SIZE << order) };
-        Ok(run)
+        unsafe { bytes.write_bytes(0, length) };
+    }
+
+    /// The page of a number.
+    pub(in crate::raw) fn page(&self, number: usize) -> Pfn {
+        Pfn(self.first.0 + number as u64)
     }
 
     /// The address of the first byte.
@@ -87,7 +114,7 @@ impl Run {
         self.pages << PAGE_SHIFT
     }
 
-    fn pages(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
+    pub(in crate::raw) fn pages(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
         (self.first.0..self.first.0 + self.pages).map(Pfn)
     }
 
@@ -136,9 +163,9 @@ fn map_home(page: Pfn, entry: Entry) -> Result<(), MemoryError> {
 }
 
 /// Takes a run of 2 to the power of `order` pages that was given back.
-fn take_returned(order: u32) -> Option<Pfn> {
+fn take_returned(list: List, order: u32) -> Option<Pfn> {
     let mut returned = RETURNED.lock();
-    let head = returned.get_mut(usize::try_from(order).ok()?)?;
+    let head = returned.get_mut(list as usize)?.get_mut(usize::try_from(order).ok()?)?;
     let first = Some(*head).filter(|&first| first != NONE).map(Pfn)?;
     let link: *const u64 = pointer(home(first));
     // SAFETY: a run that was given back is its list's, mapped at home, and its first word a link.
@@ -150,7 +177,8 @@ fn take_returned(order: u32) -> Option<Pfn> {
 pub(super) fn returned_pages() -> u64 {
     let returned = RETURNED.lock();
     let mut pages = 0;
-    for (order, &head) in returned.iter().enumerate() {
+    let lists = returned.iter().flat_map(|list| list.iter().enumerate());
+    for (order, &head) in lists {
         let mut next = head;
         while next != NONE {
             pages += 1 << order;
@@ -167,7 +195,8 @@ impl Drop for Run {
         let Ok(layout) = layout() else { return };
         let order = usize::try_from(self.pages.trailing_zeros()).unwrap_or(0);
         let mut returned = RETURNED.lock();
-        if let Some(head) = returned.get_mut(order).filter(|_| self.in_row && order > 0) {
+        let list = self.list.and_then(|list| returned.get_mut(list as usize));
+        if let Some(head) = list.and_then(|list| list.get_mut(order)).filter(|_| order > 0) {
             let link: *mut u64 = pointer(self.home());
             // SAFETY: the pages were this value's, whose end is here, and are mapped at home.
             unsafe { link.write(*head) };

@@ -66,7 +66,7 @@ impl Frame {
     /// Takes a page over.
     ///
     /// # Safety
-    /// The page must have been a frame's, belong to nobody, and be writable at its home.
+    /// The page must have been a frame's or of a run, belong to nobody, and be writable at its home.
     pub(in crate::raw) const unsafe fn from_page(page: Pfn) -> Self {
         Self(page)
     }
