@@ -2,14 +2,15 @@
 //!
 //! Of a packed file a first pass keeps a [`Kernel::head`]: an ELF file of the same headers and
 //! notes whose segments have no bytes. It is what a domain is planned from. A second pass hands the
-//! segments' bytes on as they come.
+//! segments' bytes on as they come. A kernel that says what it is in its sections alone, as old ones
+//! do, is held unpacked; it must be small.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{ControlFlow, Range};
 
-use domain_builder::image::{Image, ImageError};
+use domain_builder::image::{Image, ImageError, NoteError};
 
 use crate::unpack::{UnpackError, is_packed, unpack};
 
@@ -32,6 +33,8 @@ const PT_NOTE: u32 = 4;
 const MOST_ENTRIES: usize = 128;
 /// Bytes of notes that are kept.
 const MOST_NOTES: u64 = 64 << 10;
+/// Bytes of a kernel that is held unpacked, for want of notes in segments.
+const MOST_WHOLE: usize = 4 << 20;
 
 /// Why a kernel can't be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,14 +86,21 @@ impl<'a> Kernel<'a> {
     ///
     /// [`KernelError`].
     pub async fn open(file: &'a [u8]) -> Result<Self, KernelError> {
-        let (head, segments) = if is_packed(file) {
-            let (head, segments) = Collector::default().collect(file).await?;
-            (Cow::Owned(head), segments)
-        } else {
-            (Cow::Borrowed(file), Vec::new())
-        };
-        let image = Image::parse(&head).map_err(KernelError::Image)?;
-        Ok(Self { file, head, image, segments })
+        let (mut head, mut segments) = (Cow::Borrowed(file), Vec::new());
+        if is_packed(file) {
+            let (start, places) = Collector::default().collect(file).await?;
+            (head, segments) = (Cow::Owned(start), places);
+        }
+        let mut image = Image::parse(&head);
+        // Sections, which may say what notes do not, are behind all else.
+        if is_packed(file)
+            && image == Err(NoteError::None.into())
+            && let Some(all) = whole(file).await?
+        {
+            (head, segments) = (Cow::Owned(all), Vec::new());
+            image = Image::parse(&head);
+        }
+        Ok(Self { file, image: image.map_err(KernelError::Image)?, head, segments })
     }
 
     /// The file that `image` was read from: itself, or if it is packed, one without segments' bytes.
@@ -132,6 +142,21 @@ impl<'a> Kernel<'a> {
         result?;
         if at < end { Err(KernelError::Cut.into()) } else { Ok(()) }
     }
+}
+
+/// A packed file, unpacked, if it is small enough for that.
+async fn whole(file: &[u8]) -> Result<Option<Vec<u8>>, UnpackError> {
+    let (mut all, mut fits) = (Vec::new(), true);
+    unpack(file, &mut |piece| {
+        fits = all.len() + piece.len() <= MOST_WHOLE;
+        if !fits {
+            return ControlFlow::Break(());
+        }
+        all.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    })
+    .await?;
+    Ok(fits.then_some(all))
 }
 
 /// The part of a piece, which begins at `at`, that is in the range; and where that begins.

@@ -1,8 +1,9 @@
 //! What the file of a guest kernel says: segments, entry, and the notes for Xen.
 //!
 //! Accepted is what Xen 4.17 accepts for a 64-bit PV guest: an uncompressed little-endian x86-64
-//! ELF file that carries Xen notes, in `PT_NOTE` segments or else in note sections. A segment's
-//! place is its *physical* address: virtual address = `p_paddr` - `PADDR_OFFSET` + `VIRT_BASE`.
+//! ELF file that carries Xen notes, in `PT_NOTE` segments or else in note sections, or else the
+//! section `__xen_guest`, which says the same as text. A segment's place is its *physical* address:
+//! virtual address = `p_paddr` - `PADDR_OFFSET` + `VIRT_BASE`.
 //!
 //! Stricter than Xen 4.17, which takes these: segments that overlap, relocatable files, an entry
 //! point just behind the image, a frame list or hypercall page that does not begin at a page, an
@@ -11,6 +12,7 @@
 mod compression;
 mod error;
 mod features;
+mod guest_section;
 mod notes;
 mod segments;
 

@@ -8,6 +8,7 @@ use elf::section::{SectionHeader, SectionHeaderTable};
 use hypercall_abi::elfnote;
 use hypercall_abi::version::Features;
 
+use super::guest_section::NAME;
 use super::{ImageError, NoteError, SegmentError, Table, features, segments};
 
 /// Names and values are padded to this, whatever the segment's alignment says.
@@ -24,15 +25,16 @@ pub(super) struct Notes<'a> {
     pub(super) mod_start_pfn: bool,
     /// Feature bits the kernel says it can live with, or has.
     pub(super) supported: Option<Features>,
-    xen_version: Option<&'a [u8]>,
-    guest_os: Option<&'a [u8]>,
-    loader: Option<&'a [u8]>,
+    pub(super) xen_version: Option<&'a [u8]>,
+    pub(super) guest_os: Option<&'a [u8]>,
+    pub(super) loader: Option<&'a [u8]>,
     /// How many notes of Xen's there were.
     count: usize,
 }
 
 impl<'a> Notes<'a> {
-    /// Reads the notes in `PT_NOTE` segments, or where those hold none of Xen's, in sections.
+    /// Reads the notes in `PT_NOTE` segments, or where those hold none of Xen's, in sections, or
+    /// where there are none either, the section that was there before notes.
     pub(super) fn find(
         file: &'a [u8],
         header: &FileHeader<LittleEndian>,
@@ -59,7 +61,10 @@ impl<'a> Notes<'a> {
                 }
             }
         }
-        if notes.count == 0 { Err(NoteError::None.into()) } else { Ok(notes) }
+        if notes.count == 0 {
+            notes.read_text(named(file, header, NAME).ok_or(NoteError::None)?);
+        }
+        Ok(notes)
     }
 
     /// Is this image for Xen 3.0's interface, and for a builder like this one?
@@ -152,6 +157,17 @@ fn sections<'a>(
     let start = usize::try_from(header.e_shoff).ok()?;
     let end = start.checked_add(size.checked_mul(header.e_shnum.into())?)?;
     Some(SectionHeaderTable::new(LittleEndian, Class::ELF64, file.get(start..end)?))
+}
+
+/// The bytes of the first section of that name; a zero ends the name.
+fn named<'a>(file: &'a [u8], header: &FileHeader<LittleEndian>, name: &[u8]) -> Option<&'a [u8]> {
+    let table = sections(file, header)?;
+    let names = section_bytes(file, &table.get(header.e_shstrndx.into()).ok()?)?;
+    let section = table.iter().find(|section| {
+        let at = usize::try_from(section.sh_name).ok();
+        at.and_then(|at| names.get(at..)).is_some_and(|rest| rest.starts_with(name))
+    })?;
+    section_bytes(file, &section)
 }
 
 fn section_bytes<'a>(file: &'a [u8], section: &SectionHeader) -> Option<&'a [u8]> {

@@ -3,6 +3,7 @@
 
 mod carried_out;
 mod elf_file;
+mod guest_section;
 mod images;
 mod initial;
 mod mutations;

@@ -4,10 +4,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+use domain_builder::image::NoteError;
 use embassy_futures::block_on;
 use miniz_oxide::deflate::compress_to_vec;
 
 use super::{Collector, Kernel, KernelError};
+
+const SHT_NOTE: u32 = 7;
 
 /// A gzip file.
 fn gzip(data: &[u8]) -> Vec<u8> {
@@ -86,6 +89,34 @@ fn a_packed_kernel_is_the_same_as_the_kernel() {
         assert!(other.head().len() < 1000);
         assert!(loaded(&one).unwrap() == loaded(&other).unwrap(), "{length}");
     }
+}
+
+/// The same kernel, its notes in a section behind all else and in no segment.
+fn with_section(length: usize) -> Vec<u8> {
+    let mut file = elf(length, 0);
+    let notes = 64 + 56;
+    file[notes..notes + 4].fill(0);
+    let (offset, bytes) =
+        (file[notes + 8..notes + 16].to_vec(), file[notes + 32..notes + 40].to_vec());
+    let table = file.len() as u64;
+    file.extend([[0; 4], SHT_NOTE.to_le_bytes()].concat());
+    file.extend([[0; 8]; 2].concat());
+    file.extend([offset, bytes].concat());
+    file.extend([0; 24]);
+    file[40..48].copy_from_slice(&table.to_le_bytes());
+    file[60] = 1;
+    file
+}
+
+#[test]
+fn a_small_packed_kernel_may_have_its_notes_in_a_section() {
+    let plain = with_section(100_000);
+    let packed = gzip(&plain);
+    let (one, other) = (open(&plain).unwrap(), open(&packed).unwrap());
+    assert_eq!((one.image, one.head()), (other.image, other.head()));
+    assert!(loaded(&one).unwrap() == loaded(&other).unwrap());
+    let large = open(&gzip(&with_section(2 << 20))).map(drop);
+    assert_eq!(large, Err(KernelError::Image(NoteError::None.into())));
 }
 
 #[test]

@@ -30,8 +30,8 @@ impl fmt::Display for NoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::None => f.write_str(
-                "no Xen notes, neither in PT_NOTE segments nor in note sections: this is not a \
-                 kernel for Xen PV (a Linux kernel needs CONFIG_XEN_PV)",
+                "no Xen notes, neither in PT_NOTE segments nor in note sections, and no section \
+                 __xen_guest: this is not a kernel for Xen PV (a Linux kernel needs CONFIG_XEN_PV)",
             ),
             Self::Size { note, len } => write!(
                 f,
