@@ -146,6 +146,12 @@ impl Entry {
         self.0 & never.bits()
     }
 
+    /// Whether this entry asks for another caching than the usual.
+    #[must_use]
+    pub const fn chooses_caching(self) -> bool {
+        self.0 & CACHE.bits() != 0
+    }
+
     /// This entry without the right to write.
     #[must_use]
     pub const fn read_only(self) -> Self {
@@ -155,7 +161,7 @@ impl Entry {
     /// This entry, of level 1, for a device: not cached, unless the guest has chosen how it is.
     #[must_use]
     pub const fn uncached(self) -> Self {
-        if !self.is_present() || self.0 & CACHE.bits() != 0 {
+        if !self.is_present() || self.chooses_caching() {
             return self;
         }
         Self(self.0 | EntryFlags::PWT.bits() | EntryFlags::PCD.bits())
