@@ -1,12 +1,13 @@
 //! `memory_op`: what is looked at before what, and what continuing means to calls that are not
 //! continued.
 
+use super::control::{FREE, with_domain};
 use crate::call::{EFAULT, EINVAL, ENOSYS, EPERM, MEMORY_OP, hypercall};
 use crate::case::{Case, case, equal, equal_at};
-use crate::raw::memory::{arena_address, fill_arena};
+use crate::raw::memory::arena_address;
 use crate::raw::pages_calls::{ESRCH, NOBODY, SELF, memory_op, put_words, word_at};
 use crate::raw::pages_reservation::{
-    EXCHANGE, INCREASE, POPULATE, extent, extents_address, owned, reserve_of, with_spare,
+    EXCHANGE, EXTENTS, INCREASE, POPULATE, extent, extents_address, owned, reserve_of, with_spare,
 };
 
 const ADD_TO_PHYSMAP: u64 = 7;
@@ -14,6 +15,8 @@ const REMOVE_FROM_PHYSMAP: u64 = 15;
 const ADD_BATCH: u64 = 23;
 const TOPOLOGY: u64 = 26;
 const RESOURCE: u64 = 28;
+/// The kind of resource that a grant table is.
+const GRANTS: u64 = 1;
 const EACCES: i64 = -13;
 const EDOM: i64 = -33;
 const EOPNOTSUPP: i64 = -95;
@@ -150,16 +153,35 @@ pub(crate) const CASES: &[Case] = &[
             equal("unmapped", exchange(0x1000, 0x1000), ESRCH)
         },
     ),
-    case("memory_order/resource", "Resources: what is wrong with a request, in order.", |_| {
-        let ask = |domain: u64, kind: u64, id: u64, frames: u64, rest: [u64; 2]| {
-            fill_arena(0);
-            memory_op(RESOURCE, &[domain | kind << 32, id | frames << 32, rest[0], rest[1]])
+    case("memory_order/resource", "What is wrong with a request for a resource, in order.", |_| {
+        let ask = |domain: u64, kind: u64, frames: u64, first: u64| {
+            memory_op(RESOURCE, &[domain | kind << 16, frames, first, 0])
         };
-        equal("nobody", ask(NOBODY, 9, 0, 0, [0, 0]), ESRCH)?;
-        equal("SELF", ask(SELF, 1, 0, 0, [0, 0]), ESRCH)?;
-        equal("own number", ask(0, 9, 0, 0, [0, 0]), EPERM)?;
-        equal("wide", ask(NOBODY, 1, 0, 1, [0xffff_ffff, 0]), EINVAL)?;
-        equal("wider", ask(NOBODY, 1, 0, 0, [1 << 32, 0]), EINVAL)?;
-        equal("word", word_at(0), NOBODY | 1 << 32)
+        equal("nobody", ask(NOBODY, 9, 0, 0), ESRCH)?;
+        equal("SELF", ask(SELF, 1, 0, 0), ESRCH)?;
+        equal("own number", ask(0, 9, 0, 0), EPERM)?;
+        equal("padded", ask(NOBODY, 1, 1 << 32, 0), EINVAL)?;
+        equal("wide", ask(NOBODY, 1, 1, 0xffff_ffff), EINVAL)?;
+        equal("wider", ask(NOBODY, 1, 0, 1 << 32), EINVAL)
+    }),
+    case("memory_order/resource_length", "How long one is, and where it is gone on with.", |_| {
+        with_domain(|| {
+            let list = extents_address();
+            let ask = |kind: u64, begun: u64, frames: u64, list: u64| {
+                memory_op(RESOURCE | begun << 6, &[FREE | kind << 16, frames, 0, list])
+            };
+            equal("of an unknown one", ask(9, 0, 0, 0), 0)?;
+            equal("length", word_at(8) & 0xffff_ffff, 0xffff_ffa1)?;
+            equal("no list", ask(9, 0, 1, 0), EINVAL)?;
+            equal("no frames", ask(9, 0, 0, list), EINVAL)?;
+            equal("many", ask(9, 0, 1 << 26, list), EINVAL)?;
+            equal("unknown", ask(9, 0, 1, list), EOPNOTSUPP)?;
+            equal("length from the middle", ask(GRANTS, 1, 0, 0), EINVAL)?;
+            put_words(EXTENTS, &[7, 8, 9]);
+            equal("from the second on", ask(GRANTS, 1, 2, list), 0)?;
+            equal("first", extent(0), 7)?;
+            equal("second", extent(1) > 9, true)?;
+            equal("beyond", ask(GRANTS, 2, 2, list), EINVAL)
+        })
     }),
 ];

@@ -1,22 +1,23 @@
 //! What comes before what in the calls on page tables, and what is special about special frames.
 
-use super::trap_stage::{END, stage};
-use crate::call::{EINVAL, MMU_UPDATE, MMUEXT_OP, VM_ASSIST, hypercall};
+use super::control::{FREE, domctl, with_domain};
+use crate::call::{EINVAL, EPERM, MMU_UPDATE, MMUEXT_OP, VM_ASSIST, hypercall};
 use crate::case::{Case, Outcome, Test, case, equal, equal_at};
-use crate::raw::memory::peek;
+use crate::raw::memory::{arena_address, get, peek};
 use crate::raw::pages_calls::{
-    COPY_PAGE, FLUSH_LOCAL, NEW_BASEPTR, NEW_USER_BASEPTR, PIN_L1, SELF, mmuext, update, update_va,
+    COPY_PAGE, DONE, ESRCH, NEW_BASEPTR, NEW_USER_BASEPTR, NOBODY, PIN_L1, SELF, UNTOUCHED,
+    done_address, mmu_update_of, mmuext, put_words, update, update_va,
 };
 use crate::raw::pages_direct::store;
 use crate::raw::pages_grants::setup_table;
 use crate::raw::pages_scratch::{LOADED, Page, duplicate, with};
-use crate::raw::trap_snippets::LOAD;
-use crate::raw::{Registers, pages_snippets};
-use crate::tables::{M2P, PRESENT, entry, top};
+use crate::raw::pages_snippets;
+use crate::tables::{PRESENT, entry, top};
 
 /// In a count: the batch is being continued.
 const CONTINUED: u64 = 1 << 31;
 const EACCES: i64 = -13;
+const MACHPHYS: u64 = 1;
 const WRITABLE: u64 = 2;
 const UNCACHED: u64 = 0x10;
 /// The I/O APIC's registers.
@@ -41,6 +42,40 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         },
     ),
+    case(
+        "mmu_order/told",
+        "With no such domain for frames, none are done; for tables, nothing is told.",
+        |_| {
+            for (continued, done) in [(0, 0), (CONTINUED, UNTOUCHED)] {
+                put_words(DONE, &[UNTOUCHED.into()]);
+                let count = 1 | continued;
+                let call = |number: u64, domain: u64| {
+                    hypercall(number, &[arena_address(), count, done_address(), domain])
+                };
+                equal_at("tables", count, call(MMU_UPDATE, SELF | (NOBODY + 1) << 16), ESRCH)?;
+                equal_at("done", count, done_now(), UNTOUCHED)?;
+                equal_at("extended", count, call(MMUEXT_OP, NOBODY), ESRCH)?;
+                equal_at("done", count, done_now(), UNTOUCHED)?;
+                equal_at("frames", count, call(MMU_UPDATE, NOBODY), ESRCH)?;
+                equal_at("done", count, done_now(), done)?;
+            }
+            Ok(())
+        },
+    ),
+    case("mmu_order/other_tables", "Tables of a domain without a vCPU: EINVAL.", |t| {
+        with(t, |[a, ..]| {
+            with_domain(|| {
+                let domain = SELF | (FREE + 1) << 16;
+                equal("without", mmu_update_of(domain, &[]).0, EINVAL)?;
+                equal("done", mmu_update_of(domain, &[(a.ma() | MACHPHYS, 1)]).1, 0)?;
+                equal("vCPU", domctl(15, FREE, &[1]), 0)?;
+                equal("with one", mmu_update_of(domain, &[]).0, 0)?;
+                let pages = mmu_update_of(domain, &[(a.ma() | MACHPHYS, a.pfn)]).0;
+                equal("page of a frame", pages, EPERM)?;
+                equal("not its table", mmu_update_of(domain, &[(a.ma(), 0)]).0, EINVAL)
+            })
+        })
+    }),
     case(
         "mmu_order/shared_cached",
         "What the hypervisor shares is mapped cached alone: EACCES.",
@@ -115,27 +150,6 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     case(
-        "mmu_order/m2p_user_reads",
-        "On such a table user mode faults where it is, with code 4.",
-        |t| {
-            with(t, |[copy, ..]| {
-                duplicate(t, copy)?;
-                stage(t, |s| {
-                    equal("load", s.user_tables(copy.mfn), 0)?;
-                    let mut registers = Registers::new();
-                    registers.rsi = M2P;
-                    equal("flush", mmuext(FLUSH_LOCAL, 0, 0), 0)?;
-                    let event = s.user(LOAD, registers)?;
-                    equal("vector", event.vector, 14)?;
-                    equal("error", event.coded().error, 4)?;
-                    equal("slot", copy.get(M2P_SLOT), 0)?;
-                    registers.rsi = copy.va;
-                    equal("own page", s.user(LOAD, registers)?.vector, END)
-                })
-            })
-        },
-    ),
-    case(
         "mmu_order/m2p_strict",
         "With the assist for it a pinned table does, until loaded for user mode.",
         |t| {
@@ -180,4 +194,9 @@ fn cached(t: &Test<'_>, frame: u64) -> Outcome {
         }
         Ok(())
     })
+}
+
+/// How many requests are told to be done.
+fn done_now() -> u32 {
+    u32::from_le_bytes(get(DONE))
 }

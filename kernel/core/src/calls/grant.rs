@@ -211,17 +211,18 @@ impl Batch {
     /// Memory is cached write-back and devices see what is cached: there is nothing to do but to say
     /// what may not be asked.
     fn cache_flush<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
+        // Xen keeps there which entry of another's table to look at next. Here all are looked at.
+        let mut begun = self.cmd & !COMMAND != 0;
         self.each(cx, budget, |asked: CacheFlush, _, budget| {
             budget.charge(u32::MAX);
             let end = usize::from(asked.offset).saturating_add(usize::from(asked.length));
-            if usize::from(asked.offset) >= PAGE_SIZE || end > PAGE_SIZE {
+            let unknown = asked.op & !(CLEAN | DISCARD) != 0;
+            if usize::from(asked.offset) >= PAGE_SIZE || end > PAGE_SIZE || unknown {
                 return Err(Errno::EINVAL);
             }
+            let begun = core::mem::take(&mut begun);
             if asked.length == 0 || asked.op == 0 {
-                return Ok(());
-            }
-            if asked.op & !(CLEAN | DISCARD) != 0 {
-                return Err(Errno::EINVAL);
+                return if begun { Err(Errno::EILSEQ) } else { Ok(()) };
             }
             cx.may_flush_cache(Mfn::containing(asked.target))?;
             if asked.op == DISCARD { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
@@ -296,9 +297,7 @@ pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, cmd: u64, argument
     let table = &domain.grants;
     let all = match (asked.kind, asked.id) {
         (RESOURCE_GRANT_TABLE, 0) => table.limit(),
-        (RESOURCE_GRANT_TABLE | RESOURCE_IOREQ_SERVER..=RESOURCE_VMTRACE, _) => {
-            return Err(Errno::EINVAL);
-        }
+        (RESOURCE_IOREQ_SERVER..=RESOURCE_VMTRACE, _) => return Err(Errno::EINVAL),
         _ => low_u32(Errno::EOPNOTSUPP.to_raw().cast_unsigned()),
     };
     let begun = reservation::begun(cmd);

@@ -8,7 +8,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::memory;
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
-use hypercall_abi::types::DomId;
+use hypercall_abi::types::{DomId, VcpuId};
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::domain::Domain;
@@ -47,7 +47,11 @@ pub fn mmu_update<P: Platform>(
         return Err(Errno::EFAULT);
     }
     let tables = cx.tables(domain)?;
-    let frames = cx.frames_of(domain).inspect_err(|_| batch.tell_none(&cx.system.platform))?;
+    let frames = match tables.as_ref().is_none_or(|tables| tables.vcpu(VcpuId(0)).is_some()) {
+        true => cx.frames_of(domain),
+        false => Err(Errno::EINVAL),
+    };
+    let frames = frames.inspect_err(|_| batch.tell_none(&cx.system.platform))?;
     let own = &**cx.domain;
     let memory = tables.as_ref().map_or(&own.memory, |tables| &tables.memory);
     let source = match frames.source() {
