@@ -1,7 +1,7 @@
 //! Direct writes to page tables.
 //!
-//! A guest has its L1 tables mapped read-only. With the assist for it switched on it may write to
-//! them all the same: the fault becomes a checked update of the entry.
+//! A guest has its L1 tables mapped read-only. With the assist for it switched on, or privileged, it
+//! may write to them all the same: the fault becomes a checked update of the entry.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
