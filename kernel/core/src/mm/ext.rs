@@ -144,7 +144,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         budget: &mut Budget,
     ) -> Result<(), Stop> {
         let held = self.take_table(mfn, Level::L4, budget)?;
-        self.show_m2p(mfn);
+        self.show_m2p_to_kernel(mfn);
         let old = roots.replace_kernel(Some(held.into_entry()));
         load_afresh(self.platform, mfn);
         self.drop_root(old, budget);
@@ -175,6 +175,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             None => None,
         };
+        // Also of a domain that has the assist for strictness only from now on.
         self.show_m2p(kernel.mfn());
         self.drop_root(roots.replace_kernel(Some(kernel.into_entry())), budget);
         self.drop_root(roots.replace_user(user), budget);

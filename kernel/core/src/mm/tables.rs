@@ -323,12 +323,18 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         FlushDue::new(self.memory.dirty_cpus()).spend(self.platform);
     }
 
-    /// A root is about to be the kernel's: it shows the machine-to-physical table, for good. With the
-    /// assist for strictness it did from the beginning, unless it was the user mode's.
+    /// A root becomes the kernel's: it shows the machine-to-physical table, for good. With the assist
+    /// for strictness it did from the beginning, unless it was the user mode's.
+    pub(super) fn show_m2p_to_kernel(&self, root: Mfn) {
+        if !self.memory.has_assist(TYPE_M2P_STRICT) {
+            self.show_m2p(root);
+        }
+    }
+
+    /// Shows the machine-to-physical table in a root's address space.
     pub(super) fn show_m2p(&self, root: Mfn) {
         let table = self.platform.table(root);
-        let hidden = slot(table, M2P_SLOT).is_some_and(|slot| slot.load(Ordering::Relaxed) == 0);
-        if hidden && !self.memory.has_assist(TYPE_M2P_STRICT) {
+        if slot(table, M2P_SLOT).is_some_and(|slot| slot.load(Ordering::Relaxed) == 0) {
             self.platform.fill_hypervisor_slots(table);
         }
     }

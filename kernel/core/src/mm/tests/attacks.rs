@@ -106,6 +106,32 @@ fn the_hypervisor_slots_are_not_the_guests() {
 }
 
 #[test]
+fn only_roots_of_the_kernel_show_the_table_of_frames() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, ..] = world.chain(0, page, P | RW | US);
+    let [other, ..] = world.chain(0, page, P | RW | US);
+    let shown = |root| world.peek(root, 256) != 0;
+    let memory = &world.domains[0].memory;
+    for root in [l4, other] {
+        world.ext(0, 0, PIN_L4_TABLE, root.0).unwrap();
+        world.ext(0, 0, NEW_USER_BASEPTR, root.0).unwrap();
+        assert!(!shown(root));
+    }
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    assert!(shown(l4));
+    memory.enable_assist(hypercall_abi::vm_assist::TYPE_M2P_STRICT);
+    world.ext(0, 0, NEW_USER_BASEPTR, l4.0).unwrap();
+    world.ext(0, 0, NEW_BASEPTR, other.0).unwrap();
+    assert!(!shown(l4) && !shown(other));
+    world.ext(0, 0, NEW_USER_BASEPTR, 0).unwrap();
+    world.ext(0, 0, UNPIN_TABLE, l4.0).unwrap();
+    world.ext(0, 0, PIN_L4_TABLE, l4.0).unwrap();
+    assert!(shown(l4));
+    world.check();
+}
+
+#[test]
 fn a_frame_of_another_domain_is_not_mapped() {
     let world = World::new(64, 1, 2);
     let page = world.frame(0);
