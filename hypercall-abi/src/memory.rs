@@ -89,6 +89,24 @@ abi_structs! {
         16 gpfn: u64,
     }
 
+    /// Argument of [`ADD_TO_PHYSMAP_BATCH`].
+    AddToPhysmapBatch = "struct xen_add_to_physmap_batch", size 32, align 8 {
+        /// Whose map of frames.
+        0 domid: DomId,
+        /// What the numbers are numbers of.
+        2 space: u16,
+        /// Pages.
+        4 size: u16,
+        /// Whose pages, if they are another domain's.
+        6 foreign_domid: DomId = "u.foreign_domid",
+        /// Guest address of what to map (`u64`).
+        8 idxs: u64,
+        /// Guest address of where (`u64`).
+        16 gpfns: u64,
+        /// Guest address of the answers (`i32`).
+        24 errs: u64,
+    }
+
     /// Argument of [`REMOVE_FROM_PHYSMAP`].
     RemoveFromPhysmap = "struct xen_remove_from_physmap", size 16, align 8 {
         /// Whose map of frames.

@@ -37,6 +37,32 @@ pub(crate) const CASES: &[Case] = &[
             equal("entry", page.mapping(t) & WRITABLE, 0)
         })
     }),
+    case(
+        "device/caching",
+        "A device's frame is mapped uncached, or as is asked where that is not cached either.",
+        |t| {
+            with(t, |[page, ..]| {
+                for (asked, read) in [
+                    (0, 0x18),
+                    (8, 0x18),
+                    (0x88, 0x18),
+                    (0x10, 0x10),
+                    (0x18, 0x18),
+                    (0x80, 0x80),
+                    (0x90, 0x90),
+                    (0x98, 0x98),
+                    (8, 0x18),
+                ] {
+                    let entry = device(LAST_MESSAGE + 1, LOADED | asked);
+                    equal_at("by address", asked, update_va(page.va, entry, 2), 0)?;
+                    equal_at("flags", asked, page.mapping(t) & 0x98, read)?;
+                    equal_at("by entry", asked, update(page.slot, entry), 0)?;
+                    equal_at("flags", asked, page.mapping(t) & 0x98, read)?;
+                }
+                Ok(())
+            })
+        },
+    ),
 ];
 
 const fn device(frame: u64, flags: u64) -> u64 {

@@ -19,6 +19,7 @@ use crate::tables::{M2P, page_of};
 const SET_VERSION: u64 = 8;
 const STATUS_FRAMES: u64 = 9;
 const GET_VERSION: u64 = 10;
+const EILSEQ: i64 = -84;
 const EOPNOTSUPP: i64 = -95;
 /// The most frames a table has.
 const MOST: u64 = 64;
@@ -318,12 +319,24 @@ pub(crate) const CASES: &[Case] = &[
                 (1, 4096, 1, EINVAL),
                 (0, 4097, 1, EINVAL),
                 (0, 64, 4, EINVAL),
+                (0, 0, 4, EINVAL),
+                (4095, 0, 1, 0),
                 (0, 64, 1 << 31, EINVAL),
             ] {
                 let seen = cache_flush(a.ma(), offset, length, op);
                 equal_at("answer for offset", offset | length << 16 | op << 32, seen, wanted)?;
             }
             Ok(())
+        })
+    }),
+    case("grant_table/cache_flush_begun", "Gone on with where nothing was left: EILSEQ.", |t| {
+        with(t, |[a, ..]| {
+            let flush = |length: u64| {
+                put_words(0, &[a.ma(), length << 16 | 1 << 32]);
+                grant_op(CACHE_FLUSH | 1 << 12, 1)
+            };
+            equal("nothing", flush(0), EILSEQ)?;
+            equal("own page", flush(64), 0)
         })
     }),
     case("grant_table/cache_flush_strangers", "Of other frames: EPERM; of none: EINVAL.", |t| {

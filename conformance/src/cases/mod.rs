@@ -37,10 +37,12 @@ mod ldt;
 mod mapping;
 mod memory;
 mod memory_exchange;
+mod memory_order;
 mod memory_query;
 mod memory_reservation;
 mod mmu_batch;
 mod mmu_bits;
+mod mmu_order;
 mod mmu_target;
 mod mmu_upper;
 mod mmu_va;
@@ -48,6 +50,7 @@ mod multicall;
 mod pair_copy;
 mod pair_event;
 mod pair_grant;
+mod pair_memory;
 mod pair_rights;
 mod physdev;
 mod pin_levels;
@@ -133,6 +136,7 @@ const AREAS: &[&[Case]] = &[
     pin_types::CASES,
     pin_levels::CASES,
     mmu_va::CASES,
+    mmu_order::CASES,
     ext_flush::CASES,
     ext_base::CASES,
     ext_base::PAGES,
@@ -144,6 +148,7 @@ const AREAS: &[&[Case]] = &[
     memory_reservation::CASES,
     memory_exchange::CASES,
     memory_query::CASES,
+    memory_order::CASES,
     event_ports::CALLS,
     event_ports::CASES,
     event_bind::INTERDOMAINS,
@@ -190,8 +195,13 @@ const AREAS: &[&[Case]] = &[
 ];
 
 /// Those of two domains.
-const PAIRS: &[&[Case]] =
-    &[pair_event::CASES, pair_grant::CASES, pair_copy::CASES, pair_rights::CASES];
+const PAIRS: &[&[Case]] = &[
+    pair_event::CASES,
+    pair_grant::CASES,
+    pair_copy::CASES,
+    pair_rights::CASES,
+    pair_memory::CASES,
+];
 
 /// All cases of two domains, in the order of their numbers.
 pub(crate) fn pairs() -> impl Iterator<Item = &'static Case> + Clone {

@@ -35,7 +35,7 @@ pub(crate) const CLEAR_PAGE: u64 = 16;
 pub(crate) const COPY_PAGE: u64 = 17;
 
 /// Where in the arena batches tell how many requests were done.
-const DONE: usize = 3 * 4096;
+pub(crate) const DONE: usize = 3 * 4096;
 /// What that word holds before: no count of a batch.
 pub(crate) const UNTOUCHED: u32 = 0x5a5a_5a5a;
 

@@ -1,9 +1,13 @@
 //! A guest's direct write to one of its page tables: the fault becomes a checked update.
 
+use hypercall_abi::types::Mfn;
+use hypercall_abi::vm_assist::TYPE_WRITABLE_PAGETABLES;
+
 use crate::emulate::execute::After;
 use crate::emulate::memory_operand::SegmentBases;
 use crate::emulate::table_write::{self, Faulting};
-use crate::mm::Why;
+use crate::frames::DeviceAccess;
+use crate::mm::{Refusal, Why};
 use crate::platform::{Platform, SegmentBase};
 use crate::system::Context;
 
@@ -14,10 +18,13 @@ const WRITE_TO_READ_ONLY: u32 = 3;
 const CODE: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4;
 
 impl<P: Platform> Context<'_, P> {
-    /// Carries out a write of the guest's kernel to an L1 table, if the fault is one. The assist for
-    /// it need not be on: Xen does the same. False if the fault is the guest's.
+    /// Carries out a write of the guest's kernel to an L1 table, if the fault is one. For the
+    /// privileged domain the assist for it need not be on, and what it stores to a device's frame
+    /// that may only be read is lost: Xen does the same. False if the fault is the guest's.
     pub(crate) fn table_fault(&mut self, address: u64, error_code: u32) -> bool {
-        if error_code & CODE != WRITE_TO_READ_ONLY || !self.vcpu.in_kernel_mode() {
+        let assisted = self.domain.is_privileged() || self.has_assist(TYPE_WRITABLE_PAGETABLES);
+        let write = error_code & CODE == WRITE_TO_READ_ONLY;
+        if !write || !assisted || !self.vcpu.in_kernel_mode() {
             return false;
         }
         let platform = &self.system.platform;
@@ -38,7 +45,13 @@ impl<P: Platform> Context<'_, P> {
             let applied = write.apply(old);
             (applied.new, applied)
         });
-        match written {
+        let lost = |refusal: &Refusal| match refusal.why {
+            Why::NotTable(mfn) if write.is_store() && self.may_only_read(mfn) => {
+                Some(write.apply(0))
+            }
+            _ => None,
+        };
+        match written.or_else(|refusal| lost(&refusal).ok_or(refusal)) {
             Ok(applied) => {
                 if write.retire(self.regs, &applied) == After::DebugException {
                     self.single_stepped();
@@ -52,5 +65,12 @@ impl<P: Platform> Context<'_, P> {
                 false
             }
         }
+    }
+
+    /// Whether a frame is a device's of which the caller may only read.
+    fn may_only_read(&self, mfn: Mfn) -> bool {
+        let frames = self.system.platform.frames();
+        let read = frames.is_device(mfn) && frames.device_access(mfn) == DeviceAccess::Read;
+        read && self.domain.is_privileged()
     }
 }

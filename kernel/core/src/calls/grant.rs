@@ -15,7 +15,7 @@ use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::domain::Domain;
 use crate::grant::{Copier, Grants, Peer, Removed, Status, Unmap};
 use crate::guest_memory;
-use crate::mm::Budget;
+use crate::mm::{Budget, reservation};
 use crate::platform::Platform;
 use crate::system::Context;
 
@@ -211,17 +211,18 @@ impl Batch {
     /// Memory is cached write-back and devices see what is cached: there is nothing to do but to say
     /// what may not be asked.
     fn cache_flush<P: Platform>(self, cx: &Context<'_, P>, budget: &mut Budget) -> Answer {
+        // Xen keeps there which entry of another's table to look at next. Here all are looked at.
+        let mut begun = self.cmd & !COMMAND != 0;
         self.each(cx, budget, |asked: CacheFlush, _, budget| {
             budget.charge(u32::MAX);
             let end = usize::from(asked.offset).saturating_add(usize::from(asked.length));
-            if usize::from(asked.offset) >= PAGE_SIZE || end > PAGE_SIZE {
+            let unknown = asked.op & !(CLEAN | DISCARD) != 0;
+            if usize::from(asked.offset) >= PAGE_SIZE || end > PAGE_SIZE || unknown {
                 return Err(Errno::EINVAL);
             }
+            let begun = core::mem::take(&mut begun);
             if asked.length == 0 || asked.op == 0 {
-                return Ok(());
-            }
-            if asked.op & !(CLEAN | DISCARD) != 0 {
-                return Err(Errno::EINVAL);
+                return if begun { Err(Errno::EILSEQ) } else { Ok(()) };
             }
             cx.may_flush_cache(Mfn::containing(asked.target))?;
             if asked.op == DISCARD { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
@@ -280,9 +281,10 @@ fn setup_table<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
 /// - `EPERM`: the caller's own table, or the caller is not privileged.
 /// - `ESRCH`: there is no such domain.
 /// - `EINVAL`: another resource; no frames, or beyond the table that the domain may have.
-/// - `EOPNOTSUPP`: an unknown resource.
+/// - `EOPNOTSUPP`: an unknown resource, of which it is not asked how long it is: Xen takes the error
+///   for the length then.
 /// - `ENOMEM`.
-pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, cmd: u64, argument: u64) -> Answer {
     let platform = &cx.system.platform;
     let mut asked: AcquireResource = guest_memory::read(platform, argument)?;
     let first = u32::try_from(asked.frame).ok();
@@ -293,22 +295,31 @@ pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, argument: u64) -> 
     }
     let domain = cx.visit(asked.domid)?;
     let table = &domain.grants;
-    match (asked.kind, asked.id) {
-        (RESOURCE_GRANT_TABLE, 0) => {}
+    let all = match (asked.kind, asked.id) {
+        (RESOURCE_GRANT_TABLE, 0) => table.limit(),
         (RESOURCE_IOREQ_SERVER..=RESOURCE_VMTRACE, _) => return Err(Errno::EINVAL),
-        _ => return Err(Errno::EOPNOTSUPP),
-    }
-    if asked.frame_list == 0 && asked.nr_frames == 0 {
-        asked.nr_frames = table.limit();
+        _ => low_u32(Errno::EOPNOTSUPP.to_raw().cast_unsigned()),
+    };
+    let begun = reservation::begun(cmd);
+    if asked.frame_list == 0 && asked.nr_frames == 0 && begun == 0 {
+        asked.nr_frames = all;
         guest_memory::write(platform, argument, &asked)?;
         return DONE;
     }
-    if asked.frame_list == 0 || asked.nr_frames == 0 || end > table.limit() {
+    let too_many = u64::from(asked.nr_frames) > reservation::MAX_EXTENTS;
+    if asked.frame_list == 0 || begun >= u64::from(asked.nr_frames) || too_many {
+        return Err(Errno::EINVAL);
+    }
+    if asked.kind != RESOURCE_GRANT_TABLE {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if end > table.limit() {
         return Err(Errno::EINVAL);
     }
     let frames = crate::frames::Frames::new(platform, cx.system);
     table.grow(frames, platform, &domain.memory, end).map_err(|_| Errno::ENOMEM)?;
-    for (number, at) in (first..end).zip((asked.frame_list..).step_by(8)) {
+    let begun = usize::try_from(begun).unwrap_or(usize::MAX);
+    for (number, at) in (first..end).zip((asked.frame_list..).step_by(8)).skip(begun) {
         let mfn = table.frame(number).unwrap_or_default();
         guest_memory::write(platform, at, &mfn.0)?;
     }

@@ -8,14 +8,14 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::memory;
 use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::start::{ArchSharedInfo, SharedInfo};
-use hypercall_abi::types::DomId;
+use hypercall_abi::types::{DomId, VcpuId};
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::domain::Domain;
 use crate::guest_memory;
 use crate::life::Visit;
-use crate::mm::reservation::{continued, is_badly_continued, named_domain, sub_op};
-use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Source, Why};
+use crate::mm::reservation::{bad_continuation, continued, named_domain, sub_op};
+use crate::mm::{Batch, DomainMemory, Mm, Progress, Refusal, Rights, Source, Why};
 use crate::platform::Platform;
 use crate::system::{Context, System};
 use crate::trace::Kind;
@@ -33,17 +33,25 @@ static HYPERVISOR: DomainMemory = DomainMemory::new(DomId::XEN, 0);
 ///
 /// # Errors
 ///
-/// Of the first request that is refused; those before it are done. The log says why.
+/// Of the first request that is refused; those before it are done. The log says why. A domain that
+/// the caller may not name is refused by each request, one that there is not before them.
 pub fn mmu_update<P: Platform>(
     cx: &mut Context<'_, P>,
     [address, count, done, domain, ..]: [u64; 6],
 ) -> Answer {
     let batch = Batch { address, count: low_u32(count), done };
+    if batch.is_over() {
+        return Ok(last_answer(domain));
+    }
     if !batch.begins_in_guest() {
         return Err(Errno::EFAULT);
     }
     let tables = cx.tables(domain)?;
-    let frames = cx.whose(domain)?;
+    let frames = match tables.as_ref().is_none_or(|tables| tables.vcpu(VcpuId(0)).is_some()) {
+        true => cx.frames_of(domain),
+        false => Err(Errno::EINVAL),
+    };
+    let frames = frames.inspect_err(|_| batch.tell_none(&cx.system.platform))?;
     let own = &**cx.domain;
     let memory = tables.as_ref().map_or(&own.memory, |tables| &tables.memory);
     let source = match frames.source() {
@@ -51,7 +59,12 @@ pub fn mmu_update<P: Platform>(
         Source::Foreign(same) if same.id() == memory.id() => Source::Own,
         source => source,
     };
-    let progress = cx.mm().on(memory).mmu_update(batch, source, &mut cx.budget);
+    // Devices' frames anybody may name: whether he may map one is asked frame by frame.
+    let may_name = own.is_privileged() || matches!(frames, Whose::Own | Whose::Devices);
+    let pages = Some(source).filter(|_| may_name && tables.is_none());
+    let entries = if own.is_privileged() { Some(source) } else { pages };
+    let rights = Rights { entries, pages };
+    let progress = cx.mm().on(memory).mmu_update(batch, rights, &mut cx.budget);
     cx.answer("mmu_update", progress, |done| {
         let rest = batch.after(done, size_of::<MmuUpdate>());
         [rest.address, u64::from(rest.count), rest.done, domain, 0, 0]
@@ -68,6 +81,9 @@ pub fn mmuext_op<P: Platform>(
     [address, count, done, domain, ..]: [u64; 6],
 ) -> Answer {
     let batch = Batch { address, count: low_u32(count), done };
+    if batch.is_over() {
+        return Ok(last_answer(domain));
+    }
     if !batch.begins_in_guest() {
         return Err(Errno::EFAULT);
     }
@@ -150,8 +166,8 @@ pub fn update_descriptor<P: Platform>(
 /// By sub-op; `ENOSYS` for unknown ones. Changes of the reservation never fail: they return how many
 /// extents are done.
 pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
-    if is_badly_continued(cmd) {
-        return Err(Errno::EINVAL);
+    if let Some(errno) = bad_continuation(cmd) {
+        return Err(errno);
     }
     let named = named_domain(&cx.system.platform, cmd, argument);
     let other = named.filter(|&domain| domain != DomId::SELF && domain != cx.domain.id);
@@ -159,7 +175,7 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
     match sub_op(cmd) {
         memory::MACHINE_MEMORY_MAP => return super::memory_map::machine_memory_map(cx, argument),
         memory::MACHPHYS_MFN_LIST => return super::memory_map::machphys_frames(cx, argument),
-        memory::ACQUIRE_RESOURCE => return super::grant::acquire_table(cx, argument),
+        memory::ACQUIRE_RESOURCE => return super::grant::acquire_table(cx, cmd, argument),
         memory::MAXIMUM_GPFN => {
             named.ok_or(Errno::EFAULT)?;
             let domain = other?;
@@ -213,6 +229,12 @@ impl<P: Platform> Whose<P> {
     }
 }
 
+/// The answer of a batch that is over: it stands in the place of the domain.
+const fn last_answer(domain: u64) -> Reply {
+    let [a, b, c, d, ..] = domain.to_le_bytes();
+    Reply::Value((i32::from_le_bytes([a, b, c, d]) as i64).cast_unsigned())
+}
+
 /// The highest page number that a guest says it has.
 fn last_page<P: Platform>(platform: &P, domain: &Domain<P>) -> u64 {
     let mut count = [0; 8];
@@ -248,29 +270,38 @@ impl<'a, P: Platform> Context<'a, P> {
         let [.., low, high, _, _, _, _] = domain.to_le_bytes();
         let tables = u16::from_le_bytes([low, high]).checked_sub(1).map(DomId);
         let other = tables.filter(|&tables| tables != self.domain.id);
-        other.map(|tables| self.visit(tables)).transpose()
+        other.map(|tables| self.system.visit(tables).ok_or(Errno::ESRCH)).transpose()
     }
 
     /// Whose frames a call means: the low half of its domain argument. The caller's own number does
-    /// not mean the caller: measured on Xen 4.17.
-    fn whose(&self, domain: u64) -> Result<Whose<P>, Errno> {
+    /// not mean the caller: measured on Xen 4.17. Whether the caller may touch them is not asked.
+    fn frames_of(&self, domain: u64) -> Result<Whose<P>, Errno> {
         let [low, high, ..] = domain.to_le_bytes();
         match DomId(u16::from_le_bytes([low, high])) {
             DomId::SELF => Ok(Whose::Own),
-            DomId::IO | DomId::XEN if !self.domain.is_privileged() => Err(Errno::EPERM),
             DomId::IO => Ok(Whose::Devices),
             DomId::XEN => Ok(Whose::Hypervisor),
             id if id == self.domain.id => Err(Errno::ESRCH),
-            id => self.visit(id).map(Whose::Other),
+            id => self.system.visit(id).map(Whose::Other).ok_or(Errno::ESRCH),
         }
     }
 
-    /// Why memory on demand is refused: it is not for PV guests.
+    /// The same, for whoever may touch them.
+    fn whose(&self, domain: u64) -> Result<Whose<P>, Errno> {
+        match self.frames_of(domain)? {
+            Whose::Own => Ok(Whose::Own),
+            _ if !self.domain.is_privileged() => Err(Errno::EPERM),
+            whose => Ok(whose),
+        }
+    }
+
+    /// Why memory on demand is refused: it is not for PV guests, whoever asks.
     fn no_pod(&self, argument: u64) -> Errno {
         let domain = argument.wrapping_add(POD_DOMAIN);
         match guest_memory::read::<DomId>(&self.system.platform, domain) {
             Ok(domain) if domain == DomId::SELF || domain == self.domain.id => Errno::EINVAL,
-            Ok(domain) => self.visit(domain).err().unwrap_or(Errno::EINVAL),
+            Ok(domain) if self.system.visit(domain).is_none() => Errno::ESRCH,
+            Ok(_) => Errno::EINVAL,
             Err(_) => Errno::EFAULT,
         }
     }

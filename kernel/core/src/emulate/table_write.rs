@@ -110,6 +110,12 @@ impl TableWrite {
         self.address & !7
     }
 
+    /// Whether the instruction stores without looking at what was there.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        is_store(self.operation)
+    }
+
     /// What the instruction makes of an entry that holds `old`.
     #[must_use]
     pub fn apply(&self, old: u64) -> Applied {
@@ -174,7 +180,7 @@ impl Found {
 
     /// LOCK in front of a plain store is an invalid opcode.
     const fn lockable(&self) -> bool {
-        !matches!(self.operation, Operation::Store(_) | Operation::StoreString(..))
+        !is_store(self.operation)
     }
 }
 
@@ -334,6 +340,10 @@ impl<F: Fetch + ?Sized> Decoder<'_, F> {
         let value = self.accumulator(width);
         Ok(Found::new(Operation::StoreString(value, address, repeated), memory, width))
     }
+}
+
+const fn is_store(operation: Operation) -> bool {
+    matches!(operation, Operation::Store(_) | Operation::StoreString(..))
 }
 
 /// The bit's number within its operand.

@@ -139,6 +139,12 @@ impl FrameTable {
         }
     }
 
+    /// Whether a frame is memory that the kernel shares with guests, or that its owner has given up.
+    #[must_use]
+    pub fn is_shared(&self, mfn: Mfn) -> bool {
+        !self.is_device(mfn) && !self.word(mfn).is_allocated()
+    }
+
     /// Lets a device's frames from `first` to `last` be mapped only for reading; what is mapped stays.
     /// False: there are too many such runs already.
     pub fn lock_device(&self, first: u64, last: u64) -> bool {

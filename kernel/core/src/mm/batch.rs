@@ -25,12 +25,23 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The arguments with which the call is executed again after `done` requests of `size` bytes.
+    /// The arguments with which the call is executed again after `done` requests of `size` bytes. If
+    /// none is done the batch has not begun.
     #[must_use]
     pub fn after(self, done: u64, size: usize) -> Self {
+        if done == 0 {
+            return self;
+        }
         let bytes = u64::try_from(size).unwrap_or(0).wrapping_mul(done);
         let left = self.length().saturating_sub(u32::try_from(done).unwrap_or(u32::MAX));
         Self { address: self.address.wrapping_add(bytes), count: left | CONTINUED, ..self }
+    }
+
+    /// Whether this is how the ABI continues a batch of which nothing is left but its answer, which
+    /// stands in the place of the domain then.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        self.count == CONTINUED && self.address == 0
     }
 
     /// Whether the array begins where guests may have memory. Asked before all else, whatever the
@@ -67,15 +78,24 @@ impl Batch {
                 done = done.saturating_add(1);
             }
         }
-        if self.done != 0 {
-            // Who can't be told does not learn it: measured, no error.
-            let _ = guest_memory::write(platform, self.done, &before.wrapping_add(done));
-        }
+        self.tell(platform, before.wrapping_add(done));
         match (end, u64::from(done)) {
             (Ok(()), _) => Progress::Done(0),
             (Err(Stop::Again), done) => Progress::Again { done },
             (Err(Stop::Refused(refusal)), done) => Progress::Refused { done, refusal },
         }
+    }
+
+    /// Tells the guest how many are done. Who can't be told does not learn it: measured, no error.
+    fn tell(self, platform: &impl Platform, done: u32) {
+        if self.done != 0 {
+            let _ = guest_memory::write(platform, self.done, &done);
+        }
+    }
+
+    /// Tells the guest that no more are done than before.
+    pub fn tell_none(self, platform: &impl Platform) {
+        self.tell(platform, self.done_before(platform));
     }
 
     /// How many were done before the batch was continued.

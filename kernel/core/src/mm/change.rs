@@ -132,6 +132,20 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
     }
 
+    /// Checks an entry for a frame to which there is a reference already, with other flags.
+    #[inline]
+    pub(super) fn check_same(&self, new: Entry, level: Level) -> Result<(), Refusal> {
+        self.check_bits(new, level)?;
+        self.check_caching(new)
+    }
+
+    /// What the kernel shares with guests is cached as it has it.
+    #[inline]
+    fn check_caching(&self, entry: Entry) -> Result<(), Refusal> {
+        let special = entry.chooses_caching() && self.platform.frames().is_shared(entry.mfn());
+        if special { Err(Refusal::new(Why::Caching)) } else { Ok(()) }
+    }
+
     /// Writes an entry of a higher level; true if it was present.
     fn change_child(
         &self,
@@ -168,7 +182,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     ) -> Result<bool, Refusal> {
         let mut old = Entry(slot.load(Ordering::Acquire));
         while new.holds_the_same(old) || level != Level::L1 && same_child(new, old) {
-            self.check_bits(new, level)?;
+            self.check_same(new, level)?;
             let next = kept(self.settled(new, level), old, keep);
             match slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Ok(true),
@@ -200,7 +214,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             let held = held.map_err(|error| Refusal::frame(mfn, FrameType::None, error))?;
             let _counted = held.into_entry();
         }
-        Ok(())
+        self.check_caching(entry).inspect_err(|_| self.put_page(entry))
     }
 
     /// What is no memory is not counted.

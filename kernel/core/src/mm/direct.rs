@@ -1,7 +1,7 @@
 //! Direct writes to page tables.
 //!
-//! A guest has its L1 tables mapped read-only. With the assist for it switched on it may write to
-//! them all the same: the fault becomes a checked update of the entry.
+//! A guest has its L1 tables mapped read-only. With the assist for it switched on, or privileged, it
+//! may write to them all the same: the fault becomes a checked update of the entry.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,7 +81,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         if counted {
             self.take_page(new, Source::Own)?;
         } else if new.is_present() {
-            self.check_bits(new, Level::L1)?;
+            self.check_same(new, Level::L1)?;
         }
         let next = self.settled(new, Level::L1);
         let replaced = slot.compare_exchange(old.0, next.0, Ordering::AcqRel, Ordering::Acquire);

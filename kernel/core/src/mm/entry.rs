@@ -146,19 +146,30 @@ impl Entry {
         self.0 & never.bits()
     }
 
+    /// Whether this entry asks for another caching than the usual.
+    #[must_use]
+    pub const fn chooses_caching(self) -> bool {
+        self.0 & CACHE.bits() != 0
+    }
+
     /// This entry without the right to write.
     #[must_use]
     pub const fn read_only(self) -> Self {
         Self(self.0 & !EntryFlags::RW.bits())
     }
 
-    /// This entry, of level 1, for a device: not cached, unless the guest has chosen how it is.
+    /// This entry, of level 1, for a device: not cached, whether the guest asks for a cache that
+    /// writes back, through, or not at all. Without a cache in any case it is as the guest has it.
     #[must_use]
     pub const fn uncached(self) -> Self {
-        if !self.is_present() || self.0 & CACHE.bits() != 0 {
-            return self;
+        const THROUGH: u64 = EntryFlags::PWT.bits();
+        const PROTECTED: u64 = THROUGH | EntryFlags::PSE.bits();
+        match self.0 & CACHE.bits() {
+            0 | THROUGH | PROTECTED if self.is_present() => {
+                Self(self.0 & !CACHE.bits() | THROUGH | EntryFlags::PCD.bits())
+            }
+            _ => self,
         }
-        Self(self.0 | EntryFlags::PWT.bits() | EntryFlags::PCD.bits())
     }
 
     /// This entry with the bits that the kernel sets itself. A guest that asks for a global page of

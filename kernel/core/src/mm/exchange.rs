@@ -77,12 +77,24 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             Ok(sides) => sides,
             Err(why) => return refused(why),
         };
+        if asked.nr_exchanged == sides.given.count {
+            return Progress::Done(0);
+        }
+        let per_piece = sides.in_piece(sides.given);
+        let mut piece = asked.nr_exchanged.checked_div(per_piece).unwrap_or(0);
+        let first_taken = piece.wrapping_mul(sides.in_piece(sides.taken));
+        for (side, first) in [(sides.given, asked.nr_exchanged), (sides.taken, first_taken)] {
+            if !side.may_begin_with(first) {
+                return refused(Why::Fault(side.list));
+            }
+        }
+        if !self.node_fits(asked.taken.mem_flags) {
+            return refused(Why::Count(asked.taken.mem_flags.into()));
+        }
         let target = match target {
             Ok(target) => self.on(target),
             Err(why) => return refused(why),
         };
-        let per_piece = sides.in_piece(sides.given);
-        let mut piece = asked.nr_exchanged.checked_div(per_piece).unwrap_or(0);
         let mut end = Progress::Done(0);
         while piece < sides.pieces {
             if budget.is_spent() {

@@ -144,6 +144,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         budget: &mut Budget,
     ) -> Result<(), Stop> {
         let held = self.take_table(mfn, Level::L4, budget)?;
+        self.show_m2p_to_kernel(mfn);
         let old = roots.replace_kernel(Some(held.into_entry()));
         load_afresh(self.platform, mfn);
         self.drop_root(old, budget);
@@ -168,9 +169,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
                 self.drop_table(kernel, budget);
                 return Err(stop);
             }
-            Some(Ok(user)) => Some(user.into_entry()),
+            Some(Ok(user)) => {
+                self.hide_m2p_from_user(user.mfn());
+                Some(user.into_entry())
+            }
             None => None,
         };
+        // Also of a domain that has the assist for strictness only from now on.
+        self.show_m2p(kernel.mfn());
         self.drop_root(roots.replace_kernel(Some(kernel.into_entry())), budget);
         self.drop_root(roots.replace_user(user), budget);
         Ok(())
@@ -185,6 +191,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             Mfn(0) => None,
             _ => Some(self.take_table(mfn, Level::L4, budget)?.into_entry()),
         };
+        if let Some(root) = new {
+            self.hide_m2p_from_user(root);
+        }
         let old = roots.replace_user(new);
         self.drop_root(old, budget);
         Ok(())
@@ -229,8 +238,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             INVLPG_LOCAL => self.flush_page(here, address),
             INVLPG_ALL => self.flush_page(self.memory.dirty_cpus(), address),
             INVLPG_MULTI => self.flush_page(self.named_cpus(operation.arg2)?, address),
-            FLUSH_CACHE | FLUSH_CACHE_GLOBAL if !self.memory.has_devices() => {
-                return Err(Refusal::new(Why::Privilege));
+            FLUSH_CACHE if !self.memory.has_devices() => return Err(Refusal::new(Why::Caching)),
+            FLUSH_CACHE_GLOBAL if !self.memory.has_devices() => {
+                return Err(Refusal::new(Why::AllCaches));
             }
             // The kernel's memory is cached write-back, and devices snoop: nothing to do.
             FLUSH_CACHE | FLUSH_CACHE_GLOBAL => {}

@@ -45,6 +45,7 @@ pub use memory::DomainMemory;
 pub use progress::{Budget, Progress, Stop};
 pub use refusal::{Place, Refusal, Why};
 pub use roots::{Mode, VcpuRoots};
+pub use update::Rights;
 
 use hypercall_abi::types::Mfn;
 

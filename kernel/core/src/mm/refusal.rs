@@ -83,6 +83,11 @@ pub enum Why {
     Count(u64),
     /// The domain keeps its own list of frames.
     OwnList,
+    /// How something is cached is not for the guest to say: the frame is the hypervisor's too, or
+    /// the domain has no devices.
+    Caching,
+    /// The caches of all CPUs are none of the domain's business.
+    AllCaches,
     /// A command without a meaning.
     Command(u64),
     /// A command whose subject no guest has.
@@ -137,7 +142,7 @@ impl Refusal {
             Why::Device(Mfn(NO_FRAME)) => Errno::EINVAL,
             Why::Device(_) | Why::KeptDevice(_) => Errno::EPERM,
             Why::Gone(_) => Errno::EOPNOTSUPP,
-            Why::OwnList => Errno::EACCES,
+            Why::OwnList | Why::Caching => Errno::EACCES,
             Why::Bits(_)
             | Why::HypervisorSlot
             | Why::NoTable(_)
@@ -150,6 +155,7 @@ impl Refusal {
             | Why::NotMapped(_)
             | Why::Descriptor { .. }
             | Why::Count(_)
+            | Why::AllCaches
             | Why::Set(_) => Errno::EINVAL,
             Why::Domain(_) => Errno::ESRCH,
             Why::Command(_) => Errno::ENOSYS,
@@ -224,6 +230,9 @@ impl fmt::Display for Why {
                 write!(f, "command {command} is about something that no guest has")
             }
             Self::OwnList => f.write_str("the domain keeps its list of frames itself"),
+            Self::Caching | Self::AllCaches => {
+                f.write_str("caching is not this domain's to choose")
+            }
             Self::Set(va) => write!(f, "the set of vCPUs at {va:#x} can't be read"),
             Self::Privilege => f.write_str("this is for the privileged domain"),
             Self::Fault(va) => write!(f, "guest address {va:#x} can't be accessed"),

@@ -1,12 +1,14 @@
 //! `memory_op`: how much memory a domain has, and which frames.
 
+use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use hypercall_abi::memory::{
-    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, AddToPhysmap, CURRENT_RESERVATION, DECREASE_RESERVATION,
-    DomainArg, EXACT_NODE, EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES,
-    GET_VNUMAINFO, INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE,
-    MAXIMUM_RESERVATION, MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap,
-    Reservation, VnumaTopology,
+    ACQUIRE_RESOURCE, ADD_TO_PHYSMAP, ADD_TO_PHYSMAP_BATCH, ADDRESS_BITS_MASK, AddToPhysmap,
+    AddToPhysmapBatch, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg, EXACT_NODE, EXCHANGE,
+    GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO, INCREASE_RESERVATION,
+    MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION, MachphysMapping,
+    POPULATE_ON_DEMAND, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation,
+    VNODE, VnumaTopology,
 };
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
 
@@ -23,7 +25,12 @@ const DONE_SHIFT: u32 = 6;
 /// The sub-op in the command.
 const SUB_OP: u64 = 0x3f;
 /// More extents than this can't be continued.
-const MAX_EXTENTS: u64 = u32::MAX as u64 >> DONE_SHIFT;
+pub(crate) const MAX_EXTENTS: u64 = u32::MAX as u64 >> DONE_SHIFT;
+/// Pages that are added at most to a translated guest.
+const MAX_PAGES_ADDED: u64 = u16::MAX as u64;
+/// Kinds of pages to add: a range of the guest's own, another domain's.
+const SPACE_RANGE: u16 = 3;
+const SPACE_FOREIGN: u32 = 4;
 /// Orders that a domain without devices may ask for, and one with.
 const MAX_ORDER: u32 = 9;
 const MAX_ORDER_WITH_DEVICES: u32 = 12;
@@ -38,6 +45,12 @@ pub const fn continued(command: u64, done: u64) -> u64 {
     command & SUB_OP | done.wrapping_shl(DONE_SHIFT)
 }
 
+/// How many extents a command says are done already.
+#[must_use]
+pub const fn begun(command: u64) -> u64 {
+    command.wrapping_shr(DONE_SHIFT)
+}
+
 /// The sub-op of a command.
 #[must_use]
 pub fn sub_op(command: u64) -> u32 {
@@ -45,14 +58,21 @@ pub fn sub_op(command: u64) -> u32 {
     u32::try_from(command & SUB_OP).unwrap_or(0)
 }
 
-/// Whether a command continues a sub-op that can't be continued.
+/// What is answered to a command that says how far it has got, if it can't have got there.
 #[must_use]
-pub fn is_badly_continued(command: u64) -> bool {
-    command & !SUB_OP != 0
-        && matches!(
-            sub_op(command),
-            MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN
-        )
+pub fn bad_continuation(command: u64) -> Option<Errno> {
+    match (sub_op(command), begun(command)) {
+        (_, 0)
+        | (INCREASE_RESERVATION | DECREASE_RESERVATION | POPULATE_PHYSMAP | ACQUIRE_RESOURCE, _)
+        | (ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH, 1..=MAX_PAGES_ADDED) => None,
+        (ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH, _) => Some(Errno::EDOM),
+        (
+            EXCHANGE | MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN
+            | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO,
+            _,
+        ) => Some(Errno::EINVAL),
+        _ => Some(Errno::ENOSYS),
+    }
 }
 
 /// The domain that the structure at `argument` names; `None` if the sub-op has no such field, or it
@@ -71,6 +91,9 @@ pub fn named_domain(platform: &impl Platform, command: u64, argument: u64) -> Op
         }
         ADD_TO_PHYSMAP => {
             guest_memory::read(platform, argument).ok().map(|named: AddToPhysmap| named.domid)
+        }
+        ADD_TO_PHYSMAP_BATCH => {
+            guest_memory::read(platform, argument).ok().map(|named: AddToPhysmapBatch| named.domid)
         }
         REMOVE_FROM_PHYSMAP => {
             guest_memory::read(platform, argument).ok().map(|named: RemoveFromPhysmap| named.domid)
@@ -104,6 +127,11 @@ impl Extents {
 
     pub(super) fn pages(self) -> u64 {
         1_u64.wrapping_shl(self.order)
+    }
+
+    /// Whether the list may begin with this extent, as far as that is looked at before.
+    pub(super) fn may_begin_with(self, index: u64) -> bool {
+        self.place(index).is_some_and(guest_memory::may_begin_at)
     }
 
     /// The guest address of an extent's frame number.
@@ -141,26 +169,28 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             EXCHANGE => self.exchange(target, argument, budget),
             MAXIMUM_RAM_PAGE => Progress::Done(self.platform.frames().len()),
-            CURRENT_RESERVATION | MAXIMUM_RESERVATION | ADD_TO_PHYSMAP | REMOVE_FROM_PHYSMAP
-            | GET_VNUMAINFO => {
+            CURRENT_RESERVATION | MAXIMUM_RESERVATION | ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH
+            | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO => {
                 if named_domain(self.platform, command, argument).is_none() {
                     return refused(Why::Fault(argument));
                 }
-                let padding = |asked: VnumaTopology| asked.pad != 0;
                 match target {
                     // Before it is known whether there is such a domain.
-                    _ if op == GET_VNUMAINFO
-                        && guest_memory::read(self.platform, argument).is_ok_and(padding) =>
+                    _ if let Some(why) = self.senseless(op, argument) => refused(why),
+                    // PV guests keep their own list of frames, whoever asks.
+                    Ok(_) | Err(Why::Privilege)
+                        if matches!(
+                            op,
+                            ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH | REMOVE_FROM_PHYSMAP
+                        ) =>
                     {
-                        refused(Why::Set(argument))
+                        refused(Why::OwnList)
                     }
                     Err(why) => refused(why),
                     Ok(target) if op == CURRENT_RESERVATION => Progress::Done(target.pages()),
                     Ok(target) if op == MAXIMUM_RESERVATION => Progress::Done(target.max_pages()),
                     // Nobody was given nodes.
-                    Ok(_) if op == GET_VNUMAINFO => refused(Why::Gone(op)),
-                    // PV guests keep their own list of frames.
-                    Ok(_) => refused(Why::OwnList),
+                    Ok(_) => refused(Why::Gone(op)),
                 }
             }
             MACHPHYS_MAPPING => {
@@ -174,6 +204,29 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             GET_SHARING_FREED_PAGES | GET_SHARING_SHARED_PAGES => Progress::Done(0),
             _ => refused(Why::Command(u64::from(op))),
         }
+    }
+
+    /// What is wrong with a request in itself.
+    fn senseless(&self, op: u32, argument: u64) -> Option<Why> {
+        let platform = self.platform;
+        let (padded, why) = match op {
+            GET_VNUMAINFO => {
+                let asked = guest_memory::read(platform, argument);
+                (asked.is_ok_and(|asked: VnumaTopology| asked.pad != 0), Why::Set(argument))
+            }
+            ADD_TO_PHYSMAP => {
+                let asked = guest_memory::read(platform, argument);
+                let foreign = asked.is_ok_and(|asked: AddToPhysmap| asked.space == SPACE_FOREIGN);
+                (foreign, Why::Command(op.into()))
+            }
+            ADD_TO_PHYSMAP_BATCH => {
+                let asked = guest_memory::read(platform, argument);
+                let range = asked.is_ok_and(|asked: AddToPhysmapBatch| asked.space == SPACE_RANGE);
+                (range, Why::Gone(op))
+            }
+            _ => return None,
+        };
+        Some(why).filter(|_| padded)
     }
 
     fn machphys_mapping(&self) -> MachphysMapping {
@@ -200,7 +253,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         argument: u64,
         budget: &mut Budget,
     ) -> Progress {
-        let start = command.wrapping_shr(DONE_SHIFT);
+        let start = begun(command);
         let target = match target {
             _ if self.finish_pending(budget).is_err() => {
                 return Progress::Again { done: start };
@@ -212,11 +265,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             return Progress::Done(start);
         };
         let extents = Extents::of(&reservation);
+        let options = reservation.mem_flags;
         let bits_fit = extents.address_bits.is_none_or(|bits| bits > PAGE_SHIFT);
-        let fits = bits_fit && node_fits(reservation.mem_flags);
-        if extents.count > MAX_EXTENTS || extents.order > self.max_order() || !fits {
+        // Nobody was given virtual nodes: where they are meant, none is.
+        let fits = bits_fit && (options & VNODE != 0 || self.node_fits(options));
+        let fits = fits && extents.may_begin_with(start) && extents.order <= self.max_order();
+        if extents.count > MAX_EXTENTS || !fits {
             return Progress::Done(start);
         }
+        let on_demand = options & POPULATE_ON_DEMAND != 0;
         let mut done = start;
         while done < extents.count {
             if budget.is_spent() {
@@ -226,6 +283,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             let one = match sub_op(command) {
                 INCREASE_RESERVATION => target.increase(extents, done),
                 DECREASE_RESERVATION => target.decrease(extents, done),
+                // No domain's own business, and nothing that a PV domain has.
+                _ if on_demand => Some(()).filter(|()| target.memory.id() != self.memory.id()),
                 _ => target.populate(extents, done),
             };
             if one.is_none() {
@@ -234,6 +293,15 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             done = done.saturating_add(1);
         }
         Progress::Done(done)
+    }
+
+    /// Whether there is memory of the node that the options name, or of another if they allow that.
+    /// A node that no machine can have has none. Who has no devices can't tell nodes.
+    pub(super) fn node_fits(&self, options: u32) -> bool {
+        let [_, node, ..] = options.to_le_bytes();
+        let exact = options & EXACT_NODE != 0;
+        let most = if exact { 1 } else { MAX_NODES };
+        if self.memory.has_devices() { u32::from(node) <= most } else { node == 0 || !exact }
     }
 
     /// Gives the domain one extent, at frames of the kernel's choice.
@@ -287,14 +355,6 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         self.frames.put(frame);
         Some(())
     }
-}
-
-/// Whether there is memory of the node that the options name, or of another if they allow that. A node
-/// that no machine can have has none.
-fn node_fits(options: u32) -> bool {
-    let [_, node, ..] = options.to_le_bytes();
-    let most = if options & EXACT_NODE != 0 { 1 } else { MAX_NODES };
-    u32::from(node) <= most
 }
 
 /// What is said of a frame that is wanted for nothing in particular.

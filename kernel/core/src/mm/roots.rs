@@ -46,6 +46,7 @@ impl VcpuRoots {
             .and_then(|()| mm.take_table(root, Level::L4, &mut Budget::unlimited()));
         match taken {
             Ok(held) => {
+                mm.show_m2p(root);
                 roots.kernel.store(held.into_entry().0.wrapping_add(1), Ordering::Relaxed);
                 Ok(roots)
             }

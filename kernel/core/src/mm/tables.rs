@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::layout::{HYPERVISOR_FIRST_SLOT, HYPERVISOR_SLOTS};
 use hypercall_abi::types::Mfn;
+use hypercall_abi::vm_assist::TYPE_M2P_STRICT;
 
 use super::Mm;
 use super::change::Source;
@@ -27,6 +28,9 @@ use crate::platform::{Platform, Table};
 const ENTRIES: u16 = 512;
 
 const LAST: u16 = ENTRIES - 1;
+/// The slot of a root that shows the machine-to-physical table.
+const M2P_SLOT: u16 = 256;
+const _: () = assert!(M2P_SLOT as usize == HYPERVISOR_FIRST_SLOT);
 
 /// What an entry turned out to be.
 enum Checked {
@@ -173,6 +177,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         budget.charge(u32::from(ENTRIES.saturating_sub(from)));
         if level == Level::L4 {
             self.platform.fill_hypervisor_slots(table);
+            if !self.memory.has_assist(TYPE_M2P_STRICT) {
+                hide_m2p(table);
+            }
         }
         Ok(self.frames.commit(busy))
     }
@@ -316,6 +323,30 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         FlushDue::new(self.memory.dirty_cpus()).spend(self.platform);
     }
 
+    /// A root becomes the kernel's: it shows the machine-to-physical table, for good. With the assist
+    /// for strictness it did from the beginning, unless it was the user mode's.
+    pub(super) fn show_m2p_to_kernel(&self, root: Mfn) {
+        if !self.memory.has_assist(TYPE_M2P_STRICT) {
+            self.show_m2p(root);
+        }
+    }
+
+    /// Shows the machine-to-physical table in a root's address space.
+    pub(super) fn show_m2p(&self, root: Mfn) {
+        let table = self.platform.table(root);
+        if slot(table, M2P_SLOT).is_some_and(|slot| slot.load(Ordering::Relaxed) == 0) {
+            self.platform.fill_hypervisor_slots(table);
+        }
+    }
+
+    /// A root is about to be the user mode's: with the assist for strictness it shows the
+    /// machine-to-physical table no more.
+    pub(super) fn hide_m2p_from_user(&self, root: Mfn) {
+        if self.memory.has_assist(TYPE_M2P_STRICT) {
+            hide_m2p(self.platform.table(root));
+        }
+    }
+
     /// Turns a reference to a table into a pin.
     ///
     /// # Errors
@@ -327,6 +358,14 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             self.drop_table(held, budget);
             Refusal::new(Why::Pinned(mfn))
         })
+    }
+}
+
+/// Takes the machine-to-physical table out of a root's address space. The kernel does not need it
+/// there.
+fn hide_m2p(table: &Table) {
+    if let Some(slot) = slot(table, M2P_SLOT) {
+        slot.store(0, Ordering::Relaxed);
     }
 }
 

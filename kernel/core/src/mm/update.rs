@@ -115,6 +115,16 @@ const UPDATE_COST: u32 = 4;
 /// The bits of a request's address that are a command.
 const COMMAND: u64 = 7;
 
+/// Whose frames the requests of a batch are about. A command that the caller may not give has none:
+/// it is refused, but as late as a request's turn comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights<'a> {
+    /// Those that entries map.
+    pub entries: Option<Source<'a>>,
+    /// Those whose page numbers change.
+    pub pages: Option<Source<'a>>,
+}
+
 /// What a batch takes along from one request to the next.
 #[derive(Default)]
 struct Along {
@@ -125,15 +135,15 @@ struct Along {
 }
 
 impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
-    /// `mmu_update(requests, count, done, domains)`: writes page-table entries of this domain that
-    /// map frames of `source`, and entries of the machine-to-physical table for frames of `source`.
-    pub fn mmu_update(&self, batch: Batch, source: Source<'_>, budget: &mut Budget) -> Progress {
+    /// `mmu_update(requests, count, done, domains)`: writes page-table entries of this domain, and
+    /// entries of the machine-to-physical table, both by the caller's rights.
+    pub fn mmu_update(&self, batch: Batch, rights: Rights<'_>, budget: &mut Budget) -> Progress {
         if self.finish_pending(budget).is_err() {
             return Progress::Again { done: 0 };
         }
         let mut along = Along::default();
         let progress = batch.run(self.platform, budget, |request, budget| {
-            self.update_one(&mut along, request, source, budget)
+            self.update_one(&mut along, request, rights, budget)
         });
         self.end_batch(along, budget);
         self.unless_pending(progress, batch.length(), budget)
@@ -153,20 +163,18 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         &self,
         along: &mut Along,
         request: MmuUpdate,
-        source: Source<'_>,
+        rights: Rights<'_>,
         budget: &mut Budget,
     ) -> Result<(), Stop> {
         budget.charge(UPDATE_COST);
-        match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
-            NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => {
-                self.update_entry(along, request, (Keep::Nothing, source), budget)
-            }
-            PT_UPDATE_PRESERVE_AD => {
-                self.update_entry(along, request, (Keep::Used, source), budget)
-            }
-            MACHPHYS_UPDATE => self.update_machphys(request, source),
-            command => Err(Refusal::new(Why::Command(u64::from(command))).into()),
-        }
+        let refused = Refusal::new(Why::Privilege);
+        let keep = match u32::try_from(request.ptr & COMMAND).unwrap_or(u32::MAX) {
+            NORMAL_PT_UPDATE | PT_UPDATE_NO_TRANSLATE => Keep::Nothing,
+            PT_UPDATE_PRESERVE_AD => Keep::Used,
+            MACHPHYS_UPDATE => return self.update_machphys(request, rights.pages.ok_or(refused)?),
+            command => return Err(Refusal::new(Why::Command(u64::from(command))).into()),
+        };
+        self.update_entry(along, request, (keep, rights.entries.ok_or(refused)?), budget)
     }
 
     /// A request alone.
@@ -178,7 +186,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         budget: &mut Budget,
     ) -> Result<(), Stop> {
         let mut along = Along::default();
-        let updated = self.update_one(&mut along, request, source, budget);
+        let rights = Rights { entries: Some(source), pages: Some(source) };
+        let updated = self.update_one(&mut along, request, rights, budget);
         self.end_batch(along, budget);
         updated
     }

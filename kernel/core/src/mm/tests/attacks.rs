@@ -91,7 +91,9 @@ fn the_hypervisor_slots_are_not_the_guests() {
     world.poke(l4, 256, entry(page, P | RW));
     world.ext(0, 0, PIN_L4_TABLE, l4.0).unwrap();
     for slot in 256..272 {
-        assert_eq!(world.peek(l4, slot), crate::fake::HYPERVISOR_ENTRY);
+        // The table of machine frames is there for a root of the kernel's.
+        let shown = if slot == 256 { 0 } else { crate::fake::HYPERVISOR_ENTRY };
+        assert_eq!(world.peek(l4, slot), shown);
         let refused = world.update(0, at(l4, slot as u64), entry(l3, P | RW));
         assert_eq!(refused, Err(Why::HypervisorSlot));
         assert_eq!(world.update(0, at(l4, slot as u64), 0), Err(Why::HypervisorSlot));
@@ -101,6 +103,32 @@ fn the_hypervisor_slots_are_not_the_guests() {
     // A former root doesn't tell where the hypervisor's tables are.
     world.ext(0, 0, UNPIN_TABLE, l4.0).unwrap();
     assert!((256..272).all(|slot| world.peek(l4, slot) == 0));
+}
+
+#[test]
+fn only_roots_of_the_kernel_show_the_table_of_frames() {
+    let world = World::new(64, 1, 1);
+    let page = world.frame(0);
+    let [l4, ..] = world.chain(0, page, P | RW | US);
+    let [other, ..] = world.chain(0, page, P | RW | US);
+    let shown = |root| world.peek(root, 256) != 0;
+    let memory = &world.domains[0].memory;
+    for root in [l4, other] {
+        world.ext(0, 0, PIN_L4_TABLE, root.0).unwrap();
+        world.ext(0, 0, NEW_USER_BASEPTR, root.0).unwrap();
+        assert!(!shown(root));
+    }
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    assert!(shown(l4));
+    memory.enable_assist(hypercall_abi::vm_assist::TYPE_M2P_STRICT);
+    world.ext(0, 0, NEW_USER_BASEPTR, l4.0).unwrap();
+    world.ext(0, 0, NEW_BASEPTR, other.0).unwrap();
+    assert!(!shown(l4) && !shown(other));
+    world.ext(0, 0, NEW_USER_BASEPTR, 0).unwrap();
+    world.ext(0, 0, UNPIN_TABLE, l4.0).unwrap();
+    world.ext(0, 0, PIN_L4_TABLE, l4.0).unwrap();
+    assert!(shown(l4));
+    world.check();
 }
 
 #[test]

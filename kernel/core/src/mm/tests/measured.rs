@@ -256,17 +256,23 @@ fn devices_that_the_kernel_drives_are_read_at_most() {
 
 #[test]
 fn only_what_takes_long_is_continued() {
-    use crate::mm::reservation::{continued, is_badly_continued, sub_op};
-    for (op, badly) in [(0, false), (1, false), (6, false), (11, false), (2, true), (3, true)] {
-        for begun in [1, 1 << 20, 1 << 26, 1 << 57] {
-            let command = continued(op, begun);
-            assert_eq!(command, op | begun << 6);
+    use crate::mm::reservation::{bad_continuation, begun, continued, sub_op};
+    let (no, never) = (Some(Errno::EINVAL), Some(Errno::ENOSYS));
+    let ops = [(0, None), (1, None), (6, None), (28, None), (11, no), (2, no), (3, no), (15, no)];
+    for (op, answer) in ops.into_iter().chain([(26, no), (5, never), (12, never), (50, never)]) {
+        for done in [1, 1 << 20, 1 << 26, 1 << 57] {
+            let command = continued(op, done);
+            assert_eq!((command, begun(command)), (op | done << 6, done));
             assert_eq!(u64::from(sub_op(command)), op);
-            assert_eq!(is_badly_continued(command), badly, "{command:#x}");
+            assert_eq!(bad_continuation(command), answer, "{command:#x}");
         }
-        assert!(!is_badly_continued(op));
+        assert_eq!(bad_continuation(op), None);
     }
-    assert!(is_badly_continued(4 | 1 << 63) && is_badly_continued(14 | 1 << 32));
+    assert_eq!([4 | 1 << 63, 14 | 1 << 32].map(bad_continuation), [no; 2]);
+    for op in [7, 23] {
+        assert_eq!(bad_continuation(continued(op, 0xffff)), None);
+        assert_eq!(bad_continuation(continued(op, 1 << 16)), Some(Errno::EDOM));
+    }
 }
 
 #[test]
