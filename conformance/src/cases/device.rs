@@ -37,6 +37,19 @@ pub(crate) const CASES: &[Case] = &[
             equal("entry", page.mapping(t) & WRITABLE, 0)
         })
     }),
+    case("device/cache", "What would be cached is not; other memory types are the guest's.", |t| {
+        with(t, |[page, ..]| {
+            // PAT, PCD and PWT, as asked for and as they are.
+            let asked = [0, 0x08, 0x10, 0x18, 0x80, 0x88, 0x90, 0x98];
+            let read = [0x18, 0x18, 0x10, 0x18, 0x80, 0x18, 0x90, 0x98];
+            for (asked, read) in asked.into_iter().zip(read) {
+                let entry = device(LAST_MESSAGE + 1, LOADED | asked);
+                equal_at("answer", asked, update_va(page.va, entry, 2), 0)?;
+                equal_at("type", asked, page.mapping(t) & 0x98, read)?;
+            }
+            Ok(())
+        })
+    }),
 ];
 
 const fn device(frame: u64, flags: u64) -> u64 {

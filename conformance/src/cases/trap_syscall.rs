@@ -110,6 +110,16 @@ pub(crate) const CASES: &[Case] = &[
             equal("ss", event.plain().ss, 0xe02b)
         })
     }),
+    case("syscall/sysenter_stepped", "Its frame has the flag that single-steps.", |t| {
+        called(t, |s| {
+            let mut registers = Registers::new();
+            registers.rflags = 0x302;
+            let event = s.user(code::SYSENTER, registers)?;
+            equal("vector", event.vector, SYSENTER)?;
+            equal("flags", event.plain().rflags & 0x100, 0x100)?;
+            equal("flags of the handler", event.registers.rflags & 0x100, 0)
+        })
+    }),
     case("syscall/sysenter_masks", "With flag 1 SYSENTER masks events.", |t| {
         called(t, |s| {
             equal("answer", s.callback(5, 1, handler(SYSENTER)), 0)?;

@@ -11,7 +11,7 @@ use crate::debug::Written;
 use crate::descriptors;
 use crate::dispatch::low_u32;
 use crate::domain::Domain;
-use crate::emulate::code::CodeSize;
+use crate::emulate::code::{CodeSize, NoDecode};
 use crate::emulate::control::{CR4_DE, CR4_TSD};
 use crate::emulate::execute::{self, After, Fault, Outcome};
 use crate::emulate::msr::MachineCheck;
@@ -46,6 +46,10 @@ impl<P: Platform> Context<'_, P> {
         let code = self.code_segment();
         match privileged::decode(code.size, &|offset: u8| self.fetch_byte(code, rip, offset)) {
             Ok(decoded) => self.execute(code.size, decoded),
+            Err(NoDecode::Locked) => {
+                self.inject(crate::trap::INVALID_OPCODE, None);
+                true
+            }
             Err(_) => false,
         }
     }

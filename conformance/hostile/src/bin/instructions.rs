@@ -346,7 +346,7 @@ fn compared(mode: Mode, prefix: &[u8], map: &[u8], [opcode, modrm]: [u8; 2], ope
         ([0x0f], 0x01) if modrm == 0xf9 || modrm < 0xc0 => Compared::Trap,
         // The emulator's processor knows no LOCK that is undefined, and Xen tries for ever.
         _ if operand == TABLE && prefix == [0xf0] => Compared::Nothing,
-        ([], 0x8f | 0xc6 | 0xc7) if operand == TABLE && reg > 0 => Compared::Nothing,
+        ([], 0x8f | 0xc6 | 0xc7) if reg > 0 => Compared::Nothing,
         // Bits far from there, in entries of other pages.
         ([0x0f], 0xab | 0xb3 | 0xbb) if !matches!(operand, READ_ONLY | UNMAPPED) && DATA.iter().all(|it| operand != *it) => {
             Compared::Nothing

@@ -152,11 +152,17 @@ pub fn handler(number: u64) -> u64 {
     (__step_handlers as *const ()).expose_provenance() as u64 + 16 * number
 }
 
-/// Begins with an x87 and SSE unit as after a reset.
+/// Begins with an x87 and SSE unit as after a reset, and registers that are zero.
 pub fn fresh_fpu() {
-    static CONTROL: u32 = 0x1f80;
+    #[repr(align(16))]
+    struct Area([u16; 256]);
+    static CLEAN: Area = {
+        let mut area = Area([0; 256]);
+        (area.0[0], area.0[12]) = (0x37f, 0x1f80);
+        area
+    };
     // SAFETY: no Rust code here uses the unit.
-    unsafe { core::arch::asm!("fninit", "ldmxcsr [{}]", in(reg) &raw const CONTROL, options(nostack)) };
+    unsafe { core::arch::asm!("fxrstor64 [{}]", in(reg) &raw const CLEAN, options(nostack)) };
 }
 
 /// Runs code until it traps, which it has to: nothing else ends it.

@@ -152,13 +152,19 @@ impl Entry {
         Self(self.0 & !EntryFlags::RW.bits())
     }
 
-    /// This entry, of level 1, for a device: not cached, unless the guest has chosen how it is.
+    /// This entry, of level 1, for a device: written back, written through and write-protected, as the
+    /// memory types are that it may name, it is not cached. The others are the guest's choice.
     #[must_use]
     pub const fn uncached(self) -> Self {
-        if !self.is_present() || self.0 & CACHE.bits() != 0 {
-            return self;
+        const PWT: u64 = EntryFlags::PWT.bits();
+        const PCD: u64 = EntryFlags::PCD.bits();
+        const PAT: u64 = EntryFlags::PSE.bits();
+        match self.0 & CACHE.bits() {
+            _ if !self.is_present() => self,
+            0 => Self(self.0 | PWT | PCD),
+            cached if cached & !PAT == PWT => Self(self.0 & !PAT | PCD),
+            _ => self,
         }
-        Self(self.0 | EntryFlags::PWT.bits() | EntryFlags::PCD.bits())
     }
 
     /// This entry with the bits that the kernel sets itself. A guest that asks for a global page of
