@@ -32,8 +32,6 @@ const PAGE_FAULT: u8 = 14;
 const FAULT_PRESENT: u32 = 1 << 0;
 /// Bit of a page fault's error code: user mode.
 pub(crate) const FAULT_USER: u32 = 1 << 2;
-/// Bit of a page fault's error code: an instruction was fetched.
-pub(crate) const FAULT_FETCH: u32 = 1 << 4;
 /// Bit of a general-protection error code: it names a gate of the interrupt table.
 const CODE_GATE: u32 = 1 << 1;
 

@@ -51,8 +51,9 @@ impl<P: Platform> Context<'_, P> {
                 self.inject(crate::trap::INVALID_OPCODE, None);
                 true
             }
-            Err(NoDecode::Unreadable(offset)) => {
-                self.guest_page_fault(code.size.next(rip, offset), crate::trap::FAULT_FETCH);
+            // The code 0, of a read: Xen does not say more either.
+            Err(NoDecode::Unreadable(offset @ 1..)) => {
+                self.guest_page_fault(code.size.next(rip, offset), 0);
                 true
             }
             Err(_) => false,
