@@ -66,7 +66,8 @@ impl<P: Platform> Context<'_, P> {
         let rip = self.regs.rip;
         let code = self.code_segment();
         let mut prefix = (0..).zip(FORCED_EMULATION_PREFIX);
-        if let Some((offset, _)) = prefix.find(|&(at, _)| self.fetch_byte(code, rip, at).is_none()) {
+        if let Some((offset, _)) = prefix.find(|&(at, _)| self.fetch_byte(code, rip, at).is_none())
+        {
             self.guest_page_fault(code.size.next(rip, offset), 0);
             return true;
         }

@@ -28,21 +28,11 @@ pub(super) enum Compared {
     Trap,
 }
 
-/// The longest has more prefixes than any.
-pub(super) const PREFIXES: [&[u8]; 12] = [
-    &[],
-    &[0x66],
-    &[0xf2],
-    &[0xf3],
-    &[0xf0],
-    &[0x48],
-    &[0x67],
-    &[0x64],
-    &[0x2e],
-    &[0xf3, 0x48],
-    &[0x66, 0x48],
-    &[0x45],
-];
+/// The first are tried in every state.
+pub(super) const PREFIXES: [&[u8]; 8] =
+    [&[], &[0x66], &[0xf3], &[0xf2], &[0xf0], &[0x48], &[0x67], &[0x45]];
+/// How many that is.
+pub(super) const FEW: usize = 3;
 
 /// What stands before opcodes; the last are the prefix that has the hypervisor execute what follows.
 pub(super) const MAPS: [&[u8]; 6] = [
@@ -79,6 +69,18 @@ pub(super) const OPERANDS: [u64; 12] = [
 const TAIL: [u8; 8] = [8, 0, 0x40, 0, 0, 0, 0, 0];
 
 impl Form {
+    /// The one from which others differ.
+    pub(super) const PLAIN: Self = Self {
+        mode: Mode::Kernel,
+        state: State::Plain,
+        prefix: &[],
+        map: &[],
+        opcode: 0,
+        modrm: 0,
+        operand: DATA[0],
+        source: None,
+    };
+
     /// The instruction, and what is behind it.
     pub(super) fn bytes(&self) -> [u8; 24] {
         let mut bytes = [0x90; 24];
@@ -102,7 +104,11 @@ impl Form {
             ([0x0f], 0x01 | 0xae) if at_table => true,
             ([0x0f], 0xc7) if at_table => true,
             // A LOCK that is not allowed is found by Xen's emulation in its own order.
-            _ if (locked || self.opcode == 0xf0) && [self.opcode, self.modrm].iter().any(|it| matches!(it, 0xfa | 0xfb)) => true,
+            _ if (locked || self.opcode == 0xf0)
+                && [self.opcode, self.modrm].iter().any(|it| matches!(it, 0xfa | 0xfb)) =>
+            {
+                true
+            }
             ([0x0f], 0x20 | 0x22) if locked && !matches!(reg, 0 | 2..=4) => true,
             // The emulator fails at LOCK there.
             ([0x0f], 0xa3 | 0xab | 0xb3 | 0xba | 0xbb) if locked => true,
@@ -120,9 +126,12 @@ impl Form {
             // Not emulated here (`emulate/table_write.rs`).
             ([], 0x8f | 0xc0 | 0xc1 | 0xd0..0xd4) if at_table => true,
             ([0x0f], 0x90..0xa0 | 0xa4 | 0xa5 | 0xac | 0xad) if at_table => true,
+            // In 32-bit code segments have bases and limits (`emulate/string_io.rs`).
+            ([], 0x6c..0x70) if self.mode.is_narrow() && self.state != State::Plain => true,
             // There only what depends on it, and a port that is nothing.
             _ if matches!(self.state, State::Level1 | State::Level3) => {
-                self.modrm != 0xc3 || !matches!(self.opcode, 0x6c..0x70 | 0x9c | 0x9d | 0xe4..0xe8 | 0xec..0xf0 | 0xfa | 0xfb)
+                self.modrm != 0xc3
+                    || !matches!(self.opcode, 0x6c..0x70 | 0x9c | 0x9d | 0xe4..0xe8 | 0xec..0xf0 | 0xfa | 0xfb)
             }
             _ => false,
         };
@@ -148,16 +157,20 @@ impl Form {
             return false;
         }
         let no_modrm = match self.map {
-            [] => matches!(self.opcode, 0x40..0x60 | 0x70..0x80 | 0x90..0x98 | 0xa0..0xb0 | 0xc2..0xc4
-                | 0xc8..0xd0 | 0xe0..0xf0 | 0xf4..0xf6 | 0xf8..0xfe),
+            [] => {
+                matches!(self.opcode, 0x40..0x60 | 0x70..0x80 | 0x90..0x98 | 0xa0..0xb0 | 0xc2..0xc4
+                | 0xc8..0xd0 | 0xe0..0xf0 | 0xf4..0xf6 | 0xf8..0xfe)
+            }
             _ => false,
         };
         // The ModRM's number of a register is more of the opcode.
         let group = match self.map {
             [] => matches!(self.opcode, 0x80..0x84 | 0x8f | 0xb8..0xc2 | 0xc6 | 0xc7 | 0xd0..0xe0
                 | 0xf6 | 0xf7 | 0xfe | 0xff),
-            [0x0f] => matches!(self.opcode, 0 | 1 | 0xd | 0x18..0x24 | 0x71..0x74 | 0x90..0xa0 | 0xae
-                | 0xba | 0xc7),
+            [0x0f] => {
+                matches!(self.opcode, 0 | 1 | 0xd | 0x18..0x24 | 0x71..0x74 | 0x90..0xa0 | 0xae
+                | 0xba | 0xc7)
+            }
             _ => false,
         };
         let moves = match (self.map, self.opcode) {
@@ -169,13 +182,14 @@ impl Form {
 }
 
 /// Whether a map is of interest there.
-pub(super) fn is_told_of(mode: Mode, state: State, map: &[u8]) -> bool {
+pub(super) fn is_tried(mode: Mode, state: State, map: &[u8]) -> bool {
+    let is_forced = map.len() == 6;
     match state {
-        State::Plain => mode != Mode::Kernel32 || map.len() < 2,
-        State::Flags | State::Switched => map.len() < 2,
+        State::Plain => map.len() < 2 || !mode.is_narrow(),
         State::Level1 | State::Level3 => map.is_empty(),
-        State::Edge(_) => map.len() < 2 || map.len() == 6,
-        State::Free => map.len() < 2 || map.len() == 6,
+        _ if mode.is_narrow() => mode == Mode::User32 && map.len() < 2 && state != State::Edge(1),
+        State::Flags | State::Switched => map.len() < 2,
+        State::Edge(_) | State::Free => map.len() < 2 || is_forced,
     }
 }
 

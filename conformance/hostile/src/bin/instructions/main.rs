@@ -2,7 +2,7 @@
 //!
 //! Each is executed with the trap flag set, so whatever it does a handler is next. What the handler finds is
 //! compared (`docs/src/hostile.md`): which one it is, its frame, all registers, the fault's address, the event
-//! mask, memory. A line has a sum of it for each prefix, or each operand in memory; none depends on a frame's
+//! mask, memory. A line is about eight opcodes and has a sum of it for each; none depends on a frame's
 //! number, on time, or on what else is the machine's own, so that the lines of two hypervisors can be compared.
 //!
 //! Words on the command line choose: `mode=user32`, `state=stepped`, and in hexadecimal `map=f` and
@@ -19,7 +19,7 @@ mod stage;
 use hostile::land::Land;
 use pv_guest_sdk::{BootInfo, entry, print, println};
 
-use forms::{Form, MAPS, OPERANDS, PREFIXES};
+use forms::{FEW, Form, MAPS, OPERANDS, PREFIXES};
 use stage::{DATA, Stage};
 
 entry!(main);
@@ -85,7 +85,7 @@ enum State {
 }
 
 impl State {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 8] = [
         Self::Plain,
         Self::Flags,
         Self::Switched,
@@ -93,7 +93,6 @@ impl State {
         Self::Level3,
         Self::Edge(1),
         Self::Edge(2),
-        Self::Edge(3),
         Self::Free,
     ];
 
@@ -105,8 +104,7 @@ impl State {
             Self::Level1 => "level1",
             Self::Level3 => "level3",
             Self::Edge(1) => "edge1",
-            Self::Edge(2) => "edge2",
-            Self::Edge(_) => "edge3",
+            Self::Edge(_) => "edge2",
             Self::Free => "free",
         }
     }
@@ -123,9 +121,9 @@ fn main(boot: &BootInfo<'static>) -> Result<(), &'static str> {
             stage.enter(state);
             for map in MAPS {
                 let chosen = number("map").is_none_or(|it| it == forms::number(map));
-                if chosen && forms::is_told_of(mode, state, map) {
-                    let opcodes = (0..=255).filter(|&it| opcode.is_none_or(|op| op == u64::from(it)));
-                    opcodes.for_each(|it| one(&stage, mode, state, map, it, opcode.is_some()));
+                if chosen && forms::is_tried(mode, state, map) {
+                    let form = Form { mode, state, map, ..Form::PLAIN };
+                    (0..=255).for_each(|it| one(&stage, &Form { opcode: it, ..form }, opcode));
                 }
             }
             stage.leave();
@@ -134,53 +132,49 @@ fn main(boot: &BootInfo<'static>) -> Result<(), &'static str> {
             selectors(&stage, mode, opcode.is_some());
         }
     }
-    println!("swept");
+    println!("\nswept");
     Ok(())
 }
 
-/// A line with a sum for each prefix, and one with a sum for each operand.
-fn one(stage: &Stage, mode: Mode, state: State, map: &'static [u8], opcode: u8, told: bool) {
-    let begin = |what| {
-        print!("{} {} {:02x} {opcode:02x}{what}:", mode.name(), state.name(), forms::number(map));
-    };
-    let form = Form { mode, state, prefix: &[], map, opcode, modrm: 0, operand: DATA[0], source: None };
-    begin("");
-    for prefix in PREFIXES.into_iter().take(if state == State::Plain { usize::MAX } else { 6 }) {
-        let mut sum = Sum::new(told);
-        for modrm in forms::modrms(map, opcode) {
-            for operand in DATA.into_iter().take(if modrm < 0xc0 { 2 } else { 1 }) {
-                sum.add(stage, &Form { prefix, modrm, operand, ..form });
-            }
-        }
+/// Tries an opcode, with all that may stand before and behind it. Chosen, it is told in full.
+fn one(stage: &Stage, form: &Form, chosen: Option<u64>) {
+    let Form { mode, state, map, opcode, .. } = *form;
+    if opcode % 8 == 0 {
+        print!("\n{} {} {:02x} {opcode:02x}:", mode.name(), state.name(), forms::number(map));
     }
-    println!();
-    if state != State::Plain || map.len() > 1 {
+    if chosen.is_some_and(|it| it != u64::from(opcode)) {
         return;
     }
-    begin(" at");
-    for operand in OPERANDS {
-        let mut sum = Sum::new(told);
-        for prefix in [&[][..], &[0x48], &[0x66]] {
-            (0..8).for_each(|reg| sum.add(stage, &Form { prefix, modrm: 6 | reg << 3, operand, ..form }));
-        }
-    }
-    println!();
-}
-
-/// What of selectors is loaded, and seen: a line for each instruction.
-fn selectors(stage: &Stage, mode: Mode, told: bool) {
-    let loads = [0, 2, 3, 4, 5].map(|reg| (&[][..], 0x8e, 0xc3 | reg << 3));
-    let looks = [(0, 0xe3), (0, 0xeb), (2, 0xc3), (3, 0xc3)].map(|(op, modrm)| (&[0x0f][..], op, modrm));
-    for (map, opcode, modrm) in loads.into_iter().chain(looks) {
-        print!("{} selectors {:02x} {opcode:02x} {modrm:02x}:", mode.name(), forms::number(map));
-        for first in [0, 0x10, 0x1000, 0xe000, 0xe010, 0xe020, 0xe030, 0xe040, 0xe050, 0xe060, 0xe070, 0xe080, 0xfff0] {
-            let mut sum = Sum::new(told);
-            for selector in first..first + 16 {
-                let form = Form { mode, state: State::Plain, prefix: &[], map, opcode, modrm, operand: DATA[0], source: Some(selector) };
-                sum.add(stage, &form);
+    let mut sum = Sum::new(chosen.is_some());
+    let is_plain = state == State::Plain;
+    for prefix in PREFIXES.into_iter().take(if is_plain { PREFIXES.len() } else { FEW }) {
+        for modrm in forms::modrms(map, opcode) {
+            for operand in DATA.into_iter().take(if modrm < 0xc0 { 2 } else { 1 }) {
+                sum.add(stage, &Form { prefix, modrm, operand, ..*form });
             }
         }
-        println!();
+    }
+    for operand in OPERANDS.into_iter().filter(|_| is_plain && map.len() < 2) {
+        for prefix in [&[][..], &[0x48]] {
+            let mut all = (0..8).map(|reg| Form { prefix, modrm: 6 | reg << 3, operand, ..*form });
+            all.by_ref().for_each(|form| sum.add(stage, &form));
+        }
+    }
+}
+
+/// What of selectors is loaded, and seen: a line for each instruction, with a sum for each few.
+fn selectors(stage: &Stage, mode: Mode, told: bool) {
+    let loads = [0, 2, 3, 4, 5].map(|reg| (&[][..], 0x8e, 0xc3 | reg << 3));
+    let looks = [(0, 0xe3), (0, 0xeb), (2, 0xc3), (3, 0xc3)];
+    let looks = looks.map(|(opcode, modrm)| (&[0x0f][..], opcode, modrm));
+    for (map, opcode, modrm) in loads.into_iter().chain(looks) {
+        let number = forms::number(map);
+        print!("\n{} selectors {number:02x} {opcode:02x} {modrm:02x}:", mode.name());
+        let form = Form { mode, map, opcode, modrm, ..Form::PLAIN };
+        for first in [0, 0x1000, 0xfff0].into_iter().chain((0xe000..0xe090).step_by(16)) {
+            let mut sum = Sum::new(told);
+            (first..first + 16).for_each(|it| sum.add(stage, &Form { source: Some(it), ..form }));
+        }
     }
 }
 
@@ -199,7 +193,12 @@ impl Sum {
     fn add(&mut self, stage: &Stage, form: &Form) {
         let Some(words) = stage.run(form) else { return };
         if self.told {
-            println!("\n {:02x?} {:x} {:x?}: {words:x?}", &form.bytes()[..12], form.operand, form.source);
+            println!(
+                "\n {:02x?} {:x} {:x?}: {words:x?}",
+                &form.bytes()[..12],
+                form.operand,
+                form.source
+            );
         }
         self.value = words.into_iter().fold(self.value, |sum, word| {
             (sum ^ word).wrapping_mul(0x100_0000_01b3).rotate_left(29)

@@ -1,9 +1,9 @@
 //! Where instructions are executed: memory below 4 GiB, which 32-bit code reaches too.
 
 use hostile::land::{Land, READ, SELF, WRITE, map};
+use hostile::raw::call;
 use hostile::raw::memory::{arena, peek, poke, put, put_bytes, spare, toy};
 use hostile::raw::step::{self, Begin, HANDLERS, Seen};
-use hostile::raw::call;
 use hypercall_abi::callback;
 
 use super::State;
@@ -100,7 +100,8 @@ impl Stage {
             }
             State::Level1 | State::Level3 => {
                 // Behind an access to a port Xen steps one instruction too far.
-                let length = form.prefix.len() as u64 + if matches!(form.opcode, 0xe4..0xe8) { 2 } else { 1 };
+                let length = form.prefix.len() as u64
+                    + if matches!(form.opcode, 0xe4..0xe8) { 2 } else { 1 };
                 put_bytes(rip + length, &[0xcc]);
                 begin.rflags = 2;
             }
@@ -148,7 +149,9 @@ impl Stage {
             _ => 7,
         };
         let [mask, cr2] = [0, 16].map(|at| peek(self.info + at));
-        let numbers = [seen.number, seen.at, seen.rflags, mask & 0xffff, cr2];
+        // Of the flags for a system call's handler, Xen 4.17.7 clears what its stack pointer has clear.
+        let rflags = if matches!(seen.number, 259 | 260) { 0 } else { seen.rflags };
+        let numbers = [seen.number, seen.at, rflags, mask & 0xffff, cr2];
         // The first two are rcx and r11; as registers, they are lost if `sysret` is the way to the handler.
         let frame = seen.frame.iter().enumerate().take(frame);
         let frame = frame.map(|(at, &word)| if all || at > 1 { word } else { 0 });
@@ -230,13 +233,15 @@ fn undo(form: &Form) {
         entries();
     }
     if form.map == [0x0f] && form.opcode == 0x23 {
-        (0..8).for_each(|register| drop(call(8, [register, 0, 0, 0, 0, 0])));
+        for register in 0..8 {
+            call(8, [register, 0, 0, 0, 0, 0]);
+        }
     }
 }
 
 /// Makes entries of the table what they are before each instruction: absent, and of no frame that there is.
 fn entries() {
-    const ABSENT: u64 = BASE + 0x1_0000;
+    const ABSENT: u64 = 2 * BASE + 0x1_0000;
     for entry in (0..4).filter(|entry| peek(TABLE + 8 * entry) != ABSENT) {
         map(BASE + (0x80 + entry) * 4096, ABSENT);
     }
