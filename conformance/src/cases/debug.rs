@@ -296,12 +296,12 @@ pub(crate) const CASES: &[Case] = &[
             breakpoint(&event, code::STEP_NOP.address() + 7, 0x4000)
         })
     }),
-    case("step/call", "A single step over a hypercall comes at once or one on.", |t| {
+    case("step/call", "A single step over a hypercall comes at once.", |t| {
         debugged(t, |s| {
             let mut registers = Registers::new();
             registers.rax = XEN_VERSION;
             let event = s.kernel(code::STEP_SYSCALL, registers)?;
-            near(&event, code::STEP_SYSCALL, 8..10)
+            near(&event, code::STEP_SYSCALL, 8..9)
         })
     }),
     case("step/emulated", "A single step over CPUID by the hypervisor comes behind it.", |t| {

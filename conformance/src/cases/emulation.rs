@@ -93,6 +93,17 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    case("emulation/locked", "With LOCK they are undefined instructions, in both modes.", |t| {
+        user_stage(t, |s| {
+            for code in [code::LOCK_CLTS, code::LOCK_OUT] {
+                let event = s.kernel(code, Registers::new())?;
+                equal("vector", event.vector, 6)?;
+                equal("rip", event.plain().rip, code.address())?;
+                equal("vector of user mode", s.user(code, Registers::new())?.vector, 6)?;
+            }
+            Ok(())
+        })
+    }),
     case("emulation/waiting", "MONITOR and MWAIT are faults, of this kind or that.", |t| {
         stage(t, |s| {
             for code in [code::MONITOR, code::MWAIT] {

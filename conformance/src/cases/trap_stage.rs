@@ -11,7 +11,7 @@ use crate::raw::{Code, Registers, run, snippets};
 use crate::tables::{frame_of, top};
 
 pub(crate) const SET_TRAP_TABLE: u64 = 0;
-const STACK_SWITCH: u64 = 3;
+pub(crate) const STACK_SWITCH: u64 = 3;
 const SET_DEBUGREG: u64 = 8;
 const IRET: u64 = 23;
 const MMUEXT_OP: u64 = 26;

@@ -82,5 +82,7 @@ snippets! {
     REP_OUTS_32 = "rep outsd";
     /// The prefixes of operand size, address size and REP do not matter to some.
     PREFIXED_CLI = ".byte 0x66, 0x67, 0x48", "cli";
+    LOCK_CLTS = ".byte 0xf0", "clts";
+    LOCK_OUT = ".byte 0xf0", "out 0x80, al";
     PREFIXED_CLTS = ".byte 0x66, 0x48", "clts";
 }

@@ -105,7 +105,8 @@ impl GuestRegs {
     }
 
     /// Whether the guest can be left by `sysret`: RCX and R11 may be lost, and the selectors are
-    /// those that `sysret` loads. RIP must be canonical, or the instruction faults in ring 0.
+    /// those that `sysret` loads. RIP must be canonical, or the instruction faults in ring 0. With TF it
+    /// traps at once, as if the system call had been the instruction that was stepped; `iretq` steps one more.
     #[inline]
     #[must_use]
     pub fn can_leave_by_sysret(&self) -> bool {
@@ -116,7 +117,7 @@ impl GuestRegs {
             && self.cs == u64::from(FLAT_RING3_CS64)
             && self.ss == u64::from(FLAT_RING3_DS)
             && (self.rip < LOWER_HALF || self.rip >= UPPER_HALF)
-            && self.rflags & (rflags::TF | rflags::RF | rflags::VM) == 0
+            && self.rflags & (rflags::RF | rflags::VM) == 0
     }
 
     /// The general registers with their names, three to a line.
@@ -185,7 +186,7 @@ mod tests {
         assert!(!leaves(|regs| regs.rip = 0xffff_7fff_ffff_ffff));
         assert!(!leaves(|regs| regs.cs = FLAT_RING3_DS.into()));
         assert!(!leaves(|regs| regs.ss = 0));
-        assert!(!leaves(|regs| regs.rflags |= rflags::TF));
+        assert!(leaves(|regs| regs.rflags |= rflags::TF));
         assert!(!leaves(|regs| regs.rflags |= rflags::RF));
         assert!(!leaves(|regs| regs.rflags |= rflags::VM));
         assert!(!leaves(GuestRegs::leave_by_iretq));

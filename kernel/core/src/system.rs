@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
+use crate::bounce::rflags;
 use crate::calls::memory_map::MemoryMap;
 use crate::clock::Clock;
 use crate::cpu_state::{CpuState, Cpus};
@@ -317,7 +318,12 @@ impl<P: Platform> Context<'_, P> {
         };
         drop(state);
         if handler.is_set() {
+            let is_syscall = self.regs.entry_vector != GuestRegs::SYSENTER;
             self.bounce_or_crash(handler, None);
+            if is_syscall {
+                // The one flag that the interface has a system call clear.
+                self.regs.rflags &= !rflags::DF;
+            }
         } else if self.regs.entry_vector == GuestRegs::SYSENTER {
             self.general_protection(0);
         } else {

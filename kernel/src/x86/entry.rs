@@ -38,6 +38,8 @@ unsafe extern "C" {
     static syscall32_stubs: u8;
     /// Where `sysenter` enters.
     static sysenter_entry: u8;
+    /// Where it has saved the flags.
+    static sysenter_flags_saved: u8;
     /// First exception stub; the stub of vector n is n times [`VECTOR_STUB_SIZE`] behind it.
     static vector_stubs: u8;
 
@@ -91,6 +93,12 @@ pub(super) fn is_return(rip: u64) -> bool {
     [&raw const return_by_iretq, &raw const return_from_ist]
         .iter()
         .any(|at| at.addr() as u64 == rip)
+}
+
+/// Whether a `sysenter` is under way whose flags are still to be saved: those of the guest.
+pub(super) fn has_guest_flags(rip: u64) -> bool {
+    let [first, behind] = [&raw const sysenter_entry, &raw const sysenter_flags_saved];
+    (first.addr() as u64..behind.addr() as u64).contains(&rip)
 }
 
 global_asm!(
@@ -165,6 +173,7 @@ global_asm!(
     "push {ss}",
     "push 0",
     "pushfq",
+    "sysenter_flags_saved:",
     "or dword ptr [rsp], 0x200",
     "push 3",
     "push 0",
@@ -279,7 +288,7 @@ global_asm!(
     "resume_guest:",
     "mov rsp, rdi",
     "jmp leave_by_iretq",
-    ".global return_from_ist, syscall_stubs, syscall32_stubs, sysenter_entry, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
+    ".global return_from_ist, syscall_stubs, syscall32_stubs, sysenter_entry, sysenter_flags_saved, vector_stubs, return_by_iretq, reenter_as_guest_trap, resume_guest",
     ".global vector_clac",
     max_cpus = const MAX_CPUS,
     stride = const PERCPU_STRIDE,

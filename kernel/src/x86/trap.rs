@@ -71,9 +71,11 @@ pub(super) extern "sysv64" fn on_ring_0_trap(regs: &mut GuestRegs) {
     } else if vector == DEBUG {
         // A breakpoint that a guest armed: on memory that is being copied, or held back by
         // `mov ss` until the first instruction after `syscall`; or single-stepping, which `sysenter`
-        // leaves on. Nothing is reported.
+        // leaves on, and which is the guest's to find in its frame. Nothing is reported.
         debug::take_status();
-        regs.rflags &= !rflags::TF;
+        if !entry::has_guest_flags(regs.rip) {
+            regs.rflags &= !rflags::TF;
+        }
     } else if let Some(recovery) = copy::recovery(regs.rip).or(segment::recovery(regs.rip)) {
         regs.rip = recovery;
     } else if entry::is_return(regs.rip) {

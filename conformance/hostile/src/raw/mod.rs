@@ -9,6 +9,7 @@
 
 pub mod memory;
 pub mod run;
+pub mod step;
 pub mod trap;
 
 use core::arch::asm;

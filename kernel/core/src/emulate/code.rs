@@ -48,6 +48,8 @@ impl CodeSize {
 pub enum NoDecode {
     /// Another instruction, or none at all.
     NotOurs,
+    /// One of them with a LOCK that makes it undefined.
+    Locked,
     /// The byte at this offset from the instruction pointer can't be read.
     Unreadable(u8),
     /// Still incomplete after [`MAX_LENGTH`] bytes.

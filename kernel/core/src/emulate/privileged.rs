@@ -21,7 +21,8 @@
 //! | `smsw`, `sgdt`, `sidt`, `sldt`, `str`, `pushf`, `popf` | | never fault |
 //!
 //! Prefixes without a meaning for the instruction are accepted and ignored, up to 15 bytes in all.
-//! With LOCK none of them is ours: a processor answers `#UD`, not `#GP`.
+//! With LOCK each of them is undefined: a processor answers `#UD` at once, and where an emulated one
+//! answers `#GP`, the guest gets `#UD` all the same.
 
 use super::code::{CodeSize, Cursor, Fetch, NoDecode};
 use super::prefix::{Prefixes, Segment};
@@ -147,7 +148,7 @@ pub fn decode<F: Fetch + ?Sized>(size: CodeSize, source: &F) -> Result<Decoded, 
         _ => decoder.one_byte(opcode)?,
     };
     if prefixes.lock {
-        return Err(NoDecode::NotOurs);
+        return Err(NoDecode::Locked);
     }
     Ok(Decoded { instruction, length: decoder.cursor.taken() })
 }

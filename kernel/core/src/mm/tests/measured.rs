@@ -33,6 +33,12 @@ fn level_1_entries_read_back_with_their_marks() {
     assert_eq!(Entry(0x1).adjusted(Level::L4), Entry(0x25));
     assert_eq!(Entry(0x42).adjusted(Level::L4), Entry(0x42));
     assert_eq!(Entry(0x67).adjusted(Level::L1).uncached(), Entry(0x17f));
+    // PAT, PCD and PWT, as asked for and as they are.
+    let cache = [0, 0x08, 0x10, 0x18, 0x80, 0x88, 0x90, 0x98];
+    let settled = [0x18, 0x18, 0x10, 0x18, 0x80, 0x18, 0x90, 0x98];
+    for (cache, settled) in cache.into_iter().zip(settled) {
+        assert_eq!(Entry(P | cache).uncached(), Entry(P | settled), "{cache:#x}");
+    }
 }
 
 #[test]
