@@ -269,8 +269,8 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         let bits_fit = extents.address_bits.is_none_or(|bits| bits > PAGE_SHIFT);
         // Nobody was given virtual nodes: where they are meant, none is.
         let fits = bits_fit && (options & VNODE != 0 || self.node_fits(options));
-        let fits = fits && extents.may_begin_with(start) && extents.order <= self.max_order();
-        if extents.count > MAX_EXTENTS || !fits {
+        let fits = fits && extents.may_begin_with(start);
+        if extents.count > MAX_EXTENTS || extents.order > self.max_order() || !fits {
             return Progress::Done(start);
         }
         let on_demand = options & POPULATE_ON_DEMAND != 0;
