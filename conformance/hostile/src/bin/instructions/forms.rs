@@ -124,7 +124,7 @@ impl Form {
                 !matches!(self.operand, READ_ONLY | UNMAPPED) && !DATA.contains(&self.operand)
             }
             // Not emulated here (`emulate/table_write.rs`).
-            ([], 0x8f | 0xc0 | 0xc1 | 0xd0..0xd4) if at_table => true,
+            ([], 0x82 | 0x8f | 0xc0 | 0xc1 | 0xd0..0xd4) if at_table => true,
             ([0x0f], 0x90..0xa0 | 0xa4 | 0xa5 | 0xac | 0xad) if at_table => true,
             // In 32-bit code segments have bases and limits (`emulate/string_io.rs`).
             ([], 0x6c..0x70) if self.mode.is_narrow() && self.state != State::Plain => true,
@@ -185,9 +185,13 @@ impl Form {
 pub(super) fn is_tried(mode: Mode, state: State, map: &[u8]) -> bool {
     let is_forced = map.len() == 6;
     match state {
-        State::Plain => map.len() < 2 || !mode.is_narrow(),
+        State::Plain => map.len() < 2 || mode == Mode::Kernel || mode == Mode::User && is_forced,
         State::Level1 | State::Level3 => map.is_empty(),
-        _ if mode.is_narrow() => mode == Mode::User32 && map.len() < 2 && state != State::Edge(1),
+        _ if mode != Mode::Kernel => {
+            mode != Mode::Kernel32
+                && map.len() < 2
+                && !matches!(state, State::Edge(1) | State::Flags)
+        }
         State::Flags | State::Switched => map.len() < 2,
         State::Edge(_) | State::Free => map.len() < 2 || is_forced,
     }

@@ -146,18 +146,15 @@ fn one(stage: &Stage, form: &Form, chosen: Option<u64>) {
         return;
     }
     let mut sum = Sum::new(chosen.is_some());
-    let is_plain = state == State::Plain;
-    for prefix in PREFIXES.into_iter().take(if is_plain { PREFIXES.len() } else { FEW }) {
+    let is_all = state == State::Plain && map.len() < 2;
+    for prefix in PREFIXES.into_iter().take(if is_all { PREFIXES.len() } else { FEW }) {
         for modrm in forms::modrms(map, opcode) {
-            for operand in DATA.into_iter().take(if modrm < 0xc0 { 2 } else { 1 }) {
-                sum.add(stage, &Form { prefix, modrm, operand, ..*form });
-            }
+            sum.add(stage, &Form { prefix, modrm, ..*form });
         }
     }
-    for operand in OPERANDS.into_iter().filter(|_| is_plain && map.len() < 2) {
-        for prefix in [&[][..], &[0x48]] {
-            let mut all = (0..8).map(|reg| Form { prefix, modrm: 6 | reg << 3, operand, ..*form });
-            all.by_ref().for_each(|form| sum.add(stage, &form));
+    for operand in DATA.into_iter().skip(1).chain(OPERANDS.into_iter().filter(|_| is_all)) {
+        for reg in 0..8 {
+            sum.add(stage, &Form { modrm: 6 | reg << 3, operand, ..*form });
         }
     }
 }
