@@ -29,8 +29,7 @@ pub(super) enum Compared {
 }
 
 /// The first are tried in every state.
-pub(super) const PREFIXES: [&[u8]; 8] =
-    [&[], &[0x66], &[0xf3], &[0xf2], &[0xf0], &[0x48], &[0x67], &[0x45]];
+pub(super) const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf3], &[0xf0], &[0x48], &[0x45]];
 /// How many that is.
 pub(super) const FEW: usize = 3;
 
@@ -188,12 +187,10 @@ pub(super) fn is_tried(mode: Mode, state: State, map: &[u8]) -> bool {
         State::Plain => map.len() < 2 || mode == Mode::Kernel || mode == Mode::User && is_forced,
         State::Level1 | State::Level3 => map.is_empty(),
         _ if mode != Mode::Kernel => {
-            mode != Mode::Kernel32
-                && map.len() < 2
-                && !matches!(state, State::Edge(1) | State::Flags)
+            mode != Mode::Kernel32 && map.len() < 2 && state != State::Flags
         }
         State::Flags | State::Switched => map.len() < 2,
-        State::Edge(_) | State::Free => map.len() < 2 || is_forced,
+        State::Edge | State::Free => map.len() < 2 || is_forced,
     }
 }
 

@@ -78,21 +78,20 @@ enum State {
     Level1,
     /// User mode may too.
     Level3,
-    /// Code ends at the end of memory, this many bytes on.
-    Edge(u64),
+    /// Memory ends two bytes on.
+    Edge,
     /// No single step where the instruction before would end: a breakpoint lies there.
     Free,
 }
 
 impl State {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::Plain,
         Self::Flags,
         Self::Switched,
         Self::Level1,
         Self::Level3,
-        Self::Edge(1),
-        Self::Edge(2),
+        Self::Edge,
         Self::Free,
     ];
 
@@ -103,8 +102,7 @@ impl State {
             Self::Switched => "switched",
             Self::Level1 => "level1",
             Self::Level3 => "level3",
-            Self::Edge(1) => "edge1",
-            Self::Edge(_) => "edge2",
+            Self::Edge => "edge",
             Self::Free => "free",
         }
     }
@@ -147,7 +145,9 @@ fn one(stage: &Stage, form: &Form, chosen: Option<u64>) {
     }
     let mut sum = Sum::new(chosen.is_some());
     let is_all = state == State::Plain && map.len() < 2;
-    for prefix in PREFIXES.into_iter().take(if is_all { PREFIXES.len() } else { FEW }) {
+    for prefix in
+        PREFIXES.into_iter().take(if is_all && !mode.is_narrow() { PREFIXES.len() } else { FEW })
+    {
         for modrm in forms::modrms(map, opcode) {
             sum.add(stage, &Form { prefix, modrm, ..*form });
         }
