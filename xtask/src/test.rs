@@ -50,6 +50,7 @@ const ALONE: &[&str] = &[
     "attack",
     "heartbeat",
     "sweep",
+    "instructions",
     "liar",
     "meets-errors",
     "echo",

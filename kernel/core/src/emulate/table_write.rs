@@ -19,8 +19,8 @@
 //! | change | `add` `or` `adc` `sbb` `and` `sub` `xor` `inc` `dec` `not` `neg` |
 //! | bits | `bts` `btr` `btc`, bit number in a register or immediate |
 //!
-//! Xen emulates a few more that nobody uses on page tables: `movs`, `pop`, `setcc`, shifts and
-//! rotates. 16-bit addressing is not decoded either. For these the kernel gets its page fault.
+//! Xen emulates a few more that nobody uses on page tables: `movs`, `pop`, `setcc`, `cmpxchg16b`,
+//! shifts and rotates. 16-bit addressing is not decoded either. For these the kernel gets its page fault.
 
 use crate::regs::GuestRegs;
 

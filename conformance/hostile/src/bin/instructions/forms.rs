@@ -29,8 +29,7 @@ pub(super) enum Compared {
 }
 
 /// The first are tried in every state.
-pub(super) const PREFIXES: [&[u8]; 8] =
-    [&[], &[0x66], &[0xf3], &[0xf2], &[0xf0], &[0x48], &[0x67], &[0x45]];
+pub(super) const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf3], &[0xf0], &[0x48], &[0x45]];
 /// How many that is.
 pub(super) const FEW: usize = 3;
 
@@ -124,7 +123,7 @@ impl Form {
                 !matches!(self.operand, READ_ONLY | UNMAPPED) && !DATA.contains(&self.operand)
             }
             // Not emulated here (`emulate/table_write.rs`).
-            ([], 0x8f | 0xc0 | 0xc1 | 0xd0..0xd4) if at_table => true,
+            ([], 0x82 | 0x8f | 0xc0 | 0xc1 | 0xd0..0xd4) if at_table => true,
             ([0x0f], 0x90..0xa0 | 0xa4 | 0xa5 | 0xac | 0xad) if at_table => true,
             // In 32-bit code segments have bases and limits (`emulate/string_io.rs`).
             ([], 0x6c..0x70) if self.mode.is_narrow() && self.state != State::Plain => true,
@@ -185,11 +184,13 @@ impl Form {
 pub(super) fn is_tried(mode: Mode, state: State, map: &[u8]) -> bool {
     let is_forced = map.len() == 6;
     match state {
-        State::Plain => map.len() < 2 || !mode.is_narrow(),
+        State::Plain => map.len() < 2 || mode == Mode::Kernel || mode == Mode::User && is_forced,
         State::Level1 | State::Level3 => map.is_empty(),
-        _ if mode.is_narrow() => mode == Mode::User32 && map.len() < 2 && state != State::Edge(1),
+        _ if mode != Mode::Kernel => {
+            mode != Mode::Kernel32 && map.len() < 2 && state != State::Flags
+        }
         State::Flags | State::Switched => map.len() < 2,
-        State::Edge(_) | State::Free => map.len() < 2 || is_forced,
+        State::Edge | State::Free => map.len() < 2 || is_forced,
     }
 }
 

@@ -78,21 +78,20 @@ enum State {
     Level1,
     /// User mode may too.
     Level3,
-    /// Code ends at the end of memory, this many bytes on.
-    Edge(u64),
+    /// Memory ends two bytes on.
+    Edge,
     /// No single step where the instruction before would end: a breakpoint lies there.
     Free,
 }
 
 impl State {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::Plain,
         Self::Flags,
         Self::Switched,
         Self::Level1,
         Self::Level3,
-        Self::Edge(1),
-        Self::Edge(2),
+        Self::Edge,
         Self::Free,
     ];
 
@@ -103,8 +102,7 @@ impl State {
             Self::Switched => "switched",
             Self::Level1 => "level1",
             Self::Level3 => "level3",
-            Self::Edge(1) => "edge1",
-            Self::Edge(_) => "edge2",
+            Self::Edge => "edge",
             Self::Free => "free",
         }
     }
@@ -146,18 +144,17 @@ fn one(stage: &Stage, form: &Form, chosen: Option<u64>) {
         return;
     }
     let mut sum = Sum::new(chosen.is_some());
-    let is_plain = state == State::Plain;
-    for prefix in PREFIXES.into_iter().take(if is_plain { PREFIXES.len() } else { FEW }) {
+    let is_all = state == State::Plain && map.len() < 2;
+    for prefix in
+        PREFIXES.into_iter().take(if is_all && !mode.is_narrow() { PREFIXES.len() } else { FEW })
+    {
         for modrm in forms::modrms(map, opcode) {
-            for operand in DATA.into_iter().take(if modrm < 0xc0 { 2 } else { 1 }) {
-                sum.add(stage, &Form { prefix, modrm, operand, ..*form });
-            }
+            sum.add(stage, &Form { prefix, modrm, ..*form });
         }
     }
-    for operand in OPERANDS.into_iter().filter(|_| is_plain && map.len() < 2) {
-        for prefix in [&[][..], &[0x48]] {
-            let mut all = (0..8).map(|reg| Form { prefix, modrm: 6 | reg << 3, operand, ..*form });
-            all.by_ref().for_each(|form| sum.add(stage, &form));
+    for operand in DATA.into_iter().skip(1).chain(OPERANDS.into_iter().filter(|_| is_all)) {
+        for reg in 0..8 {
+            sum.add(stage, &Form { modrm: 6 | reg << 3, operand, ..*form });
         }
     }
 }

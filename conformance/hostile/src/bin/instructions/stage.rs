@@ -85,7 +85,7 @@ impl Stage {
     pub(super) fn run(&self, form: &Form) -> Option<[u64; WORDS]> {
         let compared = form.compared()?;
         let rip = match form.state {
-            State::Edge(length) => BASE + WRITABLE * 4096 - length,
+            State::Edge => BASE + WRITABLE * 4096 - 2,
             _ => CODE,
         };
         let bytes = form.bytes();
