@@ -93,10 +93,11 @@ pub trait Strip {
 /// # Examples
 ///
 /// ```no_run
-/// # use pv_guest_sdk::{abi::types::DomId, grant::GrantError, ring::Sharing};
+/// # use pv_guest_sdk::{abi::types::DomId, grant::GrantError, paging::Access, ring::Sharing};
 /// # fn example(sharing: &impl Sharing, back_end: DomId) -> Result<(), GrantError> {
 /// // What a front end of its own begins with: a page for the ring, and a port.
 /// let page = sharing.page(back_end)?;
+/// let to_be_read = sharing.strip(back_end, 64, Access::empty())?;
 /// let (port, signal) = sharing.signal(back_end)?;
 /// # Ok(())
 /// # }

@@ -41,6 +41,8 @@ use hypercall_abi::types::{DomId, GrantRef};
 use crate::error::Site;
 #[cfg(target_os = "none")]
 pub use crate::raw::grant::{Grant, Grants, Mapping};
+#[cfg(target_os = "none")]
+pub use crate::raw::strip::Strip;
 
 /// Why the call itself is refused.
 const CAUSES: &[(Errno, &str)] = &[(Errno::ENOSYS, "this hypervisor has no grants")];

@@ -102,6 +102,7 @@ struct Inner<'a, 'b, S: Sharing> {
 /// // A task of its own: `stack.run()`.
 /// println!("at {}, {:?}, {:?}", stack.configured().await, stack.info(), stack.counts());
 /// let sockets = stack.look(|sockets| sockets.iter().count());
+/// let address = stack.with(|interface, _sockets| interface.ipv4_addr());
 /// drop(stack.connection(socket));
 /// let card = stack.into_card();
 /// # }

@@ -25,6 +25,18 @@ type Words = [AtomicU32; PAGE_SIZE / 4];
 
 /// Pages in a row that a domain may use. Dropping it ends that; a page that the domain uses then
 /// goes to quarantine.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use pv_guest_sdk::{abi::types::DomId, grant::{GrantError, Grants, Strip}, paging::Access};
+/// # use pv_guest_sdk::ring::{Sharing, Strip as _};
+/// # fn example(grants: Grants) -> Result<(), GrantError> {
+/// let mut strip: Strip = grants.strip(DomId(0), 4, Access::empty())?;
+/// strip.with(0, 6000, |bytes| bytes.fill(1)); // domain 0 may read it
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Strip {
     entries: &'static Entries<'static>,
