@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
+use crate::bounce::rflags;
 use crate::calls::memory_map::MemoryMap;
 use crate::clock::Clock;
 use crate::cpu_state::{CpuState, Cpus};
@@ -316,8 +317,14 @@ impl<P: Platform> Context<'_, P> {
             _ => state.syscall,
         };
         drop(state);
+        let direction = match self.regs.entry_vector {
+            GuestRegs::SYSENTER => 0,
+            _ => rflags::DF,
+        };
         if handler.is_set() {
             self.bounce_or_crash(handler, None);
+            // The one flag that `syscall` clears by the ABI; the frame has it as it was.
+            self.regs.rflags &= !direction;
         } else if self.regs.entry_vector == GuestRegs::SYSENTER {
             self.general_protection(0);
         } else {
