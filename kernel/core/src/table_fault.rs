@@ -40,8 +40,8 @@ impl<P: Platform> Context<'_, P> {
         });
         match written {
             Ok(applied) => {
-                if write.retire(self.regs, &applied) == After::DebugException {
-                    self.single_stepped();
+                if let After::DebugException(causes) = write.retire(self.regs, &applied) {
+                    self.debug_exception_of(causes);
                 }
                 true
             }
