@@ -1,6 +1,8 @@
 //! CPUID by the forced-emulation prefix, as the hypervisor answers it.
 
-use crate::case::{Case, Outcome, Test, case, ends_guest, equal, equal_at, holds};
+use super::trap_stage::user_stage;
+use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at, holds};
+use crate::raw::trap_emulation::FORCED_CPUID;
 use crate::raw::{Code, Registers, run, snippets};
 
 /// First leaf of the hypervisor's.
@@ -62,7 +64,7 @@ pub(crate) const CASES: &[Case] = &[
         |_| {
             let leaf = ask(BASE + 5, 0);
             equal("eax", leaf.rax, 0)?;
-            holds("ebx", leaf.rbx, "24 to 52 bits", (24..=52).contains(&leaf.rbx))?;
+            holds("ebx", leaf.rbx, "24 to 36 bits", (24..=36).contains(&leaf.rbx))?;
             equal("ecx", leaf.rcx, 0)?;
             equal("edx", leaf.rdx, 0)
         },
@@ -141,6 +143,39 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("cpuid/address_width", "Leaf 80000008 gives 48 bits of virtual addresses.", |_| {
         equal("eax", ask(0x8000_0008, 0).rax >> 8 & 0xff, 48)
+    }),
+    case("cpuid/topology", "Leaf b is zero, and leaf 1 names no CPU.", |_| {
+        leaf_is(0xb, 0, [0; 4])?;
+        leaf_is(0xb, 1, [0; 4])?;
+        equal("leaf 1, ebx's top", ask(1, 0).rbx >> 24, 0)
+    }),
+    case("cpuid/power", "Leaves 5 and 6, of power, are zero.", |_| {
+        leaf_is(5, 0, [0; 4])?;
+        leaf_is(6, 0, [0; 4])
+    }),
+    case("cpuid/memory_types", "The initial domain's kernel is shown MTRR.", |_| {
+        equal("leaf 1, edx bit 12", ask(1, 0).rdx >> 12 & 1, 1)?;
+        equal("leaf 80000001, edx bit 12", ask(0x8000_0001, 0).rdx >> 12 & 1, 1)
+    }),
+    case("cpuid/memory_types_user", "Its user mode is not.", |t| {
+        user_stage(t, |s| {
+            let mut registers = Registers::new();
+            registers.rax = 1;
+            let event = s.user(FORCED_CPUID, registers)?;
+            equal("edx bit 12", event.registers.rdx >> 12 & 1, 0)
+        })
+    }),
+    case("cpuid/intel_extended", "Of Intel's extended leaves AMD's parts are zero.", |_| {
+        if ask(0, 0).rbx != text(*b"Genu") {
+            return Err(Verdict::Skip("the processor is not Intel's"));
+        }
+        let first = ask(0x8000_0000, 0);
+        equal("name in leaf 80000000", first.rbx | first.rcx | first.rdx, 0)?;
+        let second = ask(0x8000_0001, 0);
+        equal("eax and ebx of leaf 80000001", second.rax | second.rbx, 0)?;
+        leaf_is(0x8000_0005, 0, [0; 4])?;
+        let caches = ask(0x8000_0006, 0);
+        equal("all but ecx of leaf 80000006", caches.rax | caches.rbx | caches.rdx, 0)
     }),
     case("cpuid/upper_inputs", "The upper halves of rax and rcx are ignored.", |_| {
         let mut registers = Registers::new();

@@ -11,10 +11,10 @@ use crate::tables::M2P;
 
 const SET_DEBUGREG: u64 = 8;
 const GET_DEBUGREG: u64 = 9;
-const EPERM: i64 = -1;
-const ENODEV: i64 = -19;
+pub(super) const EPERM: i64 = -1;
+pub(super) const ENODEV: i64 = -19;
 /// What is always set in register 6.
-const STATUS: i64 = 0xffff_0ff0;
+pub(super) const STATUS: i64 = 0xffff_0ff0;
 
 pub(crate) const CASES: &[Case] = &[
     case("debug/addresses", "Registers 0 to 3 hold what was set.", |t| {
@@ -356,11 +356,11 @@ fn rax(value: u64) -> Registers {
     registers
 }
 
-fn set(register: u64, value: u64) -> i64 {
+pub(super) fn set(register: u64, value: u64) -> i64 {
     hypercall(SET_DEBUGREG, &[register, value])
 }
 
-fn get(register: u64) -> i64 {
+pub(super) fn get(register: u64) -> i64 {
     hypercall(GET_DEBUGREG, &[register])
 }
 
@@ -400,7 +400,7 @@ fn shadowed(
 }
 
 /// Does something on the stage, then clears all debug registers.
-fn debugged(t: &crate::case::Test<'_>, does: impl FnOnce(&Stage) -> Outcome) -> Outcome {
+pub(super) fn debugged(t: &crate::case::Test<'_>, does: impl FnOnce(&Stage) -> Outcome) -> Outcome {
     let outcome = user_stage(t, does);
     for register in [7, 6, 0, 1, 2, 3] {
         equal_at("clearing register", register, set(register, 0), 0)?;

@@ -11,6 +11,7 @@ mod cpu;
 mod cpuid;
 mod crash;
 mod debug;
+mod debug_ports;
 mod device;
 mod emulation;
 mod event_bind;
@@ -58,6 +59,7 @@ mod pin_types;
 mod pirq;
 mod platform;
 pub(crate) mod poll;
+mod port_devices;
 mod preserve;
 mod ptwr;
 mod registers;
@@ -117,11 +119,13 @@ const AREAS: &[&[Case]] = &[
     trap_syscall::CASES,
     segments::CASES,
     debug::CASES,
+    debug_ports::CASES,
     device::CASES,
     fpu::CASES,
     trap_control::CASES,
     emulation::CASES,
     trap_ports::CASES,
+    port_devices::CASES,
     multicall::CASES,
     trap_edge::CASES,
     trap_ldt::CASES,

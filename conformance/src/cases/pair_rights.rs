@@ -2,9 +2,9 @@
 
 use super::control::{CREATE, DESTROY, INFO, domctl, sysctl};
 use super::event_calls::{ESRCH, NOBODY};
-use crate::call::{CONSOLE_IO, EINVAL, EPERM, hypercall};
+use crate::call::{CONSOLE_IO, EINVAL, EPERM, SCHED_OP, XEN_VERSION, hypercall};
 use crate::case::{Case, case, equal, equal_at};
-use crate::raw::memory::arena_address;
+use crate::raw::memory::{arena_address, fill_arena, get};
 use crate::raw::pages_calls::{CLEAR_PAGE, memory_op, mmuext_of};
 
 const POPULATE: u64 = 6;
@@ -13,6 +13,7 @@ const PAUSE: u64 = 3;
 const UNPAUSE: u64 = 4;
 const WRITE: u64 = 0;
 const READ: u64 = 1;
+const PIN_OVERRIDE: u64 = 7;
 
 pub(crate) const CASES: &[Case] = &[
     case("pair_rights/domctl", "A domain that controls nothing can't control: -EPERM.", |t| {
@@ -64,5 +65,31 @@ pub(crate) const CASES: &[Case] = &[
     case("pair_rights/console_write", "Nor write to the machine's console: -EPERM.", |t| {
         t.peer()?;
         equal("answer", hypercall(CONSOLE_IO, &[WRITE, 0, arena_address()]), EPERM)
+    }),
+    case("pair_rights/console_unknown", "Unknown commands of the console answer -EPERM.", |t| {
+        t.peer()?;
+        equal("answer", hypercall(CONSOLE_IO, &[2, 0, 0x1000]), EPERM)
+    }),
+    case(
+        "pair_rights/pin_override",
+        "Nor keep a vCPU on a CPU, before the pointer is read.",
+        |t| {
+            t.peer()?;
+            equal("answer", hypercall(SCHED_OP, &[PIN_OVERRIDE, 0x1000]), EPERM)
+        },
+    ),
+    case("pair_rights/command_line", "The hypervisor's command line reads as <denied>.", |t| {
+        t.peer()?;
+        fill_arena(0xaa);
+        equal("answer", hypercall(XEN_VERSION, &[9, arena_address()]), 0)?;
+        equal("text and zero", get::<9>(0) == *b"<denied>\0", true)?;
+        equal("byte behind", get::<1>(9)[0], 0xaa)
+    }),
+    case("pair_rights/build_id", "The build's id, and its length, are refused: -EPERM.", |t| {
+        t.peer()?;
+        for pointer in [0, 0x1000, arena_address()] {
+            equal_at("answer", pointer, hypercall(XEN_VERSION, &[10, pointer]), EPERM)?;
+        }
+        Ok(())
     }),
 ];

@@ -2,12 +2,12 @@
 
 use super::trap_control::refused_at;
 use super::trap_stage::{Stage, stage, user_stage};
-use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at};
-use crate::raw::Registers;
+use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at};
 use crate::raw::memory::{peek, poke};
-use crate::raw::trap_emulation::{RDMSR, WRMSR};
+use crate::raw::trap_emulation::{FORCED_CPUID, RDMSR, WRMSR};
 use crate::raw::trap_snippets::{FS_LOAD, GS_LOAD};
 use crate::raw::trap_stage::page;
+use crate::raw::{Registers, run};
 use crate::tables::{VIRT_BASE, frame_of};
 
 const FS_BASE: u64 = 0xc000_0100;
@@ -162,6 +162,43 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
+    case("msr/counters", "Intel's counters of events read as 0 and ignore writes.", |t| {
+        intel(t, |s| {
+            let all = (0xc1..=0xc8).chain(0x186..=0x189).chain(0x309..=0x30b).chain(0x38d..=0x390);
+            for number in all {
+                write(s, number, 0x1234)?;
+                equal_at("register", number, read(s, number)?, 0)?;
+            }
+            Ok(())
+        })
+    }),
+    case("msr/frequencies", "Those of frequency and heat read as 0, or not at all.", |t| {
+        intel(t, |s| {
+            for number in [0x198, 0x199, 0x19c, 0x345] {
+                equal_at("register", number, read(s, number)?, 0)?;
+            }
+            for number in [0xe7, 0xe8, 0x199, 0x19a, 0x1b0] {
+                write(s, number, 0x1234)?;
+            }
+            for number in [0x198, 0x19c, 0x345] {
+                refused_at(s, WRMSR, registers(number, 0), number)?;
+            }
+            let unread = [0xe7, 0xe8, 0x19a, 0x1b0];
+            unread.into_iter().try_for_each(|at| refused_at(s, RDMSR, registers(at, 0), at))
+        })
+    }),
+    case("msr/no_handler", "Without a handler for vector 13 others read as 0.", |_| {
+        for number in [0x174, 0x200, 0x2345, 0xc000_0081, 0xc001_0117] {
+            let mut given = registers(number, u64::MAX);
+            run(RDMSR, &mut given);
+            equal_at("rax for", number, given.rax, 0)?;
+            equal_at("rdx for", number, given.rdx, 0)?;
+        }
+        Ok(())
+    }),
+    ends_guest("msr/no_handler_own", "But not those from 40000001 on: a fault.", |t| {
+        t.crash(RDMSR, &mut registers(HYPERCALLS + 1, 0))
+    }),
     case("msr/time", "Register 10 goes forward with the counter.", |t| {
         stage(t, |s| {
             let one = read(s, 0x10)?;
@@ -203,6 +240,16 @@ fn write(s: &Stage, number: u64, value: u64) -> Outcome {
 fn none(s: &Stage, number: u64) -> Outcome {
     refused_at(s, RDMSR, registers(number, 0), number)?;
     refused_at(s, WRMSR, registers(number, 0), number)
+}
+
+/// Does something on a processor of Intel's.
+fn intel(t: &Test<'_>, does: impl FnOnce(&Stage) -> Outcome) -> Outcome {
+    let mut vendor = Registers::new();
+    run(FORCED_CPUID, &mut vendor);
+    if vendor.rbx != u64::from(u32::from_le_bytes(*b"Genu")) {
+        return Err(Verdict::Skip("the processor is not Intel's"));
+    }
+    stage(t, does)
 }
 
 /// Does something in both modes, and clears all bases.

@@ -307,13 +307,13 @@ pub(crate) const CASES: &[Case] = &[
     }),
 ];
 
-fn dx(port: u64) -> Registers {
+pub(super) fn dx(port: u64) -> Registers {
     let mut registers = Registers::new();
     registers.rdx = port;
     registers
 }
 
-fn level(number: u64) -> i64 {
+pub(super) fn level(number: u64) -> i64 {
     poke(page(5), number);
     hypercall(PHYSDEV_OP, &[SET_IOPL, page(5)])
 }
@@ -332,7 +332,7 @@ fn allow(port: u64) {
 }
 
 /// Does something with a map that allows nothing, not registered, then takes all rights away.
-fn ports(t: &Test<'_>, does: impl FnOnce(&Stage) -> Outcome) -> Outcome {
+pub(super) fn ports(t: &Test<'_>, does: impl FnOnce(&Stage) -> Outcome) -> Outcome {
     for place in 0..1024 + 1 {
         poke(page(SPARE) + place * 8, u64::MAX);
     }

@@ -2,10 +2,10 @@
 
 use super::callback::{SET_CALLBACKS, called};
 use super::trap_stage::{
-    Context, KERNEL_CS, NMI, STACK_SWITCH, SYSCALL, SYSENTER, USER_CS, kernel_stack, user_stack,
+    Context, KERNEL_CS, NMI, SYSCALL, SYSENTER, USER_CS, USER_SS, kernel_stack, user_stack,
     user_stage,
 };
-use crate::call::{EFAULT, EINVAL, ENOSYS, hypercall};
+use crate::call::{EFAULT, EINVAL, ENOSYS, hypercall, registers};
 use crate::case::{Case, case, equal, equal_at};
 use crate::raw::memory::poke;
 use crate::raw::trap_snippets::{self as code, UD2};
@@ -13,6 +13,7 @@ use crate::raw::trap_stage::{handler, page};
 use crate::raw::{Registers, snippets};
 use crate::tables::M2P;
 
+const STACK_SWITCH: u64 = 3;
 const VCPU_OP: u64 = 24;
 const NMI_OP: u64 = 28;
 const NON_CANONICAL: u64 = 0x0000_8000_0000_0000;
@@ -50,6 +51,18 @@ pub(crate) const CASES: &[Case] = &[
             equal("mask", s.mask(), 0)?;
             equal("cs", frame.cs, USER_CS)?;
             equal("rflags", frame.rflags, 0x206)
+        })
+    }),
+    case("syscall/direction", "Its handler runs with the direction flag clear.", |t| {
+        called(t, |s| {
+            // Xen 4.17.5 clears every flag for which the frame's address has no bit.
+            let stack = page(3) + 0x400;
+            equal("stack_switch", hypercall(STACK_SWITCH, &[USER_SS, stack]), 0)?;
+            let mut registers = Registers::new();
+            registers.rflags = 0x602;
+            let event = s.user(code::SYSCALL, registers)?;
+            equal("rflags", event.plain().rflags, 0x602)?;
+            equal("handler's DF", event.registers.rflags & 0x400, 0)
         })
     }),
     case("syscall/masks", "With flag 1 a system call masks events.", |t| {
@@ -111,26 +124,6 @@ pub(crate) const CASES: &[Case] = &[
             equal("ss", event.plain().ss, 0xe02b)
         })
     }),
-    case(
-        "syscall/direction",
-        "The callback of SYSCALL begins with the direction flag clear.",
-        |t| {
-            called(t, |s| {
-                // What Xen 4.17.7 clears is what the stack pointer has clear: this one, that flag.
-                equal(
-                    "stack_switch",
-                    hypercall(STACK_SWITCH, &[0xe02b, kernel_stack() - 0x400]),
-                    0,
-                )?;
-                let mut registers = Registers::new();
-                registers.rflags = 0x602;
-                let event = s.user(code::SYSCALL, registers)?;
-                equal("vector", event.vector, SYSCALL)?;
-                equal("flag in the frame", event.plain().rflags & 0x400, 0x400)?;
-                equal("flag of the handler", event.registers.rflags & 0x400, 0)
-            })
-        },
-    ),
     case("syscall/sysenter_stepped", "Its frame has the flag that single-steps.", |t| {
         called(t, |s| {
             let mut registers = Registers::new();
@@ -170,6 +163,16 @@ pub(crate) const CASES: &[Case] = &[
             equal("rip", event.plain().rip, snippets::SYSCALL.address() + 2)?;
             // The iret call ends the NMI.
             equal("vector", s.iret(Context::to(UD2, KERNEL_CS, 2))?.vector, 6)
+        })
+    }),
+    case("nmi/lost", "Without a handler it is lost; one that comes later hears nothing.", |t| {
+        called(t, |s| {
+            equal("remove", hypercall(NMI_OP, &[1, 0]), 0)?;
+            equal("send", hypercall(VCPU_OP, &[11, 0, 0]), 0)?;
+            poke(page(5), handler(NMI));
+            let after = s.quiet(snippets::SYSCALL, registers(NMI_OP, &[0, page(5)]))?;
+            equal("register", after.rax, 0)?;
+            equal("remove", hypercall(NMI_OP, &[1, 0]), 0)
         })
     }),
     case("nmi/operation", "nmi_op registers and removes the handler, -ENOSYS for others.", |t| {

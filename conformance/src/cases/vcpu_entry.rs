@@ -20,6 +20,8 @@ const DATA: u64 = 0x00cf_f300_0000_ffff;
 const BASES: [u64; 3] = [0x1111_2000, 0x7777_0000_3000, 0x3333_4000];
 /// A breakpoint on writes of eight bytes, the first one's.
 const BREAKPOINT: u64 = 0x000d_0401;
+/// Where the last page fault was, says the context.
+const FAULT_ADDRESS: u64 = 0x1234_5678_9abc;
 /// All arithmetic flags, DF, NT, AC, ID, and privilege for ports; IF is clear.
 const FLAGS: u64 = 0x24_7cd5;
 /// Where the general registers of an [`ApState`] lie in a context.
@@ -121,6 +123,9 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case("vcpu_entry/cr4", "CR4 starts with what of the context a guest may set.", |t| {
         equal("cr4", full(t)?.control[3], control(snippets::READ_CR4) | 8)
+    }),
+    case("vcpu_entry/cr2", "CR2 starts as in the context.", |t| {
+        equal("cr2", full(t)?.control[1], FAULT_ADDRESS)
     }),
     case("vcpu_entry/cr0", "CR0 starts without what of the context no guest may change.", |t| {
         equal("cr0", full(t)?.control[0], control(snippets::READ_CR0))
@@ -260,7 +265,7 @@ fn start_full(t: &Test<'_>) -> Outcome {
     crate::raw::memory::poke(va + 8, CODE);
     crate::raw::memory::poke(va + 16, DATA);
     equal("descriptors read-only", update_va(va, entry & !2, 2), 0)?;
-    let mut changes = [(at::FLAGS, IN_KERNEL | FPU_VALID); 15 + 64 + 24];
+    let mut changes = [(at::FLAGS, IN_KERNEL | FPU_VALID); 15 + 64 + 25];
     let mut rest = changes.iter_mut();
     let mut put = |offset, word| {
         if let Some(place) = rest.next() {
@@ -283,6 +288,7 @@ fn start_full(t: &Test<'_>) -> Outcome {
         (at::GDT_FRAMES, (entry >> 12) & 0xff_ffff_ffff),
         (at::GDT_ENTRIES, 512),
         (at::CONTROL, 0x7000_0000),
+        (at::CONTROL + 16, FAULT_ADDRESS),
         (at::CONTROL + 32, 8),
         (at::DEBUG, arena_address()),
         (at::DEBUG + 8, 0x1000),

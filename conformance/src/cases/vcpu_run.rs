@@ -4,8 +4,8 @@ use crate::call::{SCHED_OP, SET_DEBUGREG, SET_SEGMENT_BASE, XEN_VERSION, hyperca
 use crate::case::{Case, Outcome, Test, Verdict, case, ends_guest, equal, equal_at, holds};
 use crate::clock::{MS, clock};
 use crate::raw::ap_snippets::{
-    BASES, LIMIT, LOAD_SEGMENTS, NULL_SELECTORS, RDTSC, READ_DEBUG, SET_CR4, SPIN, STORE, SYSCALL,
-    UD2, WATCH, X87, YIELD, first,
+    BASES, LIMIT, LOAD_SEGMENTS, NULL_SELECTORS, PUSH_YIELD, RDTSC, READ_DEBUG, SET_CR4, SPIN,
+    STORE, SYSCALL, UD2, WATCH, X87, YIELD, first,
 };
 use crate::raw::memory::{arena_address, peek, peek_byte, poke};
 use crate::raw::pages_calls::{
@@ -270,6 +270,20 @@ pub(crate) const CASES: &[Case] = &[
             })
         },
     ),
+    case("vcpu_run/failsafe_stack", "Its frame ends at a multiple of 16.", |t| {
+        with_segments(t, |ap, table| {
+            ap.start(PUSH_YIELD, &loading([0x0b, 0, 0, 0]))?;
+            yields(20);
+            equal("update", hypercall(UPDATE_DESCRIPTOR, &[table.place(1), 0]), 0)?;
+            ap.wait()?;
+            let Some(caught) = ap::caught() else {
+                return equal("the vCPU", "goes on", "traps");
+            };
+            equal("handler", caught.vector, FAILSAFE)?;
+            equal("rsp", caught.words[9], ap::stack_end() - 8)?;
+            equal("frame", caught.at, ap::stack_end() - 16 - 88)
+        })
+    }),
     ends_guest("vcpu_run/shutdown", "Any vCPU's shutdown is the domain's.", |t| {
         let ap = worker(t)?;
         pv_guest_sdk::println!("ends {} poweroff", t.name);

@@ -1,9 +1,13 @@
 //! `xen_version`: every sub-operation, its values or their shape, and every kind of bad pointer.
 
 use crate::call::{EFAULT, EINVAL, ENOSYS, XEN_VERSION, hypercall};
-use crate::case::{Case, Outcome, case, equal, equal_at, holds};
+use crate::case::{Case, Outcome, Verdict, case, equal, equal_at, holds};
 use crate::raw::memory::{arena_address, fill_arena, get, put};
-use crate::tables::{M2P, mapped_end};
+use crate::raw::pages_calls::update;
+use crate::raw::pages_scratch::{LOADED, with};
+use crate::tables::{FRAME, M2P, VIRT_BASE, mapped_end, walk};
+
+const VM_ASSIST: u64 = 21;
 
 pub(crate) const CASES: &[Case] = &[
     case("version/version", "Sub-operation 0 answers major and minor version: 4.17.", |_| {
@@ -51,6 +55,15 @@ pub(crate) const CASES: &[Case] = &[
             equal("bits", u32::from_le_bytes(get(4)), 0x228e0)
         },
     ),
+    case("version/features_assist", "Bit 4 is there while assist 3 is on.", |_| {
+        for (cmd, bits) in [(0, 0x228f0_u32), (1, 0x228e0)] {
+            equal_at("vm_assist", cmd, hypercall(VM_ASSIST, &[cmd, 3]), 0)?;
+            put(0, &[0; 16]);
+            equal("answer", hypercall(XEN_VERSION, &[6, arena_address()]), 0)?;
+            equal_at("bits", cmd, u32::from_le_bytes(get(4)), bits)?;
+        }
+        Ok(())
+    }),
     case("version/features_index", "The index of a feature word is left as it is.", |_| {
         put(0, &[0; 4]);
         equal("answer", hypercall(XEN_VERSION, &[6, arena_address()]), 0)?;
@@ -109,6 +122,15 @@ pub(crate) const CASES: &[Case] = &[
         let used = get::<64>(4).iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         holds("bytes", used, "not more than its length", used as u64 <= length.cast_unsigned())
     }),
+    case("version/build_id_room", "The room that was given stays in front of the id.", |_| {
+        fill_arena(0xaa);
+        put(0, &[64, 0, 0, 0]);
+        let length = hypercall(XEN_VERSION, &[10, arena_address()]);
+        equal("room", u32::from_le_bytes(get(0)), 64)?;
+        let bytes = get::<80>(4);
+        let behind = usize::try_from(length).unwrap_or(80).min(79);
+        equal("byte behind the id", bytes[behind], 0xaa)
+    }),
     case("version/build_id_short", "A buffer too short for the id is refused.", |_| {
         fill_arena(0);
         put(0, &4_u32.to_le_bytes());
@@ -148,6 +170,24 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("version/wrapping", "A structure that wraps around is refused with -EFAULT.", |_| {
         refused(u64::MAX - 3)
+    }),
+    case("version/end_of_memory", "One that ends where addresses do is written.", |t| {
+        with(t, |[second, last, page, ..]| {
+            last.set(511, page.entry(LOADED));
+            second.set(511, last.entry(0x67));
+            last.protect()?;
+            second.protect()?;
+            let Some(fourth) = walk(t.boot, 4, VIRT_BASE) else {
+                return Err(Verdict::Skip("the image is elsewhere"));
+            };
+            // The image is in the last GiB but one.
+            let slot = (fourth & FRAME) + 8 * 511;
+            equal("entry", update(slot, second.entry(0x67)), 0)?;
+            let answer = hypercall(XEN_VERSION, &[5, u64::MAX - 7]);
+            equal("no entry", update(slot, 0), 0)?;
+            equal("answer", answer, 0)?;
+            equal("last word", page.get(511), 0xffff_8000_0000_0000)
+        })
     }),
     case("version/read_only", "A page mapped read-only is refused with -EFAULT.", |t| {
         refused(t.boot.start_info().pt_base)

@@ -36,6 +36,9 @@ ap_snippets! {
     /// Loads ds, es, fs and gs from r12d to r15d, and yields while rbx counts down.
     YIELD = "mov ds, r12d", "mov es, r13d", "mov fs, r14d", "mov gs, r15d", "2:", "mov eax, 29",
         "xor edi, edi", "syscall", "dec rbx", "jnz 2b";
+    /// The same with a word on the stack.
+    PUSH_YIELD = "push rax", "mov ds, r12d", "mov es, r13d", "mov fs, r14d", "mov gs, r15d", "2:",
+        "mov eax, 29", "xor edi, edi", "syscall", "dec rbx", "jnz 2b";
     /// Counts where rbx points until the word behind is not 0.
     SPIN = "2:", "inc qword ptr [rbx]", "cmp qword ptr [rbx + 8], 0", "je 2b";
     /// Loads rax and yields until it is not 0, or rdx has counted down.

@@ -73,6 +73,8 @@ snippets! {
     STEP_CPUID = "push 0x302", "popfq", "ud2", ".byte 0x78, 0x65, 0x6e", "cpuid", "nop";
     STEP_INT3 = "push 0x302", "popfq", "int3";
     STEP_CLTS = "push 0x302", "popfq", "clts", "nop";
+    STEP_OUT = "push 0x302", "popfq", "out dx, al", "nop";
+    STEP_CLI = "push 0x302", "popfq", "cli", "nop";
     STEP_READ_CR0 = "push 0x302", "popfq", "mov rax, cr0", "nop";
     /// Loads rax relative to the base of fs or gs.
     FS_LOAD = "mov rax, fs:[rsi]";

@@ -4,9 +4,12 @@
 //! hidden, so that a new feature of a new processor is never shown by accident.
 
 use hypercall_abi::cpuid as leaf;
+use hypercall_abi::memory::E820_RAM;
+use hypercall_abi::types::PAGE_SHIFT;
 
 use crate::dispatch::low_u32;
 use crate::platform::Platform;
+use crate::system::System;
 
 /// Leaf 1, ecx: SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES F16C RDRAND.
 const LEAF1_ECX: u32 = 1 << 0
@@ -26,7 +29,12 @@ const LEAF1_ECX: u32 = 1 << 0
     | 1 << 30;
 /// Leaf 1, ecx: a hypervisor is present.
 const HYPERVISOR: u32 = 1 << 31;
-/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFLUSH MMX FXSR SSE SSE2 HTT.
+/// Leaf 1, ecx, of the initial domain's kernel: EIST.
+const INITIAL_ECX: u32 = 1 << 7;
+/// Leaves 1 and 0x80000001, edx, of the initial domain's kernel: MTRR.
+const INITIAL_EDX: u32 = 1 << 12;
+/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFLUSH ACPI MMX FXSR SSE SSE2 SS
+/// HTT.
 const LEAF1_EDX: u32 = 1 << 0
     | 1 << 2
     | 1 << 4
@@ -39,28 +47,66 @@ const LEAF1_EDX: u32 = 1 << 0
     | 1 << 15
     | 1 << 16
     | 1 << 19
+    | 1 << 22
     | 1 << 23
     | 1 << 24
     | 1 << 25
     | 1 << 26
+    | 1 << 27
     | 1 << 28;
+/// Leaf 1, eax: family, model, stepping.
+const SIGNATURE: u32 = 0x0fff_0fff;
+/// Leaf 1, ebx: all but the number of the CPU.
+const NO_CPU: u32 = 0x00ff_ffff;
 /// Leaf 7, ebx: BMI1 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA.
 const LEAF7_EBX: u32 = 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 29;
 /// Leaf 0x80000001, ecx: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH TBM.
 const EXT1_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
 /// Leaf 0x80000001, edx: SYSCALL NX MMXEXT FFXSR RDTSCP LM 3DNOW.
 const EXT1_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 25 | 1 << 27 | 1 << 29 | 1 << 30 | 1 << 31;
+/// `rdtscp` in that.
+const RDTSCP: u32 = 1 << 27;
+/// Leaf 0x80000007, edx, of the initial domain: the counter is invariant.
+const INVARIANT: u32 = 1 << 8;
+/// Leaf 0x80000008, eax: 48 bits of virtual addresses.
+const VIRTUAL_BITS: u32 = 48 << 8;
 /// Bits of leaf 0x80000001 edx that AMD repeats from leaf 1 edx.
 const EXT1_EDX_MIRROR: u32 = 0x0183_f3ff;
 /// XSAVE, OSXSAVE and AVX as one group: shown only together.
 const XSAVE_GROUP: u32 = 1 << 26 | 1 << 27 | 1 << 28 | 1 << 12 | 1 << 29;
 
-/// The guest's view of one leaf, eax, ebx, ecx, edx, on a machine whose counter runs at `tsc_khz`.
+/// Who asks. The initial domain's kernel sees what real hardware is set up by, as on Xen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Viewer {
+    /// The initial domain's kernel.
+    InitialKernel,
+    /// The initial domain's user mode.
+    InitialUser,
+    /// Any other domain.
+    Other,
+}
+
+impl Viewer {
+    /// What only the initial domain's kernel sees.
+    fn kernels(self, bits: u32) -> u32 {
+        if self == Self::InitialKernel { bits } else { 0 }
+    }
+}
+
+/// The guest's view of one leaf: eax, ebx, ecx, edx.
 #[must_use]
-pub fn policy(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32) -> [u32; 4] {
+pub fn policy<P: Platform>(
+    system: &System<P>,
+    viewer: Viewer,
+    wanted: u32,
+    subleaf: u32,
+) -> [u32; 4] {
+    let platform = &system.platform;
     let machine = || platform.cpuid(wanted, subleaf);
+    let [_, vendor, ..] = platform.cpuid(0, 0);
+    let is_intel = vendor.to_le_bytes() == *b"Genu";
     match wanted {
-        leaf::BASE..=leaf::LAST => hypervisor(platform, tsc_khz, wanted, subleaf),
+        leaf::BASE..=leaf::LAST => hypervisor(system, wanted, subleaf),
         leaf::EXTENSION_BASE => {
             let [ebx, ecx, edx] = leaf::EXTENSION_SIGNATURE;
             [leaf::EXTENSION_LAST, ebx, ecx, edx]
@@ -72,27 +118,42 @@ pub fn policy(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32)
         }
         0x8000_0000 => {
             let [max, ebx, ecx, edx] = machine();
-            [max.min(0x8000_0008), ebx, ecx, edx]
+            let max = max.min(0x8000_0008);
+            if is_intel { [max, 0, 0, 0] } else { [max, ebx, ecx, edx] }
         }
         _ if !in_range(platform, wanted) => [0; 4],
         1 => {
             let [eax, ebx, ecx, edx] = machine();
-            [eax, ebx, xsave(ecx) & LEAF1_ECX | HYPERVISOR, edx & LEAF1_EDX]
+            let ecx = xsave(ecx) & LEAF1_ECX | HYPERVISOR | ecx & viewer.kernels(INITIAL_ECX);
+            let edx = edx & LEAF1_EDX | edx & viewer.kernels(INITIAL_EDX);
+            [eax & SIGNATURE, ebx & NO_CPU, ecx, edx]
         }
         7 if subleaf == 0 => {
             let [_, ebx, ..] = machine();
             [0, ebx & LEAF7_EBX, 0, 0]
         }
-        2 | 4 | 0xb | 0x8000_0002..=0x8000_0006 => machine(),
+        2 | 4 | 0x8000_0002..=0x8000_0004 => machine(),
+        0x8000_0005 if is_intel => [0; 4],
+        0x8000_0006 if is_intel => {
+            let [_, _, ecx, _] = machine();
+            [0, 0, ecx, 0]
+        }
+        0x8000_0005 | 0x8000_0006 => machine(),
         0x8000_0001 => {
             let [eax, ebx, ecx, edx] = machine();
             let [_, _, _, leaf1] = platform.cpuid(1, 0);
             let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
-            [eax, ebx, ecx & EXT1_ECX, edx & EXT1_EDX | mirror]
+            let edx = edx & EXT1_EDX | mirror | leaf1 & viewer.kernels(INITIAL_EDX);
+            let [eax, ebx] = if is_intel { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
+            [eax, ebx, ecx & EXT1_ECX, edx]
+        }
+        0x8000_0007 if viewer != Viewer::Other => {
+            let [_, _, _, edx] = machine();
+            [0, 0, 0, edx & INVARIANT]
         }
         0x8000_0008 => {
             let [eax, ..] = machine();
-            [eax, 0, 0, 0]
+            [eax & 0xff | VIRTUAL_BITS, 0, 0, 0]
         }
         _ => [0; 4],
     }
@@ -111,7 +172,7 @@ fn in_range(platform: &impl Platform, wanted: u32) -> bool {
 }
 
 /// The hypervisor's own leaves (ABI).
-fn hypervisor(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32) -> [u32; 4] {
+fn hypervisor<P: Platform>(system: &System<P>, wanted: u32, subleaf: u32) -> [u32; 4] {
     match wanted {
         leaf::BASE => {
             let [ebx, ecx, edx] = leaf::SIGNATURE;
@@ -119,12 +180,23 @@ fn hypervisor(platform: &impl Platform, tsc_khz: u64, wanted: u32, subleaf: u32)
         }
         leaf::VERSION => [low_u32(crate::calls::version::VERSION), 0, 0, 0],
         leaf::HYPERCALL_PAGE => [1, leaf::HYPERCALL_PAGE_MSR, leaf::FEATURE_PRESERVE_AD, 0],
-        // The machine's rate; the guest's counter is the machine's, unscaled.
-        leaf::TSC if subleaf == 2 => [low_u32(tsc_khz), 0, 0, 0],
-        leaf::PV_LIMITS if subleaf == 0 => {
-            let [bits, ..] = platform.cpuid(0x8000_0008, 0);
-            [0, bits & 0xff, 0, 0]
+        // Bit 2 says that there is `rdtscp`.
+        leaf::TSC if subleaf == 0 => {
+            let [_, _, _, edx] = system.platform.cpuid(0x8000_0001, 0);
+            [u32::from(edx & RDTSCP != 0) << 2, 0, 0, 0]
         }
+        // The machine's rate; the guest's counter is the machine's, unscaled.
+        leaf::TSC if subleaf == 2 => [low_u32(system.clock.tsc_khz()), 0, 0, 0],
+        leaf::PV_LIMITS if subleaf == 0 => [0, address_bits(system), 0, 0],
         _ => [0; 4],
     }
+}
+
+/// Bits of the highest machine address that a guest can see.
+fn address_bits<P: Platform>(system: &System<P>) -> u32 {
+    let memory = system.memory_map.iter().filter(|entry| entry.kind.get() == E820_RAM);
+    let end = memory.map(|entry| entry.addr.get().saturating_add(entry.size.get())).max();
+    // Whole frames: the last one's number, then its bytes.
+    let last = (end.unwrap_or(0) >> PAGE_SHIFT).saturating_sub(1);
+    u64::BITS.saturating_sub(last.leading_zeros()).saturating_add(PAGE_SHIFT)
 }

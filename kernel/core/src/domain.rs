@@ -82,6 +82,8 @@ pub struct Domain<P: Platform> {
     pub(crate) pirqs: Pirqs<P>,
     /// What it selected of PCI configuration space.
     pub(crate) selected: AtomicU32,
+    /// What it selected of the clock.
+    pub(crate) clock_selector: Lock<u8>,
     /// What it was connected to, as whoever built it says.
     pub(crate) rings: Lock<Rings>,
     /// How it is to see the time-stamp counter, which it sees as it is: mode, and incarnation.
@@ -128,6 +130,7 @@ impl<P: Platform> Domain<P> {
             irqs: Lock::new(irqs),
             pirqs: Pirqs::new(),
             selected: AtomicU32::new(0),
+            clock_selector: Lock::new(0),
             rings: Lock::new(Rings { domain: id, ..Rings::default() }),
             tsc: Lock::new((0, 1)),
             max_vcpus: MOST_VCPUS,

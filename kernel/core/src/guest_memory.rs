@@ -38,8 +38,10 @@ impl GuestRange {
     /// [`GuestFault`] if the range wraps around or touches the hypervisor's part.
     pub fn new(start: u64, len: usize) -> Result<Self, GuestFault> {
         let fault = GuestFault { address: start };
-        let end = u64::try_from(len).ok().and_then(|len| start.checked_add(len)).ok_or(fault)?;
-        if end <= HYPERVISOR_VIRT_START || start >= HYPERVISOR_VIRT_END {
+        // A range may end where the address space does.
+        let behind_first = u64::try_from(len.saturating_sub(1));
+        let last = behind_first.ok().and_then(|length| start.checked_add(length)).ok_or(fault)?;
+        if last < HYPERVISOR_VIRT_START || start >= HYPERVISOR_VIRT_END {
             Ok(Self { start, len })
         } else {
             Err(fault)

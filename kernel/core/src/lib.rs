@@ -55,6 +55,7 @@ pub mod nmi;
 pub mod options;
 pub mod platform;
 pub mod poll;
+pub mod port_access;
 pub mod ports;
 pub mod regs;
 pub mod saved;

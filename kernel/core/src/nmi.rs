@@ -40,7 +40,10 @@ impl Nmi {
     }
 }
 
-/// The row of the trap table that a handler at `address` is; 0 removes it.
+/// The row of the trap table without a handler.
+pub const NO_HANDLER: TrapInfo = TrapInfo { vector: NMI, flags: 0, cs: 0, pad: 0, address: 0 };
+
+/// The row of the trap table that a handler at `address` is.
 #[must_use]
 pub const fn handler(address: u64) -> TrapInfo {
     let flags = TrapInfo::MASK_EVENTS;
@@ -48,11 +51,11 @@ pub const fn handler(address: u64) -> TrapInfo {
 }
 
 impl<P: Platform> Context<'_, P> {
-    /// Delivers a pending interrupt, if the guest has a handler for it; else it goes on waiting.
+    /// Delivers a pending interrupt. Without a handler for it the guest never hears of it.
     pub(crate) fn deliver_nmi(&mut self) {
         let handler = self.vcpu.state.lock(&self.system.platform).traps.get(NMI);
+        self.vcpu.nmi.pending.store(false, Ordering::Relaxed);
         if handler.is_set() {
-            self.vcpu.nmi.pending.store(false, Ordering::Relaxed);
             self.vcpu.nmi.handled.store(true, Ordering::Relaxed);
             self.bounce_or_crash(handler, None);
         }

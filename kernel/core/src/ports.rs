@@ -2,10 +2,10 @@
 
 use crate::emulate::width::Width;
 
-/// Ranges of ports, first and last, that the kernel keeps on every PC: the interrupt controllers
-/// and their trigger modes, and the timer chip with the port that gates it.
+/// Ranges of ports, first and last, that the kernel keeps on every PC: the interrupt controllers, the
+/// timer chip with the port that gates it, and the registers of PCI configuration space.
 const ALWAYS: [(u16, u16); 5] =
-    [(0x20, 0x21), (0xa0, 0xa1), (0x40, 0x43), (0x61, 0x61), (0x4d0, 0x4d1)];
+    [(0x20, 0x21), (0xa0, 0xa1), (0x40, 0x43), (0x61, 0x61), (0xcfc, 0xcff)];
 
 /// Ports of devices that the kernel drives itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -42,10 +42,10 @@ mod tests {
     #[test]
     fn the_kernels_ports_are_kept() {
         let ports = Ports { console: Some(0x3f8) };
-        for port in [0x20, 0xa1, 0x40, 0x43, 0x61, 0x3f8, 0x3ff, 0x4d1] {
+        for port in [0x20, 0xa1, 0x40, 0x43, 0x61, 0x3f8, 0x3ff, 0xcfd] {
             assert!(!ports.may_pass(port, Width::B1), "{port:#x}");
         }
-        for port in [0x1f, 0x22, 0x80, 0x2f8, 0x3f7, 0x400, 0xcf8] {
+        for port in [0x1f, 0x22, 0x80, 0x2f8, 0x3f7, 0x400, 0x4d0, 0xcf8] {
             assert!(ports.may_pass(port, Width::B1), "{port:#x}");
         }
         // Wide accesses that reach into a kept range from below, and over the end of all ports.

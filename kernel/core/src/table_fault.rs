@@ -53,8 +53,8 @@ impl<P: Platform> Context<'_, P> {
         };
         match written.or_else(|refusal| lost(&refusal).ok_or(refusal)) {
             Ok(applied) => {
-                if write.retire(self.regs, &applied) == After::DebugException {
-                    self.single_stepped();
+                if let After::DebugException(causes) = write.retire(self.regs, &applied) {
+                    self.debug_exception_of(causes);
                 }
                 true
             }

@@ -25,7 +25,8 @@ const DEBUG: u8 = 1;
 /// Invalid opcode.
 pub const INVALID_OPCODE: u8 = 6;
 const DEVICE_NOT_AVAILABLE: u8 = 7;
-const GENERAL_PROTECTION: u8 = 13;
+/// General protection fault.
+pub(crate) const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 
 /// Bit of a page fault's error code: the page is there, and what was done is not allowed.
@@ -82,11 +83,9 @@ impl<P: Platform> Context<'_, P> {
         }
     }
 
-    /// Gives the guest the debug exception that an emulated instruction has earned with TF set.
-    pub(crate) fn single_stepped(&mut self) {
-        /// DR6: single step.
-        const SINGLE_STEP: u64 = 1 << 14;
-        self.debug_exception(SINGLE_STEP | 0xffff_0ff0);
+    /// Gives the guest the debug exception that an emulated instruction has earned, for causes in DR6.
+    pub(crate) fn debug_exception_of(&mut self, causes: u64) {
+        self.debug_exception(causes | 0xffff_0ff0);
     }
 
     fn debug_exception(&mut self, status: u64) {

@@ -3,6 +3,8 @@
 //! What the description refers to is taken first, frame by frame; only when nothing can fail any
 //! more the vCPU changes.
 
+use core::sync::atomic::Ordering;
+
 use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::FIRST_RESERVED_GDT_ENTRY;
 use hypercall_abi::regs::{CpuUserRegs, GuestContextFlags, VcpuGuestContext};
@@ -139,6 +141,8 @@ impl<P: Platform> Context<'_, P> {
         vcpu.set_kernel_mode(in_kernel);
         *vcpu.saved.lock(platform) = saved(context, in_kernel);
         set_state(&mut vcpu.state.lock(platform), context);
+        // What it will read; its information does not say so.
+        vcpu.cr2.store(context.ctrlreg[2], Ordering::Relaxed);
         vcpu.set_last_cpu(None);
         // It counts as up then, but nobody has set it going: measured on Xen 4.17.
         vcpu.set_up(has(context, GuestContextFlags::ONLINE));
@@ -236,8 +240,9 @@ fn set_state(state: &mut State, context: &VcpuGuestContext) {
     state.task_switched = context.ctrlreg[0] & CR0_TS != 0;
     state.cr4 = context.ctrlreg[4] & (CR4_TSD | CR4_DE);
     state.debug = DebugRegisters::default();
-    for (number, value) in (0..).zip(context.debugreg) {
+    for number in [0_u8, 1, 2, 3, 6, 7] {
+        let value = context.debugreg.get(usize::from(number)).copied().unwrap_or(0);
         // What a guest may not have there is passed over.
-        let _ = state.debug.set(number, value);
+        let _ = state.debug.set(number.into(), value, state.cr4);
     }
 }

@@ -7,10 +7,9 @@ use hypercall_abi::layout::FORCED_EMULATION_PREFIX;
 use hypercall_abi::types::{Mfn, PAGE_SHIFT};
 use hypercall_abi::vm_assist::TYPE_ARCHITECTURAL_IOPL;
 
-use crate::cpuid;
+use crate::cpuid::{self, Viewer};
 use crate::debug::Written;
 use crate::descriptors;
-use crate::dispatch::low_u32;
 use crate::domain::Domain;
 use crate::emulate::code::{CodeSize, NoDecode};
 use crate::emulate::control::{CR4_DE, CR4_TSD};
@@ -26,6 +25,7 @@ use crate::lock::Guard;
 use crate::mm::{Budget, Mm, Stop};
 use crate::platform::{Platform, SegmentBase};
 use crate::system::{Context, System};
+use crate::trap::GENERAL_PROTECTION;
 use crate::vcpu::{State, Vcpu};
 use domain_builder::hypercall_page::{STUB_COUNT, STUB_LEN, stub};
 
@@ -90,7 +90,7 @@ impl<P: Platform> Context<'_, P> {
         match outcome {
             Outcome::NotOurs => return false,
             Outcome::Emulated(After::Continue) => {}
-            Outcome::Emulated(After::DebugException) => self.single_stepped(),
+            Outcome::Emulated(After::DebugException(causes)) => self.debug_exception_of(causes),
             Outcome::Inject(Fault::InvalidOpcode) => self.inject(crate::trap::INVALID_OPCODE, None),
             Outcome::Inject(Fault::GeneralProtection) => self.general_protection(0),
             Outcome::Inject(Fault::Page { address, error_code }) => {
@@ -129,6 +129,10 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn mode(&self) -> Mode {
         if self.vcpu.in_kernel_mode() { Mode::Kernel } else { Mode::User }
+    }
+
+    fn handles_protection_fault(&self) -> bool {
+        self.state().traps.get(GENERAL_PROTECTION).is_set()
     }
 
     fn is_task_switched(&self) -> bool {
@@ -179,11 +183,15 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn debug_register(&self, number: u8) -> u64 {
-        self.state().debug.get(u64::from(number)).unwrap_or(0)
+        let state = self.state();
+        state.debug.get(u64::from(number), state.cr4).unwrap_or(0)
     }
 
     fn set_debug_register(&mut self, number: u8, value: u64) -> Result<(), Refused> {
-        let written = self.state().debug.set(u64::from(number), value);
+        let mut state = self.state();
+        let cr4 = state.cr4;
+        let written = state.debug.set(u64::from(number), value, cr4);
+        drop(state);
         written.map_err(|_| Refused)?.apply(self.platform());
         Ok(())
     }
@@ -236,7 +244,12 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        cpuid::policy(self.platform(), self.system.clock.tsc_khz(), leaf, subleaf)
+        let viewer = match self.mode() {
+            _ if !self.domain.is_privileged() => Viewer::Other,
+            Mode::Kernel => Viewer::InitialKernel,
+            Mode::User => Viewer::InitialUser,
+        };
+        cpuid::policy(self.system, viewer, leaf, subleaf)
     }
 
     fn write_back_caches(&mut self) {
@@ -256,28 +269,38 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn port_map_admits(&self, port: u16) -> bool {
         let (map, ports) = self.state().port_map;
-        let byte = map.wrapping_add(u64::from(port >> 3));
-        u32::from(port) < ports
-            && guest_memory::read::<u8>(self.platform(), byte)
-                .is_ok_and(|bits| bits.wrapping_shr(u32::from(port & 7)) & 1 == 0)
+        if u32::from(port) >= ports {
+            return false;
+        }
+        // The map is where the kernel has it, whoever runs.
+        let (roots, platform) = (&self.vcpu.roots, self.platform());
+        let in_user_mode = self.mode() == Mode::User;
+        if in_user_mode {
+            roots.enter_kernel(platform);
+        }
+        let bits = guest_memory::read::<u8>(platform, map.wrapping_add(u64::from(port >> 3)));
+        if in_user_mode {
+            // It has a root: it runs on it.
+            let _ = roots.enter_user(platform);
+        }
+        bits.is_ok_and(|bits| bits.wrapping_shr(u32::from(port & 7)) & 1 == 0)
+    }
+
+    fn reaches_machine(&self, port: u16, width: Width) -> bool {
+        self.system.has_ports(self.domain, port, width)
     }
 
     fn port_in(&mut self, port: u16, width: Width) -> u32 {
-        if let Some(value) = self.system.config_in(self.domain, port, width) {
-            value & low_u32(width.mask())
-        } else if self.may_use_port(port, width) {
-            self.platform().port_in(port, width)
-        } else {
-            low_u32(width.mask())
-        }
+        self.system.port_in(self.domain, port, width)
     }
 
     fn port_out(&mut self, port: u16, width: Width, value: u32) {
-        if self.system.config_out(self.domain, port, width, value).is_none()
-            && self.may_use_port(port, width)
-        {
-            self.platform().port_out(port, width, value);
-        }
+        self.system.port_out(self.domain, port, width, value);
+    }
+
+    fn port_breakpoints(&self, port: u16, width: Width) -> u64 {
+        let state = self.state();
+        if state.cr4 & CR4_DE == 0 { 0 } else { state.debug.on_port(port, width) }
     }
 
     fn read_guest(&self, from: GuestRange, into: &mut [u8]) -> Result<(), GuestFault> {
@@ -286,16 +309,6 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn write_guest(&mut self, to: GuestRange, from: &[u8]) -> Result<(), GuestFault> {
         self.platform().write_guest(to, from)
-    }
-}
-
-impl<P: Platform> VirtualCpu<'_, P> {
-    /// Whether an access reaches the machine: the domain has the ports, and the kernel has not.
-    fn may_use_port(&self, port: u16, width: Width) -> bool {
-        let first = u64::from(port);
-        let last = first.saturating_add(width.bytes() as u64).saturating_sub(1);
-        self.domain.io_ports.lock(self.platform()).contains(first, last)
-            && self.system.ports.may_pass(port, width)
     }
 }
 

@@ -49,18 +49,18 @@ pub fn vm_assist<P: Platform>(cx: &mut Context<'_, P>, [cmd, kind, ..]: [u64; 6]
 /// - `ENOSYS`: unknown command.
 pub fn nmi_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
     let platform = &cx.system.platform;
-    let address = match low_u32(cmd) {
+    let row = match low_u32(cmd) {
         ops::nmi::REGISTER_CALLBACK => {
-            let callback: NmiCallback = guest_memory::read(platform, argument)?;
-            callback.handler_address
+            let NmiCallback { handler_address, .. } = guest_memory::read(platform, argument)?;
+            if !guest_memory::is_canonical(handler_address) {
+                return Err(Errno::EINVAL);
+            }
+            nmi::handler(handler_address)
         }
-        ops::nmi::UNREGISTER_CALLBACK => 0,
+        ops::nmi::UNREGISTER_CALLBACK => nmi::NO_HANDLER,
         _ => return Err(Errno::ENOSYS),
     };
-    if !guest_memory::is_canonical(address) {
-        return Err(Errno::EINVAL);
-    }
-    cx.vcpu.state.lock(platform).traps.set(&nmi::handler(address));
+    cx.vcpu.state.lock(platform).traps.set(&row);
     DONE
 }
 
@@ -75,7 +75,10 @@ pub fn set_debugreg<P: Platform>(
 ) -> Answer {
     let platform = &cx.system.platform;
     let register = u64::from(low_u32(register));
-    let written = cx.vcpu.state.lock(platform).debug.set(register, value)?;
+    let mut state = cx.vcpu.state.lock(platform);
+    let cr4 = state.cr4;
+    let written = state.debug.set(register, value, cr4)?;
+    drop(state);
     written.apply(platform);
     DONE
 }
@@ -87,6 +90,6 @@ pub fn set_debugreg<P: Platform>(
 /// As [`crate::debug::DebugRegisters::get`].
 pub fn get_debugreg<P: Platform>(cx: &mut Context<'_, P>, [register, ..]: [u64; 6]) -> Answer {
     let register = u64::from(low_u32(register));
-    let value = cx.vcpu.state.lock(&cx.system.platform).debug.get(register)?;
-    Ok(Reply::Value(value))
+    let state = cx.vcpu.state.lock(&cx.system.platform);
+    Ok(Reply::Value(state.debug.get(register, state.cr4)?))
 }

@@ -23,10 +23,9 @@ const COST: u32 = 16;
 ///
 /// # Errors
 ///
-/// - `EPERM`: a read by a domain that is not the privileged one: what is typed is for one reader.
+/// - `EPERM`: anything else by a domain that is not the initial one: what is typed is for one reader.
 /// - `EFAULT`: the buffer can't be read or written. What came before is written.
 /// - `E2BIG`: a read of more than `i32::MAX` bytes.
-/// - `EPERM`: another domain than the initial one reads.
 /// - `ENOSYS`: unknown sub-op.
 pub fn console_io<P: Platform>(
     cx: &mut Context<'_, P>,
@@ -35,8 +34,8 @@ pub fn console_io<P: Platform>(
     let count = low_u32(count);
     match low_u32(cmd) {
         console::WRITE => write(cx, buffer, count),
-        console::READ if cx.domain.is_privileged() => read(cx, buffer, count),
-        console::READ => Err(Errno::EPERM),
+        _ if !cx.domain.is_privileged() => Err(Errno::EPERM),
+        console::READ => read(cx, buffer, count),
         _ => Err(Errno::ENOSYS),
     }
 }

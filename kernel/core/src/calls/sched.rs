@@ -49,13 +49,19 @@ pub fn sched_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64;
         }
         sched::SHUTDOWN_CODE => {
             let SchedShutdown { reason } = guest_memory::read(platform, argument)?;
-            cx.domain.set_shutdown_reason(platform, ShutdownReason(reason));
+            let [reason, ..] = reason.to_le_bytes();
+            cx.domain.set_shutdown_reason(platform, ShutdownReason(reason.into()));
             DONE
         }
         sched::POLL => poll(cx, &guest_memory::read(platform, argument)?),
         sched::REMOTE_SHUTDOWN => remote_shutdown(cx, guest_memory::read(platform, argument)?),
         sched::WATCHDOG => watchdog(cx, guest_memory::read(platform, argument)?),
-        sched::PIN_OVERRIDE => pin_override(cx, guest_memory::read(platform, argument)?),
+        sched::PIN_OVERRIDE => {
+            if !cx.domain.is_privileged() {
+                return Err(Errno::EPERM);
+            }
+            pin_override(cx, guest_memory::read(platform, argument)?)
+        }
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -197,13 +203,9 @@ fn watchdog<P: Platform>(cx: &Context<'_, P>, asked: SchedWatchdog) -> Answer {
 ///
 /// # Errors
 ///
-/// - `EPERM`: the caller is not the initial domain.
 /// - `EINVAL`: no such CPU, or there is nothing to end.
 /// - `EBUSY`: it is kept already.
 fn pin_override<P: Platform>(cx: &Context<'_, P>, asked: SchedPinOverride) -> Answer {
-    if !cx.domain.is_privileged() {
-        return Err(Errno::EPERM);
-    }
     let cpu = u8::try_from(asked.pcpu).ok().and_then(CpuId::new);
     if asked.pcpu >= 0 && cpu.is_none_or(|cpu| cx.system.cpus.get(cpu).is_none()) {
         return Err(Errno::EINVAL);

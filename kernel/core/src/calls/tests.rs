@@ -60,7 +60,7 @@ fn a_segment_base_is_canonical() {
 #[test]
 fn ranges_are_looked_at_as_a_whole() {
     let (first, end) = (HYPERVISOR_VIRT_START, HYPERVISOR_VIRT_END);
-    for (start, len) in [(0, 0), (0, 4096), (first - 1, 1), (end, 1), (u64::MAX - 8, 8)] {
+    for (start, len) in [(0, 0), (0, 4096), (first - 1, 1), (end, 1), (u64::MAX - 7, 8)] {
         assert!(GuestRange::new(start, len).is_ok(), "{len} at {start:#x}");
     }
     let bad = [(first - 1, 2), (first, 1), (end - 1, 1), (0, usize::MAX), (u64::MAX, 2)];

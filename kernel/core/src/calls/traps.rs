@@ -112,7 +112,7 @@ fn register<P: Platform>(cx: &Context<'_, P>, new: &CallbackRegister) -> Result<
 fn unregister<P: Platform>(cx: &Context<'_, P>, kind: u16) -> Answer {
     match kind {
         callback::TYPE_NMI => {
-            cx.vcpu.state.lock(&cx.system.platform).traps.set(&nmi::handler(0));
+            cx.vcpu.state.lock(&cx.system.platform).traps.set(&nmi::NO_HANDLER);
             DONE
         }
         callback::TYPE_EVENT

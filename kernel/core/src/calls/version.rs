@@ -4,6 +4,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::HYPERVISOR_VIRT_START;
 use hypercall_abi::types::PAGE_SIZE;
 use hypercall_abi::version::{self, FeatureInfo, Features};
+use hypercall_abi::vm_assist::TYPE_PAE_EXTENDED_CR3;
 
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
 use crate::guest_memory;
@@ -16,10 +17,10 @@ pub const VERSION: u64 = (4 << 16) | 17;
 const EXTRA_VERSION: &str = ".0-paravane";
 /// Guest types that can be started.
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
+/// The command line, as it is shown to who may not see it.
+const DENIED: &[u8; 9] = b"<denied>\0";
 /// Bytes of the build identifier: the changeset's first characters.
 const BUILD_ID: usize = 20;
-/// The same, as guests are told.
-const BUILD_ID_LENGTH: u32 = 20;
 
 /// `xen_version(cmd, argument)`.
 ///
@@ -28,6 +29,7 @@ const BUILD_ID_LENGTH: u32 = 20;
 /// - `EFAULT`: the argument can't be written (or, where it has input, read).
 /// - `EINVAL`: `get_features` of an unknown set; `build_id` with a length of 0.
 /// - `ENOBUFS`: `build_id` with too little room.
+/// - `EPERM`: `build_id`, of a domain that is not the initial one. Its command line is `<denied>`.
 /// - `ENOSYS`: unknown sub-op.
 pub fn xen_version<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64; 6]) -> Answer {
     let identity = cx.system.identity;
@@ -41,14 +43,19 @@ pub fn xen_version<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u
         version::GET_FEATURES => features(cx, argument),
         version::PAGESIZE if argument != 0 => Err(Errno::EINVAL),
         version::PAGESIZE => Ok(Reply::Value(PAGE_SIZE as u64)),
-        version::GUEST_HANDLE => put(cx, argument, &[0_u8; 16]),
+        version::GUEST_HANDLE => {
+            let handle = *cx.domain.handle.lock(&cx.system.platform);
+            put(cx, argument, &handle)
+        }
+        version::COMMANDLINE if !cx.domain.is_privileged() => put(cx, argument, DENIED),
         version::COMMANDLINE => text::<1024, P>(cx, argument, identity.command_line),
+        version::BUILD_ID if !cx.domain.is_privileged() => Err(Errno::EPERM),
         version::BUILD_ID => build_id(cx, argument),
         _ => Err(Errno::ENOSYS),
     }
 }
 
-/// The feature bits of set 0 that this domain may rely on.
+/// The feature bits of set 0 that a domain may rely on, whatever assists it has switched on.
 #[must_use]
 pub fn offered(privileged: bool) -> Features {
     let common = Features::MMU_PT_UPDATE_PRESERVE_AD
@@ -64,7 +71,9 @@ fn features<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     if info.submap_idx != 0 {
         return Err(Errno::EINVAL);
     }
-    info.submap = offered(cx.domain.is_privileged()).bits();
+    let mut set = offered(cx.domain.is_privileged());
+    set.set(Features::PAE_PGDIR_ABOVE_4GB, cx.has_assist(TYPE_PAE_EXTENDED_CR3));
+    info.submap = set.bits();
     put(cx, argument, &info)
 }
 
@@ -78,11 +87,10 @@ fn compile_info<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
 }
 
 fn build_id<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
-    /// Bytes before the identifier: its length.
-    const HEADER: usize = size_of::<u32>();
-    const SIZE: u64 = (HEADER + BUILD_ID) as u64;
+    /// Bytes before the identifier: the room for it.
+    const HEADER: u64 = size_of::<u32>() as u64;
     if argument == 0 {
-        return Ok(Reply::Value(SIZE));
+        return Ok(Reply::Value(BUILD_ID as u64));
     }
     let room: u32 = guest_memory::read(&cx.system.platform, argument)?;
     if room == 0 {
@@ -95,10 +103,8 @@ fn build_id<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     for (byte, from) in id.iter_mut().zip(cx.system.identity.changeset.bytes()) {
         *byte = from;
     }
-    let behind = argument.wrapping_add(HEADER as u64);
-    guest_memory::write(&cx.system.platform, argument, &BUILD_ID_LENGTH)?;
-    guest_memory::write(&cx.system.platform, behind, &id)?;
-    Ok(Reply::Value(SIZE))
+    guest_memory::write(&cx.system.platform, argument.wrapping_add(HEADER), &id)?;
+    Ok(Reply::Value(BUILD_ID as u64))
 }
 
 /// Writes `text` into a field of `N` bytes at `argument`, cut to leave room for the final zero.

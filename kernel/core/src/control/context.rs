@@ -46,6 +46,10 @@ impl<P: Platform> Context<'_, P> {
             return reset.map_or(Ok(Reply::Again(self.args)), |()| DONE);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
+        let known = ASSISTS.into_iter().fold(0, |bits, assist| bits | 1_u64.wrapping_shl(assist));
+        if asked.vcpu.0 == 0 && context.vm_assist & !known != 0 {
+            return Err(Errno::EINVAL);
+        }
         let done = match target.vcpu.is_initialised() {
             false => {
                 self.set_context(&target, &context, "domctl: setvcpucontext", &mut Budget::new())?
@@ -191,7 +195,8 @@ fn set_state(context: &mut VcpuGuestContext, state: &State) {
     context.ctrlreg[0] = CR0_FIXED | if state.task_switched { CR0_TS } else { 0 };
     context.ctrlreg[4] = CR4_FIXED | state.cr4;
     for (number, value) in (0..).zip(&mut context.debugreg) {
-        *value = state.debug.get(number).unwrap_or(0);
+        // 4 and 5 are other names of 6 and 7, and not described.
+        *value = if matches!(number, 4 | 5) { 0 } else { state.debug.get(number, 0).unwrap_or(0) };
     }
     context.kernel_ss = u64::from(state.kernel_ss);
     context.kernel_sp = state.kernel_sp;

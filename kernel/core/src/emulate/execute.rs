@@ -8,9 +8,9 @@ use super::code::CodeSize;
 use super::control;
 use super::msr;
 use super::port;
-use super::privileged::{Decoded, Instruction, PortOperand};
+use super::privileged::{Decoded, Instruction, PortOperand, StringPort};
 use super::register::{Gpr, RegisterOperand};
-use super::state::{Mode, PrivilegedState};
+use super::state::{Mode, PrivilegedState, Refused};
 use super::string_io::{self, Direction, Progress, low_u16};
 use super::width::Width;
 use super::xcr0;
@@ -21,15 +21,28 @@ use super::xcr0;
 pub enum After {
     /// At its instruction pointer.
     Continue,
-    /// Single-stepping is on: with `#DB`, DR6.BS set, at its instruction pointer.
-    DebugException,
+    /// With `#DB`, of these causes in DR6, at its instruction pointer.
+    DebugException(u64),
 }
+
+/// DR6: single-stepping is on.
+const SINGLE_STEP: u64 = 1 << 14;
 
 impl After {
     /// What TF asks for.
     pub const fn of(regs: &GuestRegs) -> Self {
-        if regs.rflags & flag::TF == 0 { Self::Continue } else { Self::DebugException }
+        Self::because(step(regs))
     }
+
+    /// What these causes in DR6 ask for.
+    const fn because(causes: u64) -> Self {
+        if causes == 0 { Self::Continue } else { Self::DebugException(causes) }
+    }
+}
+
+/// The cause in DR6 that TF is.
+const fn step(regs: &GuestRegs) -> u64 {
+    if regs.rflags & flag::TF == 0 { 0 } else { SINGLE_STEP }
 }
 
 /// An exception the guest gets instead, its instruction pointer still at the instruction.
@@ -68,15 +81,16 @@ pub fn execute(
     size: CodeSize,
     decoded: Decoded,
 ) -> Outcome {
-    let mut cpu = Executor { state, regs, size };
+    let causes = step(regs);
+    let mut cpu = Executor { state, regs, size, causes };
     match cpu.run(decoded.instruction) {
-        Ok(Progress::Done) => regs.rip = size.next(regs.rip, decoded.length),
+        Ok(Progress::Done) => cpu.regs.rip = size.next(cpu.regs.rip, decoded.length),
         Ok(Progress::Again) => {}
         Ok(Progress::NotOurs) => return Outcome::NotOurs,
         Err(fault) => return Outcome::Inject(fault),
     }
-    let after = After::of(regs);
-    regs.rflags &= !flag::RF;
+    let after = After::because(cpu.causes);
+    cpu.regs.rflags &= !flag::RF;
     Outcome::Emulated(after)
 }
 
@@ -84,6 +98,8 @@ struct Executor<'a, S> {
     state: &'a mut S,
     regs: &'a mut GuestRegs,
     size: CodeSize,
+    /// What DR6 has to tell behind the instruction.
+    causes: u64,
 }
 
 impl<S: PrivilegedState> Executor<'_, S> {
@@ -94,19 +110,12 @@ impl<S: PrivilegedState> Executor<'_, S> {
                 if !self.state.io_privilege().admits(self.state.mode()) {
                     return Err(Fault::GeneralProtection);
                 }
+                self.forget_step();
             }
             Instruction::In(operand, width) => self.port_in(operand, width)?,
             Instruction::Out(operand, width) => self.port_out(operand, width)?,
-            Instruction::InString(operation) => {
-                let step = After::of(self.regs) == After::DebugException;
-                let (state, regs) = (&mut *self.state, &mut *self.regs);
-                return string_io::run(state, regs, self.size, operation, Direction::In, step);
-            }
-            Instruction::OutString(operation) => {
-                let step = After::of(self.regs) == After::DebugException;
-                let (state, regs) = (&mut *self.state, &mut *self.regs);
-                return string_io::run(state, regs, self.size, operation, Direction::Out, step);
-            }
+            Instruction::InString(operation) => return self.string(operation, Direction::In),
+            Instruction::OutString(operation) => return self.string(operation, Direction::Out),
             kernels if self.state.mode() == Mode::Kernel => return self.kernels(kernels),
             _ => return Ok(Progress::NotOurs),
         }
@@ -140,8 +149,12 @@ impl<S: PrivilegedState> Executor<'_, S> {
             Instruction::ClearTaskSwitched => self.state.set_task_switched(false),
             Instruction::WriteBackCaches => self.state.write_back_caches(),
             Instruction::ReadMsr => {
-                let value = msr::read(self.state, low_u32(self.regs.rcx))
-                    .map_err(|_| Fault::GeneralProtection)?;
+                let number = low_u32(self.regs.rcx);
+                let value = match msr::read(self.state, number) {
+                    Ok(value) => value,
+                    Err(Refused) if msr::reads_without_handler(self.state, number) => 0,
+                    Err(Refused) => return Err(Fault::GeneralProtection),
+                };
                 self.set_pair(value);
             }
             Instruction::WriteMsr => {
@@ -190,16 +203,30 @@ impl<S: PrivilegedState> Executor<'_, S> {
         Ok(())
     }
 
-    fn port(&self, operand: PortOperand, width: Width) -> Result<u16, Fault> {
+    fn string(&mut self, operation: StringPort, way: Direction) -> Result<Progress, Fault> {
+        let (state, regs) = (&mut *self.state, &mut *self.regs);
+        string_io::run(state, regs, self.size, operation, way, &mut self.causes)
+    }
+
+    fn port(&mut self, operand: PortOperand, width: Width) -> Result<u16, Fault> {
         let port = match operand {
             PortOperand::Immediate(port) => u16::from(port),
             PortOperand::Dx => low_u16(self.regs.rdx),
         };
         if port::may_access(self.state, port, width) {
+            if self.state.reaches_machine(port, width) {
+                self.forget_step();
+            }
+            self.causes |= self.state.port_breakpoints(port, width);
             Ok(port)
         } else {
             Err(Fault::GeneralProtection)
         }
+    }
+
+    /// Xen tells of no single step over this instruction; the next one's comes.
+    const fn forget_step(&mut self) {
+        self.causes &= !SINGLE_STEP;
     }
 
     fn read_extended_control(&mut self) -> Result<(), Fault> {

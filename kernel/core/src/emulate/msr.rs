@@ -9,6 +9,10 @@
 //! | 10 | `TSC` | the counter | `#GP` |
 //! | 17, 3a | `PLATFORM_ID`, `FEATURE_CONTROL` (Intel) | 0, 1 (locked) | `#GP` |
 //! | 1b | `APIC_BASE` | fee00900 on the boot vCPU, else fee00800 | `#GP` |
+//! | c1-c8, 186-189, 309-30b, 38d-390 | performance counters (Intel) | 0 | ignored |
+//! | e7, e8, 19a, 1b0 | `MPERF`, `APERF`; `THERM_CONTROL`, `ENERGY_PERF_BIAS` (Intel) | `#GP` | ignored |
+//! | 198, 199, 19c | `PERF_STATUS`, `PERF_CTL`, `THERM_STATUS` (Intel) | 0 | `#GP`, but 199: ignored |
+//! | 345 | `PERF_CAPABILITIES` | 0 | `#GP` |
 //! | 8b | `BIOS_SIGN_ID` | the microcode's revision | 0 ignored (Intel), else `#GP` |
 //! | ce | `PLATFORM_INFO` | 0 | `#GP` |
 //! | 140 | `MISC_FEATURES_ENABLES` | 0 | 0 accepted, else `#GP` |
@@ -25,12 +29,15 @@
 //! | c0000103 | `TSC_AUX` | what was written | `#GP` above 32 bits, or if `rdtscp` is hidden |
 //! | 40000000 | the hypercall page | 0 | a frame's address; with bits below it, or of a frame that can't be written: refused |
 //! | c001001f | `NB_CFG`, on Intel too | 0 | ignored |
+//! | c0010000-7, c0010200-b | performance counters (AMD) | 0 | ignored |
+//! | c0010041-42, c0010061-6b | frequencies (AMD) | 0 | ignored |
 //! | c0010015, c0011029 | `HWCR`, `DE_CFG` (AMD) | 0, 2 | ignored |
 //!
-//! Left out on purpose, so `#GP` here: performance counters and instruction sampling (c1-c8,
-//! 186-189, 309-30b, 345, 38d-390, c0010000-7, c0010200-b), frequency and thermal registers (198,
-//! 199, 19a, 19c, 1b0, e7, e8, c0010061-6b), `ARCH_CAPABILITIES` (10a), AMD's memory map and secure
-//! loader (c0010010, c0010016-1d, c0010041-42, c0010112-113).
+//! A guest without a handler for `#GP` reads 0 where it would have got one, but for 4000xxxx. (Xen asks
+//! the processor whether it has such a register; QEMU's has all.)
+//!
+//! Left out on purpose, so `#GP` here: `ARCH_CAPABILITIES` (10a), AMD's memory map and secure loader
+//! (c0010010, c0010016-1d, c0010112-113).
 
 use hypercall_abi::cpuid::HYPERCALL_PAGE_MSR;
 use hypercall_abi::types::Mfn;
@@ -76,6 +83,8 @@ enum Msr {
     TscAux,
     /// Reads as 0; a frame's address written fills the frame with stubs of hypercalls.
     HypercallPage,
+    /// Can't be read; what is written has no effect.
+    WriteOnly,
 }
 
 /// What becomes of a write to a register without effect.
@@ -104,7 +113,13 @@ pub fn read(state: &mut impl PrivilegedState, number: u32) -> Result<u64, Refuse
         Msr::Base(which) => state.segment_base(which),
         Msr::TscAux => u64::from(state.tsc_aux().ok_or(Refused)?),
         Msr::HypercallPage => 0,
+        Msr::WriteOnly => return Err(Refused),
     })
+}
+
+/// Whether a register that is refused reads as 0 all the same: there is nobody to hear of a fault.
+pub fn reads_without_handler(state: &impl PrivilegedState, number: u32) -> bool {
+    !state.handles_protection_fault() && number >> 16 != HYPERCALL_PAGE_MSR >> 16
 }
 
 /// Writes a register.
@@ -114,7 +129,7 @@ pub fn read(state: &mut impl PrivilegedState, number: u32) -> Result<u64, Refuse
 /// [`Refused`] if it does not exist for the guest or may not have that value.
 pub fn write(state: &mut impl PrivilegedState, number: u32, value: u64) -> Result<(), Refused> {
     match find(number, state.facts())? {
-        Msr::Constant(_, Writes::Ignored) => {}
+        Msr::Constant(_, Writes::Ignored) | Msr::WriteOnly => {}
         Msr::Constant(_, Writes::Only(accepted)) if value == accepted => {}
         Msr::Constant(_, Writes::Refused | Writes::Only(_)) | Msr::Timestamp => {
             return Err(Refused);
@@ -157,6 +172,13 @@ fn find(number: u32, facts: Facts) -> Result<Msr, Refused> {
         0x3a if intel => constant(FEATURES_LOCKED, Writes::Refused),
         0x8b if intel => constant(facts.microcode, Writes::Only(0)),
         0x8b => constant(facts.microcode, Writes::Refused),
+        0xe7 | 0xe8 => Msr::WriteOnly,
+        0x19a | 0x1b0 if intel => Msr::WriteOnly,
+        0xc1..=0xc8 | 0x186..=0x189 | 0x199 | 0x309..=0x30b | 0x38d..=0x390 if intel => {
+            constant(0, Writes::Ignored)
+        }
+        0x198 | 0x19c if intel => constant(0, Writes::Refused),
+        0x345 => constant(0, Writes::Refused),
         0x140 => constant(0, Writes::Only(0)),
         0x179 if intel => constant(0x0100_0c00 | BANKS as u64, Writes::Ignored),
         0x179 => constant(BANKS as u64, Writes::Ignored),
@@ -174,6 +196,15 @@ fn find(number: u32, facts: Facts) -> Result<Msr, Refused> {
         0xc000_0103 => Msr::TscAux,
         HYPERCALL_PAGE_MSR => Msr::HypercallPage,
         0xc001_001f => constant(0, Writes::Ignored),
+        0xc001_0000..=0xc001_0007
+        | 0xc001_0041
+        | 0xc001_0042
+        | 0xc001_0061..=0xc001_006b
+        | 0xc001_0200..=0xc001_020b
+            if amd =>
+        {
+            constant(0, Writes::Ignored)
+        }
         0xc001_0015 if amd => constant(0, Writes::Ignored),
         0xc001_1029 if amd => constant(LFENCE_SERIALISES, Writes::Ignored),
         _ => return Err(Refused),

@@ -67,6 +67,8 @@ pub trait PrivilegedState {
     /// Which half runs.
     fn mode(&self) -> Mode;
 
+    /// Whether the guest has a handler for `#GP`.
+    fn handles_protection_fault(&self) -> bool;
     /// Whether CR0.TS is set for the guest.
     fn is_task_switched(&self) -> bool;
     /// Sets or clears CR0.TS for the guest.
@@ -128,10 +130,15 @@ pub trait PrivilegedState {
     fn io_privilege(&self) -> IoPrivilege;
     /// Whether the guest's own port bitmap opens a port; not if that part of it can't be read.
     fn port_map_admits(&self, port: u16) -> bool;
+    /// Whether an access to a port is one to the machine's, as it is.
+    fn reaches_machine(&self, port: u16, width: Width) -> bool;
     /// Reads a port of 1, 2 or 4 bytes; all ones where the domain has no such port.
     fn port_in(&mut self, port: u16, width: Width) -> u32;
     /// Writes a port of 1, 2 or 4 bytes; nothing happens where the domain has no such port.
     fn port_out(&mut self, port: u16, width: Width, value: u32);
+
+    /// The causes in DR6 of breakpoints on these ports.
+    fn port_breakpoints(&self, port: u16, width: Width) -> u64;
 
     /// Copies from guest memory with the rights of the mode that runs.
     ///

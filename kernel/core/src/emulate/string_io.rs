@@ -2,8 +2,8 @@
 //!
 //! Measured on Xen 4.17: the ports are checked before memory is touched; a fault in the middle
 //! leaves registers as they are behind the elements before; memory that is not the guest's by
-//! address is `#GP(0)`, memory that can't be accessed `#PF` at the first such byte; TF gives `#DB`
-//! behind each element, at the instruction itself while elements are left.
+//! address is `#GP(0)`, memory that can't be accessed `#PF` at the first such byte; TF, or a breakpoint on
+//! the port, gives `#DB` behind each element, at the instruction itself while elements are left.
 //!
 //! In compatibility mode these are not ours: segments there have bases and limits of their own.
 
@@ -43,21 +43,21 @@ pub(super) enum Progress {
     NotOurs,
 }
 
-/// Moves elements between a port and memory.
+/// Moves elements between a port and memory: one alone if there are causes for `#DB`, to which those of
+/// breakpoints on the port are added.
 pub(super) fn run(
     state: &mut impl PrivilegedState,
     regs: &mut GuestRegs,
     size: CodeSize,
     operation: StringPort,
     direction: Direction,
-    single_step: bool,
+    causes: &mut u64,
 ) -> Result<Progress, Fault> {
     if size != CodeSize::Bits64 {
         return Ok(Progress::NotOurs);
     }
     let port = low_u16(regs.rdx);
     let mut left = if operation.repeated { regs.rcx & operation.address.mask() } else { 1 };
-    let mut budget = if single_step { 1 } else { BUDGET };
     if left == 0 {
         // The count is written all the same, which clears its upper half with 32-bit addresses.
         Gpr::RCX.write(regs, operation.address, 0);
@@ -66,6 +66,8 @@ pub(super) fn run(
     if !port::may_access(state, port, operation.width) {
         return Err(Fault::GeneralProtection);
     }
+    *causes |= state.port_breakpoints(port, operation.width);
+    let mut budget = if *causes == 0 { BUDGET } else { 1 };
     while left != 0 && budget != 0 {
         match direction {
             Direction::In => element_in(state, regs, operation, port)?,

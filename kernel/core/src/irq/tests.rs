@@ -259,3 +259,29 @@ fn devices_stop_with_their_driver() {
     assert_eq!([0x0108, 0x010b, 0xfff8, 0xffff].map(command), [0x0403; 4]);
     assert_eq!(bus.configuration(0x0100, 4), u32::MAX, "no device");
 }
+
+/// What no domain has as a whole is read and written piece by piece.
+#[test]
+fn an_access_is_taken_apart() {
+    let world = world();
+    let (system, initial, other) = (&world.system, &world.domains[0], &world.domains[1]);
+    let selected = 1 << 31 | u32::from(DEVICE.bdf) << 8 | 0x60;
+    system.port_out(initial, 0xcf8, Width::B4, selected);
+    assert_eq!(system.port_in(initial, 0xcf8, Width::B4), selected);
+    assert_eq!(system.port_in(initial, 0xcfc, Width::B4), 0x0003_0011);
+    assert_eq!(system.port_in(initial, 0xcfe, Width::B1), 0x03);
+    assert_eq!(system.port_in(initial, 0xcfe, Width::B4) & 0xffff, 0x0003);
+    // Port cff is the register's last byte, cfb and d00 are the machine's.
+    system.port_out(initial, 0xcfe, Width::B4, 0xffff_8003);
+    assert_eq!(system.platform.bus.configuration(DEVICE.bdf, 0x60), 0x8003_0011);
+    // The selector of the clock is each domain's own, and 8 bits wide.
+    system.port_out(initial, 0x70, Width::B2, 0x120d);
+    system.port_out(other, 0x70, Width::B4, 0x1234_56a5);
+    assert_eq!(system.port_in(initial, 0x70, Width::B1), 0x0d);
+    assert_eq!(system.port_in(other, 0x70, Width::B4), 0xffff_ffa5);
+    assert_eq!(system.port_in(other, 0x6f, Width::B2), 0xa5ff);
+    // Sounds are the initial domain's, and there is nothing behind the last port.
+    assert_eq!(system.port_in(initial, 0x43, Width::B1), 0);
+    assert_eq!(system.port_in(other, 0x43, Width::B1), 0xff);
+    assert_eq!(system.port_in(initial, 0xffff, Width::B4) >> 8, 0x00ff_ffff);
+}

@@ -29,7 +29,7 @@ fn in_mode(vcpu: &mut Vcpu, regs: &mut GuestRegs, size: CodeSize, bytes: &[u8]) 
     let length = u64::try_from(bytes.len()).unwrap();
     match outcome {
         Outcome::Emulated(After::Continue) => assert_eq!(regs.rip, RIP + length),
-        Outcome::Emulated(After::DebugException) => {}
+        Outcome::Emulated(After::DebugException(_)) => {}
         Outcome::NotOurs | Outcome::Inject(Fault::Page { .. }) => assert_eq!(regs.rip, RIP),
         Outcome::Inject(_) => assert_eq!(*regs, GuestRegs { rip: RIP, ..before }),
     }
@@ -39,6 +39,9 @@ fn in_mode(vcpu: &mut Vcpu, regs: &mut GuestRegs, size: CodeSize, bytes: &[u8]) 
 pub(crate) fn run(vcpu: &mut Vcpu, regs: &mut GuestRegs, bytes: &[u8]) -> Outcome {
     in_mode(vcpu, regs, CodeSize::Bits64, bytes)
 }
+
+/// DR6: a single step.
+const STEP: u64 = 1 << 14;
 
 fn rax(value: u64) -> GuestRegs {
     GuestRegs { rax: value, ..GuestRegs::default() }
@@ -278,8 +281,15 @@ fn string_instructions_are_bounded() {
 
 #[test]
 fn single_steps() {
-    let stepped = Outcome::Emulated(After::DebugException);
-    for bytes in [&[0xfa][..], &[0x0f, 0x20, 0xc3], &[0x0f, 0x09], &[0xec]] {
+    let stepped = Outcome::Emulated(After::DebugException(STEP));
+    // What reaches the machine, and what has no effect at all, leaves it to the next instruction.
+    for bytes in [&[0xfa][..], &[0xfb], &[0xec]] {
+        let mut regs = GuestRegs { rflags: 0x1_0100, ..GuestRegs::default() };
+        let mut vcpu = Vcpu { direct: Some(0), ..Vcpu::default() };
+        assert_eq!(run(&mut vcpu, &mut regs, bytes), DONE);
+        assert_eq!((regs.rip, regs.rflags), (RIP + 1, 0x100));
+    }
+    for bytes in [&[0xec][..], &[0x0f, 0x20, 0xc3], &[0x0f, 0x09]] {
         let mut regs = GuestRegs { rflags: 0x1_0100, ..GuestRegs::default() };
         assert_eq!(run(&mut Vcpu::default(), &mut regs, bytes), stepped);
         assert_eq!((regs.rip, regs.rflags), (RIP + u64::try_from(bytes.len()).unwrap(), 0x100));
@@ -289,6 +299,41 @@ fn single_steps() {
     assert_eq!((regs.rip, regs.rcx), (RIP, 1));
     assert_eq!(run(&mut Vcpu::default(), &mut regs, &[0xf3, 0x6c]), stepped);
     assert_eq!((regs.rip, regs.rcx), (RIP + 2, 0));
+}
+
+#[test]
+fn breakpoints_on_ports() {
+    let mut vcpu = Vcpu { watched: Some(0x81), ..Vcpu::default() };
+    let struck = Outcome::Emulated(After::DebugException(1));
+    let dx = |port| GuestRegs { rdx: port, ..GuestRegs::default() };
+    assert_eq!(run(&mut vcpu, &mut dx(0x81), &[0xee]), struck);
+    assert_eq!(run(&mut vcpu, &mut dx(0x80), &[0xef]), struck);
+    assert_eq!(run(&mut vcpu, &mut dx(0x80), &[0xee]), DONE);
+    assert_eq!(run(&mut vcpu, &mut rax(0), &[0xe4, 0x81]), struck);
+    let mut regs = GuestRegs { rflags: 0x100, ..dx(0x81) };
+    let both = Outcome::Emulated(After::DebugException(STEP | 1));
+    assert_eq!(run(&mut vcpu, &mut regs, &[0xec]), both);
+    let mut regs = GuestRegs { rdx: 0x81, ..string(PAGE, 3) };
+    assert_eq!(run(&mut vcpu, &mut regs, &[0xf3, 0x6c]), struck);
+    assert_eq!((regs.rip, regs.rcx), (RIP, 2));
+    vcpu.io.level = 0;
+    assert_eq!(run(&mut vcpu, &mut dx(0x81), &[0xee]), GP);
+}
+
+#[test]
+fn registers_nobody_hears_of() {
+    let mut vcpu = Vcpu { handles_faults: false, ..Vcpu::default() };
+    let read = |vcpu: &mut Vcpu, rcx| {
+        let mut regs = GuestRegs { rcx, rax: 1, rdx: 1, ..GuestRegs::default() };
+        (run(vcpu, &mut regs, &[0x0f, 0x32]), regs.rax, regs.rdx)
+    };
+    assert_eq!(read(&mut vcpu, 0x174), (DONE, 0, 0));
+    assert_eq!(read(&mut vcpu, 0x4000_0001), (GP, 1, 1));
+    let mut regs = GuestRegs { rcx: 0x174, ..GuestRegs::default() };
+    assert_eq!(run(&mut vcpu, &mut regs, &[0x0f, 0x30]), GP);
+    vcpu.handles_faults = true;
+    assert_eq!(read(&mut vcpu, 0x174), (GP, 1, 1));
+    assert_eq!(read(&mut vcpu, 0xe7), (GP, 1, 1));
 }
 
 #[test]

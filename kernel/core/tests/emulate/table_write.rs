@@ -107,11 +107,11 @@ fn string_stores_go_element_by_element() {
 fn single_steps() {
     let mut regs = GuestRegs { rdi: AT, rflags: 0x1_0302, ..GuestRegs::default() };
     let stepped = write(CodeSize::Bits64, &mut regs, &[0x48, 0x89, 0x07]);
-    assert_eq!(stepped, Ok((0, After::DebugException)));
+    assert_eq!(stepped, Ok((0, After::DebugException(1 << 14))));
     assert_eq!((regs.rip, regs.rflags), (3, 0x302));
     let mut regs = GuestRegs { rdi: AT, rcx: 2, rflags: 0x302, ..GuestRegs::default() };
     let stepped = write(CodeSize::Bits64, &mut regs, &[0xf3, 0x48, 0xab]);
-    assert_eq!(stepped, Ok((0, After::DebugException)));
+    assert_eq!(stepped, Ok((0, After::DebugException(1 << 14))));
     assert_eq!(regs.rip, 0);
 }
 

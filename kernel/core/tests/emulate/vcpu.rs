@@ -16,6 +16,11 @@ pub(crate) struct Vcpu {
     pub(crate) mode: Mode,
     pub(crate) io: IoPrivilege,
     pub(crate) open_ports: Vec<u16>,
+    /// A port with the first breakpoint.
+    pub(crate) watched: Option<u16>,
+    /// A port that reaches the machine.
+    pub(crate) direct: Option<u16>,
+    pub(crate) handles_faults: bool,
     pub(crate) task_switched: bool,
     pub(crate) fault_address: u64,
     pub(crate) root: u64,
@@ -45,6 +50,9 @@ impl Default for Vcpu {
             mode: Mode::Kernel,
             io: IoPrivilege { level: 1, kernel_ring: KernelRing::Ring1 },
             open_ports: Vec::new(),
+            watched: None,
+            direct: None,
+            handles_faults: true,
             task_switched: false,
             fault_address: 0,
             root: 0x1ed3_d000,
@@ -183,8 +191,21 @@ impl PrivilegedState for Vcpu {
         self.io
     }
 
+    fn handles_protection_fault(&self) -> bool {
+        self.handles_faults
+    }
+
+    fn port_breakpoints(&self, port: u16, width: Width) -> u64 {
+        let ports = port..=port.saturating_add(u16::try_from(width.bytes()).unwrap() - 1);
+        u64::from(self.watched.is_some_and(|watched| ports.contains(&watched)))
+    }
+
     fn port_map_admits(&self, port: u16) -> bool {
         self.open_ports.contains(&port)
+    }
+
+    fn reaches_machine(&self, port: u16, _: Width) -> bool {
+        self.direct == Some(port)
     }
 
     fn port_in(&mut self, _: u16, _: Width) -> u32 {
