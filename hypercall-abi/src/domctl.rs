@@ -121,6 +121,9 @@ numbers! {
     }
 }
 
+/// [`CpuidLeaf::subleaf`] of a leaf that has none.
+pub const NO_SUBLEAF: u32 = !0;
+
 abi_structs! {
     /// The envelope of every operation.
     Domctl = "struct xen_domctl", size 144, align 8 {
@@ -241,6 +244,52 @@ abi_structs! {
         8 cpumap_hard: Bitmap,
         /// In: where it would best run. Out: what is left of it.
         24 cpumap_soft: Bitmap,
+    }
+
+    /// One leaf of a [`CpuPolicy`].
+    CpuidLeaf = "struct xen_cpuid_leaf", size 24, align 4 {
+        /// Its number.
+        0 leaf: u32,
+        /// Its sub-leaf, or [`NO_SUBLEAF`].
+        4 subleaf: u32,
+        /// EAX.
+        8 a: u32,
+        /// EBX.
+        12 b: u32,
+        /// ECX.
+        16 c: u32,
+        /// EDX.
+        20 d: u32,
+    }
+
+    /// One machine register of a [`CpuPolicy`].
+    MsrEntry = "struct xen_msr_entry", size 16, align 8 {
+        /// Its number.
+        0 idx: u32,
+        /// Must be 0.
+        4 flags: u32,
+        /// What it holds.
+        8 val: u64,
+    }
+
+    /// Payload of [`GET_CPU_POLICY`] and [`SET_CPU_POLICY`].
+    CpuPolicy = "struct xen_domctl_cpu_policy", size 40, align 8 {
+        /// In: length of `leaves`. Out: how many were written, or can be.
+        0 nr_leaves: u32,
+        /// In: length of `msrs`. Out: how many were written, or can be.
+        4 nr_msrs: u32,
+        /// Guest address of an array of [`CpuidLeaf`]; 0 asks for the number.
+        8 leaves: u64,
+        /// Guest address of an array of [`MsrEntry`]; 0 asks for the number.
+        16 msrs: u64,
+        /// Out: the leaf that [`SET_CPU_POLICY`] refuses; all ones: none.
+        24 err_leaf: u32,
+        /// Out: its sub-leaf.
+        28 err_subleaf: u32,
+        /// Out: the register that it refuses; all ones: none.
+        32 err_msr: u32,
+        /// No meaning.
+        36 pad: u32 = "",
     }
 
     /// Payload of [`GETTSCINFO`] and [`SETTSCINFO`].

@@ -17,16 +17,16 @@ sub_ops! { sysctl "XEN_SYSCTL_" "Sub-ops of `sysctl`." {
     15 LOCKPROF_OP "lockprof_op" Control Absent "Profiles of locks.";
     16 CPUTOPOINFO "cputopoinfo" Control Done "Cores, sockets and nodes of real CPUs.";
     17 NUMAINFO "numainfo" Control Done "Memory and distances of nodes.";
-    18 CPUPOOL_OP "cpupool_op" Control Absent "Pools of real CPUs.";
-    19 SCHEDULER_OP "scheduler_op" Control Absent "Settings of the scheduler.";
+    18 CPUPOOL_OP "cpupool_op" Control Done "Pools of real CPUs.";
+    19 SCHEDULER_OP "scheduler_op" Control Done "Settings of the scheduler.";
     20 COVERAGE_OP "coverage_op" Control Absent "Coverage of the hypervisor's code.";
     21 PSR_CMT_OP "psr_cmt_op" Control Absent "Use of caches.";
-    22 PCITOPOINFO "pcitopoinfo" Control Absent "Nodes of devices.";
+    22 PCITOPOINFO "pcitopoinfo" Control Done "Nodes of devices.";
     23 PSR_ALLOC "psr_alloc" Control Absent "Shares of caches.";
-    25 GET_CPU_LEVELLING_CAPS "get_cpu_levelling_caps" Control Absent "Which CPU features can be hidden.";
-    26 GET_CPU_FEATURESET "get_cpu_featureset" Control Absent "Which CPU features there are.";
+    25 GET_CPU_LEVELLING_CAPS "get_cpu_levelling_caps" Control Done "Which CPU features can be hidden.";
+    26 GET_CPU_FEATURESET "get_cpu_featureset" Control Done "Which CPU features there are.";
     27 LIVEPATCH_OP "livepatch_op" Control Absent "Changes the running hypervisor.";
-    29 GET_CPU_POLICY "get_cpu_policy" Control Absent "All that CPUID and registers say of a kind of guest.";
+    29 GET_CPU_POLICY "get_cpu_policy" Control Done "All that CPUID and registers say of a kind of guest.";
 }}
 
 sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
@@ -84,8 +84,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     65 AUDIT_P2M "audit_p2m" Control Absent "Checks frame lists.";
     66 SET_VIRQ_HANDLER "set_virq_handler" Control Absent "Sends a virtual interrupt of the system to a domain.";
     67 SET_BROKEN_PAGE_P2M "set_broken_page_p2m" Control Absent "Of bad memory.";
-    68 SETNODEAFFINITY "setnodeaffinity" Control Absent "From which nodes a domain gets memory.";
-    69 GETNODEAFFINITY "getnodeaffinity" Control Absent "From which nodes a domain gets memory.";
+    68 SETNODEAFFINITY "setnodeaffinity" Control Done "From which nodes a domain gets memory.";
+    69 GETNODEAFFINITY "getnodeaffinity" Control Done "From which nodes a domain gets memory.";
     71 CACHEFLUSH "cacheflush" Control Absent "Of another architecture.";
     72 GET_VCPU_MSRS "get_vcpu_msrs" Control Absent "Returns a vCPU's machine registers.";
     73 SET_VCPU_MSRS "set_vcpu_msrs" Control Absent "Sets a vCPU's machine registers.";
@@ -95,8 +95,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     78 PSR_ALLOC "psr_alloc" Control Absent "A domain's share of caches.";
     79 SOFT_RESET "soft_reset" Control Absent "Resets a domain but keeps its memory.";
     81 VUART_OP "vuart_op" Control Absent "Of another architecture.";
-    82 GET_CPU_POLICY "get_cpu_policy" Control Absent "All that CPUID and registers say to a domain.";
-    83 SET_CPU_POLICY "set_cpu_policy" Control Absent "What they shall say to a domain.";
+    82 GET_CPU_POLICY "get_cpu_policy" Control Done "All that CPUID and registers say to a domain.";
+    83 SET_CPU_POLICY "set_cpu_policy" Control Done "What they shall say to a domain.";
     84 VMTRACE_OP "vmtrace_op" Control Absent "Of hardware-virtualised guests.";
     85 GET_PAGING_MEMPOOL_SIZE "get_paging_mempool_size" Control Absent "Memory for a domain's shadow tables.";
     86 SET_PAGING_MEMPOOL_SIZE "set_paging_mempool_size" Control Absent "Memory for a domain's shadow tables.";

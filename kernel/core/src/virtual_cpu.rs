@@ -219,7 +219,8 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        cpuid::policy(self.platform(), self.system.clock.tsc_khz(), leaf, subleaf)
+        let limits = *self.domain.cpuid.lock(self.platform());
+        cpuid::policy(self.platform(), self.system.clock.tsc_khz(), &limits, (leaf, subleaf))
     }
 
     fn write_back_caches(&mut self) {

@@ -2,11 +2,11 @@
 
 use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use hypercall_abi::memory::{
-    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, AddToPhysmap, CURRENT_RESERVATION, DECREASE_RESERVATION,
-    DomainArg, EXACT_NODE, EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES,
-    GET_VNUMAINFO, INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE,
-    MAXIMUM_RESERVATION, MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap,
-    Reservation, VnumaTopology,
+    ADD_TO_PHYSMAP, ADDRESS_BITS_MASK, AddToPhysmap, CLAIM_PAGES, CURRENT_RESERVATION,
+    DECREASE_RESERVATION, DomainArg, EXACT_NODE, EXCHANGE, GET_SHARING_FREED_PAGES,
+    GET_SHARING_SHARED_PAGES, GET_VNUMAINFO, INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN,
+    MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION, MachphysMapping, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP,
+    RemoveFromPhysmap, Reservation, VnumaTopology,
 };
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
 
@@ -51,7 +51,11 @@ pub fn is_badly_continued(command: u64) -> bool {
     command & !SUB_OP != 0
         && matches!(
             sub_op(command),
-            MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN
+            MAXIMUM_RAM_PAGE
+                | CURRENT_RESERVATION
+                | MAXIMUM_RESERVATION
+                | MAXIMUM_GPFN
+                | CLAIM_PAGES
         )
 }
 
@@ -257,7 +261,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
         let (id, bits) = (self.memory.id(), extents.address_bits);
         let frames = self.platform.frames();
-        let start = frames.alloc_for(self.platform, id, extents.order, bits).ok();
+        let start = self.memory.take_claimed(frames, pages, || {
+            frames.alloc_for(self.platform, id, extents.order, bits).ok()
+        });
         if start.is_none() {
             self.memory.shrink(pages);
         }
