@@ -144,7 +144,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("rulers/patches", "No patch is loaded.", |_| equal("answer", sysctl(27, [2, 0, 0]), 0)),
     case("rulers/policies", "The policies of the machine and of its guests are counted.", |_| {
-        for policy in 0..4 {
+        for policy in [0, 1, 2, 4] {
             equal_at("policy", policy, sysctl(29, [policy, 0, 0]), 0)?;
             let leaves = peek(arena_address() + 8) >> 32;
             holds("leaves", leaves, "more than ten", leaves > 10)?;
