@@ -398,6 +398,26 @@ abi_structs! {
         17 pad: [u8; 7] = "",
     }
 
+    /// Payload of [`MEMORY_MAPPING`].
+    MemoryMapping = "struct xen_domctl_memory_mapping", size 32, align 8 {
+        /// The first of the domain's own numbers.
+        0 first_gfn: u64,
+        /// The first frame.
+        8 first_mfn: u64,
+        /// At least 1.
+        16 nr_mfns: u64,
+        /// 1: it is mapped; 0: it is not.
+        24 add_mapping: u32,
+        /// No meaning.
+        28 padding: u32,
+    }
+
+    /// Payload of [`SET_TARGET`].
+    SetTarget = "struct xen_domctl_set_target", size 2, align 2 {
+        /// The domain to be ruled.
+        0 target: DomId,
+    }
+
     /// Payload of [`IOPORT_PERMISSION`].
     IoportPermission = "struct xen_domctl_ioport_permission", size 12, align 4 {
         /// The first port.

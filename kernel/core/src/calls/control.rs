@@ -26,7 +26,8 @@ use crate::system::{Context, System};
 /// - `EACCES`: another version of the interface.
 /// - `ESRCH`: there is no such domain, or it is being ended and the sub-op would change it.
 /// - `EINVAL`: `getdomaininfo` of a number that is no domain's.
-/// - `EPERM`: the caller is not the control domain.
+/// - `EPERM`: the caller is not the control domain. Of some sub-ops it is said before that an argument
+///   is wrong, or that they are not for PV domains.
 /// - `ENOSYS`: unknown sub-op.
 /// - else by sub-op.
 pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
@@ -47,6 +48,7 @@ pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
         }
         _ => Some(cx.system.domains.get(platform, op.domain).ok_or(Errno::ESRCH)?),
     };
+    domain.as_ref().map_or(Ok(()), |domain| cx.fits(domain.id, op.cmd, &op.payload))?;
     if !cx.domain.is_privileged() {
         return Err(Errno::EPERM);
     }
@@ -155,6 +157,7 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
         domctl::IOPORT_PERMISSION => cx.permit_ports(domain, payload)?,
         domctl::IOMEM_PERMISSION => cx.permit_memory(domain, payload)?,
         domctl::IRQ_PERMISSION => cx.permit_irq(domain, payload)?,
+        domctl::MEMORY_MAPPING => cx.map_memory(domain, payload)?,
         domctl::HYPERCALL_INIT => cx.fill_stubs(domain, payload)?,
         domctl::SETTIMEOFFSET => {
             let SetTimeOffset { time_offset_seconds: offset } = get(payload);
