@@ -121,6 +121,13 @@ numbers! {
     }
 }
 
+/// [`SendTrigger::trigger`]: a non-maskable interrupt.
+pub const TRIGGER_NMI: u32 = 0;
+/// [`SendTrigger::trigger`]: the button that switches a hardware-virtualised guest off.
+pub const TRIGGER_POWER: u32 = 3;
+/// [`SendTrigger::trigger`]: the button that puts one to sleep.
+pub const TRIGGER_SLEEP: u32 = 4;
+
 /// [`CpuidLeaf::subleaf`] of a leaf that has none.
 pub const NO_SUBLEAF: u32 = !0;
 
@@ -410,6 +417,14 @@ abi_structs! {
         24 add_mapping: u32,
         /// No meaning.
         28 padding: u32,
+    }
+
+    /// Payload of [`SENDTRIGGER`].
+    SendTrigger = "struct xen_domctl_sendtrigger", size 8, align 4 {
+        /// One of `TRIGGER_*`.
+        0 trigger: u32,
+        /// To which vCPU.
+        4 vcpu: VcpuId,
     }
 
     /// Payload of [`SET_TARGET`].

@@ -53,7 +53,7 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     25 GETVCPUAFFINITY "getvcpuaffinity" Control Done "Which real CPUs a vCPU may run on.";
     26 REAL_MODE_AREA "real_mode_area" Control Absent "Of another architecture.";
     27 RESUMEDOMAIN "resumedomain" Control Done "Lets a domain go on that has shut down.";
-    28 SENDTRIGGER "sendtrigger" Control Absent "Sends a button press or a non-maskable interrupt.";
+    28 SENDTRIGGER "sendtrigger" Control Done "Sends a button press or a non-maskable interrupt.";
     29 SUBSCRIBE "subscribe" Control Absent "By which port to tell of a suspend.";
     33 GETHVMCONTEXT "gethvmcontext" Control Refused(EINVAL) "Of hardware-virtualised guests.";
     34 SETHVMCONTEXT "sethvmcontext" Control Refused(EINVAL) "Of hardware-virtualised guests.";

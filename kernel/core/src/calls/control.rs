@@ -152,6 +152,7 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
             let SetDomainHandle { handle } = get(payload);
             *domain.handle.lock(&system.platform) = handle;
         }
+        domctl::SENDTRIGGER => system.send_trigger(domain, payload)?,
         domctl::SETNODEAFFINITY => system.set_nodes(domain, payload)?,
         domctl::SET_CPU_POLICY => system.set_cpu_policy(domain, payload)?,
         domctl::IOPORT_PERMISSION => cx.permit_ports(domain, payload)?,
