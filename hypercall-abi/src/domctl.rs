@@ -121,6 +121,16 @@ numbers! {
     }
 }
 
+/// [`SendTrigger::trigger`]: a non-maskable interrupt.
+pub const TRIGGER_NMI: u32 = 0;
+/// [`SendTrigger::trigger`]: the button that switches a hardware-virtualised guest off.
+pub const TRIGGER_POWER: u32 = 3;
+/// [`SendTrigger::trigger`]: the button that puts one to sleep.
+pub const TRIGGER_SLEEP: u32 = 4;
+
+/// [`CpuidLeaf::subleaf`] of a leaf that has none.
+pub const NO_SUBLEAF: u32 = !0;
+
 abi_structs! {
     /// The envelope of every operation.
     Domctl = "struct xen_domctl", size 144, align 8 {
@@ -243,6 +253,52 @@ abi_structs! {
         24 cpumap_soft: Bitmap,
     }
 
+    /// One leaf of a [`CpuPolicy`].
+    CpuidLeaf = "struct xen_cpuid_leaf", size 24, align 4 {
+        /// Its number.
+        0 leaf: u32,
+        /// Its sub-leaf, or [`NO_SUBLEAF`].
+        4 subleaf: u32,
+        /// EAX.
+        8 a: u32,
+        /// EBX.
+        12 b: u32,
+        /// ECX.
+        16 c: u32,
+        /// EDX.
+        20 d: u32,
+    }
+
+    /// One machine register of a [`CpuPolicy`].
+    MsrEntry = "struct xen_msr_entry", size 16, align 8 {
+        /// Its number.
+        0 idx: u32,
+        /// Must be 0.
+        4 flags: u32,
+        /// What it holds.
+        8 val: u64,
+    }
+
+    /// Payload of [`GET_CPU_POLICY`] and [`SET_CPU_POLICY`].
+    CpuPolicy = "struct xen_domctl_cpu_policy", size 40, align 8 {
+        /// In: length of `leaves`. Out: how many were written, or can be.
+        0 nr_leaves: u32,
+        /// In: length of `msrs`. Out: how many were written, or can be.
+        4 nr_msrs: u32,
+        /// Guest address of an array of [`CpuidLeaf`]; 0 asks for the number.
+        8 leaves: u64,
+        /// Guest address of an array of [`MsrEntry`]; 0 asks for the number.
+        16 msrs: u64,
+        /// Out: the leaf that [`SET_CPU_POLICY`] refuses; all ones: none.
+        24 err_leaf: u32,
+        /// Out: its sub-leaf.
+        28 err_subleaf: u32,
+        /// Out: the register that it refuses; all ones: none.
+        32 err_msr: u32,
+        /// No meaning.
+        36 pad: u32 = "",
+    }
+
     /// Payload of [`GETTSCINFO`] and [`SETTSCINFO`].
     TscInfo = "struct xen_domctl_tsc_info", size 24, align 8 {
         /// One of `TSC_*`.
@@ -347,6 +403,34 @@ abi_structs! {
         16 allow_access: u8,
         /// No meaning.
         17 pad: [u8; 7] = "",
+    }
+
+    /// Payload of [`MEMORY_MAPPING`].
+    MemoryMapping = "struct xen_domctl_memory_mapping", size 32, align 8 {
+        /// The first of the domain's own numbers.
+        0 first_gfn: u64,
+        /// The first frame.
+        8 first_mfn: u64,
+        /// At least 1.
+        16 nr_mfns: u64,
+        /// 1: it is mapped; 0: it is not.
+        24 add_mapping: u32,
+        /// No meaning.
+        28 padding: u32,
+    }
+
+    /// Payload of [`SENDTRIGGER`].
+    SendTrigger = "struct xen_domctl_sendtrigger", size 8, align 4 {
+        /// One of `TRIGGER_*`.
+        0 trigger: u32,
+        /// To which vCPU.
+        4 vcpu: VcpuId,
+    }
+
+    /// Payload of [`SET_TARGET`].
+    SetTarget = "struct xen_domctl_set_target", size 2, align 2 {
+        /// The domain to be ruled.
+        0 target: DomId,
     }
 
     /// Payload of [`IOPORT_PERMISSION`].

@@ -1,6 +1,7 @@
 //! `sysctl`: what the machine has, what all domains are doing, and the hypervisor's own log and
 //! counters, for the control domain.
 
+use crate::domctl::Bitmap;
 use crate::types::DomId;
 
 pub use crate::ops::sysctl::*;
@@ -9,10 +10,49 @@ pub use crate::ops::sysctl::*;
 pub const INTERFACE_VERSION: u32 = 0x15;
 /// Parts of a [`CpuTopology`] that are not known.
 pub const INVALID_ID: u32 = !0;
+/// What [`PciTopoInfo::nodes`] has for a device that the hypervisor was not told of.
+pub const UNKNOWN_DEVICE: u32 = !1;
 /// [`PerfcOp::cmd`]: set every counter to 0.
 pub const PERFC_RESET: u32 = 1;
 /// [`PerfcOp::cmd`]: describe and return them.
 pub const PERFC_QUERY: u32 = 2;
+
+/// [`CpuPoolOp::op`]: makes a pool.
+pub const CPUPOOL_CREATE: u32 = 1;
+/// [`CpuPoolOp::op`]: removes one.
+pub const CPUPOOL_DESTROY: u32 = 2;
+/// [`CpuPoolOp::op`]: tells of the first pool from a number on.
+pub const CPUPOOL_INFO: u32 = 3;
+/// [`CpuPoolOp::op`]: gives a pool a CPU that is in none.
+pub const CPUPOOL_ADDCPU: u32 = 4;
+/// [`CpuPoolOp::op`]: takes a CPU from one.
+pub const CPUPOOL_RMCPU: u32 = 5;
+/// [`CpuPoolOp::op`]: moves a domain to one.
+pub const CPUPOOL_MOVEDOMAIN: u32 = 6;
+/// [`CpuPoolOp::op`]: tells which CPUs are in none.
+pub const CPUPOOL_FREEINFO: u32 = 7;
+/// [`CpuPoolOp::cpu`] and [`CpuPoolOp::cpupool_id`]: whichever the hypervisor likes.
+pub const CPUPOOL_ANY: u32 = !0;
+
+/// [`SystemSchedulerOp::cmd`]: set the parameters.
+pub const SCHEDULER_PUTINFO: u32 = 0;
+/// [`SystemSchedulerOp::cmd`]: return them.
+pub const SCHEDULER_GETINFO: u32 = 1;
+
+/// [`SystemCpuPolicy::index`] and [`CpuFeatureset::index`]: what the machine has.
+pub const POLICY_RAW: u32 = 0;
+/// [`SystemCpuPolicy::index`] and [`CpuFeatureset::index`]: what the hypervisor uses of it.
+pub const POLICY_HOST: u32 = 1;
+/// [`SystemCpuPolicy::index`]: the most that a PV guest can have.
+pub const POLICY_PV_MAX: u32 = 2;
+/// [`SystemCpuPolicy::index`]: what a PV guest has if nobody says otherwise.
+pub const POLICY_PV_DEFAULT: u32 = 4;
+/// [`CpuFeatureset::index`]: what a PV guest has if nobody says otherwise.
+pub const FEATURESET_PV: u32 = 2;
+/// [`CpuFeatureset::index`]: the most that a PV guest can have.
+pub const FEATURESET_PV_MAX: u32 = 4;
+/// Both kinds of indices end below this one.
+pub const POLICIES: u32 = 6;
 
 bitflags::bitflags! {
     /// What the machine and the hypervisor can do ([`PhysInfo::capabilities`]).
@@ -234,5 +274,85 @@ abi_structs! {
         8 meminfo: u64,
         /// Guest address of an array of `u32`, by two nodes; or 0.
         16 distance: u64,
+    }
+    /// Payload of [`CPUPOOL_OP`].
+    CpuPoolOp = "struct xen_sysctl_cpupool_op", size 40, align 8 {
+        /// In: one of `CPUPOOL_*`.
+        0 op: u32,
+        /// In, and out of [`CPUPOOL_CREATE`] and [`CPUPOOL_INFO`]: which pool.
+        4 cpupool_id: u32,
+        /// One of `domctl`'s `SCHEDULERS`.
+        8 sched_id: u32,
+        /// In [`CPUPOOL_MOVEDOMAIN`]: which domain.
+        12 domid: u32,
+        /// In: which CPU.
+        16 cpu: u32,
+        /// Out: how many domains it has.
+        20 n_dom: u32,
+        /// Out: which CPUs.
+        24 cpumap: Bitmap,
+    }
+
+    /// Payload of [`SCHEDULER_OP`], of which the union is 16 bytes.
+    SystemSchedulerOp = "struct xen_sysctl_scheduler_op", size 32, align 8 {
+        /// In: whose scheduler.
+        0 cpupool_id: u32,
+        /// In: one of `domctl`'s `SCHEDULERS`; must be the one in use.
+        4 sched_id: u32,
+        /// In: [`SCHEDULER_PUTINFO`] or [`SCHEDULER_GETINFO`].
+        8 cmd: u32,
+        /// No meaning.
+        12 pad0: u32 = "",
+        /// How long a vCPU runs at least; 0: no least. Unit: microseconds.
+        16 ratelimit_us: u32 = "u.sched_credit2.ratelimit_us",
+        /// Of other schedulers.
+        20 pad1: u32 = "",
+        /// Of other schedulers.
+        24 pad2: u64 = "",
+    }
+
+    /// Payload of [`PCITOPOINFO`].
+    PciTopoInfo = "struct xen_sysctl_pcitopoinfo", size 24, align 8 {
+        /// In: length of the arrays. Out: how many were written.
+        0 num_devs: u32,
+        /// No meaning.
+        4 pad: u32 = "",
+        /// Guest address of an array of `physdev`'s `PciDevice`.
+        8 devs: u64,
+        /// Guest address of an array of `u32`: a node, [`INVALID_ID`] if it is near none, or
+        /// [`UNKNOWN_DEVICE`].
+        16 nodes: u64,
+    }
+
+    /// Payload of [`GET_CPU_LEVELLING_CAPS`].
+    CpuLevellingCaps = "struct xen_sysctl_cpu_levelling_caps", size 4, align 4 {
+        /// Out: which registers of CPUID can be masked for what runs without being emulated.
+        0 caps: u32,
+    }
+
+    /// Payload of [`GET_CPU_FEATURESET`].
+    CpuFeatureset = "struct xen_sysctl_cpu_featureset", size 16, align 8 {
+        /// In: of what.
+        0 index: u32,
+        /// In: length of the array. Out: how many words were written, or could be.
+        4 nr_features: u32,
+        /// Guest address of an array of `u32`; 0 asks for the number.
+        8 features: u64,
+    }
+
+    /// Payload of [`GET_CPU_POLICY`].
+    SystemCpuPolicy = "struct xen_sysctl_cpu_policy", size 32, align 8 {
+        /// In: of what.
+        0 index: u32,
+        /// In: length of `leaves`. Out: how many were written, or can be.
+        4 nr_leaves: u32,
+        /// In: length of `msrs`. Out: how many were written, or can be.
+        8 nr_msrs: u32,
+        /// Must be 0.
+        12 rsvd: u32 = "_rsvd",
+        /// Guest address of an array of `domctl`'s `CpuidLeaf`; 0 asks for the number.
+        16 leaves: u64,
+        /// Guest address of an array of `domctl`'s `MsrEntry`; 0 asks for the number.
+        24 msrs: u64,
     }
 }

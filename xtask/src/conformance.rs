@@ -275,7 +275,7 @@ fn machines(
     let guest = GuestChoice::find(workspace, "conformance".as_ref())?;
     let systems = if options.list { options.systems.get(..1) } else { options.systems.get(..) };
     // Below Linux no guest is the initial domain, which these cases are about.
-    let systems = systems.unwrap_or_default().iter().filter(|&&it| it != System::XenLinux);
+    let systems = systems.unwrap_or_default().iter().filter(|it| !it.is_below_linux());
     let machines = systems.map(|&system| {
         let mut machine = builder.machine(system, &guest, &options.machine)?;
         machine.ramdisk = Some(ramdisk.clone());

@@ -190,7 +190,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode> {
     let folder = Folder::find(path)?;
     ensure!(options.disks.is_empty(), "--disk: the disks of a crate stand in its Cargo.toml");
-    if options.on == System::XenLinux {
+    if options.on.is_below_linux() {
         let image = builder.toolchain()?.build_folder(&folder.path, &folder.name)?;
         folder.make_disks()?;
         let mut options = options.clone();

@@ -17,6 +17,8 @@ pub(crate) enum System {
     Xen,
     /// The same with Linux as the initial domain, below which guests are.
     XenLinux,
+    /// Our kernel in Xen's place there.
+    ParavaneLinux,
     /// Another hypervisor, whose image the user names.
     Other,
 }
@@ -32,7 +34,10 @@ impl System {
             "paravane" => Ok(Self::Paravane),
             "xen" => Ok(Self::Xen),
             "xen-linux" => Ok(Self::XenLinux),
-            _ => bail!("no system `{name}` to run on: it is `paravane`, `xen` or `xen-linux`"),
+            "paravane-linux" => Ok(Self::ParavaneLinux),
+            _ => bail!(
+                "no system `{name}` to run on: it is `paravane`, `xen`, `xen-linux` or `paravane-linux`"
+            ),
         }
     }
 
@@ -42,14 +47,29 @@ impl System {
             Self::Paravane => "paravane",
             Self::Xen => "xen",
             Self::XenLinux => "xen-linux",
+            Self::ParavaneLinux => "paravane-linux",
             Self::Other => "other",
+        }
+    }
+
+    /// Whether guests are domains that Linux makes.
+    pub(crate) fn is_below_linux(self) -> bool {
+        matches!(self, Self::XenLinux | Self::ParavaneLinux)
+    }
+
+    /// The hypervisor alone.
+    pub(crate) fn hypervisor(self) -> Self {
+        match self {
+            Self::XenLinux => Self::Xen,
+            Self::ParavaneLinux => Self::Paravane,
+            other => other,
         }
     }
 
     /// What each of the hypervisor's own lines on the console begins with.
     pub(crate) fn mark(self) -> &'static str {
         match self {
-            Self::Paravane => "(PV) ",
+            Self::Paravane | Self::ParavaneLinux => "(PV) ",
             Self::Xen | Self::XenLinux | Self::Other => "(XEN) ",
         }
     }

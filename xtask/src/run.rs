@@ -43,7 +43,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
         return folder::run(&workspace, &mut builder, Path::new(&word), options);
     }
     let guest = if options.guest.is_none() {
-        ensure!(options.on != System::XenLinux, "below Linux there is one guest: name it");
+        ensure!(!options.on.is_below_linux(), "below Linux there is one guest: name it");
         ensure!(options.ramdisk.is_none(), "--ramdisk is a guest's: name it");
         GuestChoice::Built { package: "dom0".into(), name: "dom0".into() }
     } else {
@@ -64,7 +64,7 @@ pub(crate) fn command(options: &RunOptions) -> Result<ExitCode> {
     if word == "blk" && disks.is_empty() {
         return Ok(exit_code(&block::run(&workspace, &mut builder, options)?));
     }
-    if options.on == System::XenLinux {
+    if options.on.is_below_linux() {
         let end = xen_linux::run(&workspace, &mut builder, &guest, disks, options)?;
         return Ok(exit_code(&end));
     }
@@ -242,8 +242,8 @@ impl<'a> Builder<'a> {
     ///
     /// When it or QEMU cannot be provided.
     pub(crate) fn kernel(&mut self, system: System) -> Result<PathBuf> {
-        match system {
-            System::Paravane => {
+        match system.hypervisor() {
+            System::Paravane | System::ParavaneLinux => {
                 packages::provide(&[packages::QEMU])?;
                 self.hypervisor()
             }

@@ -200,8 +200,7 @@ fn on_both(
     }
 }
 
-/// Boots the guests of [`FAMILY`] as domains: below the nursery on both systems, and below Linux on
-/// Xen. Each must say what it says as the initial domain.
+/// Boots the guests of [`FAMILY`] as domains: below the nursery and below Linux, on both systems. Each must say what it says as the initial domain.
 fn domains(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
@@ -225,18 +224,22 @@ fn domains(
             same_as_alone(workspace, builder, options, &record, &mut alone)
         });
     }
-    let linux = |cpus| format!("domains with {cpus} CPUs below Linux on xen");
-    for cpus in if options.full { 1..=2 } else { 1..=1 } {
-        steps.run(&linux(cpus), || below_linux(workspace, builder, options, cpus, &mut alone));
+    for system in [System::ParavaneLinux, System::XenLinux] {
+        let name = system.hypervisor().name();
+        for cpus in if options.full { 1..=2 } else { 1..=1 } {
+            steps.run(&format!("domains with {cpus} CPUs below Linux on {name}"), || {
+                below_linux(workspace, builder, options, (system, cpus), &mut alone)
+            });
+        }
     }
 }
 
-/// [`FAMILY`] below Linux on Xen, on so many CPUs; as of [`domains`].
+/// [`FAMILY`] below Linux, on so many CPUs; as of [`domains`].
 fn below_linux(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
-    cpus: u32,
+    (system, cpus): (System, u32),
     alone: &mut BTreeMap<&'static str, String>,
 ) -> Result<()> {
     let scratch = workspace.scratch("domains-linux")?;
@@ -245,8 +248,8 @@ fn below_linux(
     let mut machine_options = options.machine.clone();
     (machine_options.smp, machine_options.limit) =
         (cpus, options.machine.limit.max(xen_linux::LIMIT));
-    let machine =
-        xen_linux::machine(workspace, builder, (&family, None), &machine_options, &scratch)?;
+    let job = (&family[..], None);
+    let machine = xen_linux::machine(workspace, builder, system, job, &machine_options, &scratch)?;
     let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
     for name in FAMILY {
         let end = xen_linux::end(&record, name);

@@ -42,8 +42,15 @@ pub(super) fn domctl(cmd: u64, domain: u64, payload: &[u64]) -> i64 {
 }
 
 pub(super) fn sysctl(cmd: u64, payload: [u64; 3]) -> i64 {
-    let [first, rest @ ..] = payload;
-    envelope([cmd | VERSION << 32, first], &rest);
+    sysctl_of(cmd, payload)
+}
+
+/// A `sysctl` with a payload of any length.
+pub(super) fn sysctl_of<const WORDS: usize>(cmd: u64, payload: [u64; WORDS]) -> i64 {
+    envelope(
+        [cmd | VERSION << 32, *payload.first().unwrap_or(&0)],
+        payload.get(1..).unwrap_or(&[]),
+    );
     hypercall(SYSCTL, &[arena_address()])
 }
 

@@ -70,6 +70,7 @@ mod sched;
 mod segments;
 mod shared;
 mod timer;
+mod toolstack;
 mod trap_control;
 mod trap_edge;
 mod trap_frame;
@@ -194,6 +195,9 @@ const AREAS: &[&[Case]] = &[
     rulers::DOMAINS,
     rulers::MACHINE,
     rulers::CASES,
+    toolstack::POOLS,
+    toolstack::CLAIMS,
+    toolstack::POLICIES,
     rest::CALLS,
     rest::MEMORY,
 ];

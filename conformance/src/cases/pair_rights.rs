@@ -1,6 +1,6 @@
 //! What a domain that controls nothing is refused.
 
-use super::control::{CREATE, DESTROY, INFO, domctl, sysctl};
+use super::control::{CREATE, DESTROY, EOPNOTSUPP, INFO, domctl, sysctl};
 use super::event_calls::{ESRCH, NOBODY};
 use crate::call::{CONSOLE_IO, EINVAL, EPERM, SCHED_OP, XEN_VERSION, hypercall};
 use crate::case::{Case, case, equal, equal_at};
@@ -40,6 +40,42 @@ pub(crate) const CASES: &[Case] = &[
             equal("answer", domctl(INFO, 0x7ff0, &[]), EINVAL)
         },
     ),
+    case("pair_rights/domctl_wrong", "Of some calls it is said first what is wrong.", |t| {
+        let p = t.peer()?;
+        let rows: [(u64, &[u64], i64); 12] = [
+            (19, &[99_999], EINVAL),
+            (20, &[5, 0, 0], EINVAL),
+            (21, &[0], EINVAL),
+            (21, &[0xffff | 2 << 32], EINVAL),
+            (38, &[0], EINVAL),
+            (39, &[0, 5, 0], EINVAL),
+            (39, &[0, 1 << 50, 1], EINVAL),
+            (40, &[0], EOPNOTSUPP),
+            (46, &[NOBODY as u64], ESRCH),
+            (46, &[0], EOPNOTSUPP),
+            (48, &[0], EINVAL),
+            (50, &[0], EOPNOTSUPP),
+        ];
+        for (cmd, payload, expected) in rows {
+            equal_at("answer for", cmd, domctl(cmd, p.domain.into(), payload), expected)?;
+        }
+        equal("itself", domctl(46, p.own.into(), &[p.own.into()]), EINVAL)
+    }),
+    case("pair_rights/domctl_right", "If nothing is, it may not give rights: -EPERM.", |t| {
+        let p = t.peer()?;
+        let rows: [(u64, &[u64]); 6] = [
+            (19, &[5 | 1 << 32]),
+            (20, &[0, 0, 0]),
+            (20, &[0xfee00, 1, 1]),
+            (21, &[0x80 | 1 << 32, 1]),
+            (21, &[0x80 | 1 << 32]),
+            (39, &[0, 0xfee00, 1, 1]),
+        ];
+        for (cmd, payload) in rows {
+            equal_at("answer for", cmd, domctl(cmd, p.domain.into(), payload), EPERM)?;
+        }
+        Ok(())
+    }),
     case("pair_rights/sysctl", "Nor ask the machine's state: -EPERM.", |t| {
         t.peer()?;
         for cmd in [3, 6, 16] {

@@ -17,16 +17,16 @@ sub_ops! { sysctl "XEN_SYSCTL_" "Sub-ops of `sysctl`." {
     15 LOCKPROF_OP "lockprof_op" Control Absent "Profiles of locks.";
     16 CPUTOPOINFO "cputopoinfo" Control Done "Cores, sockets and nodes of real CPUs.";
     17 NUMAINFO "numainfo" Control Done "Memory and distances of nodes.";
-    18 CPUPOOL_OP "cpupool_op" Control Absent "Pools of real CPUs.";
-    19 SCHEDULER_OP "scheduler_op" Control Absent "Settings of the scheduler.";
+    18 CPUPOOL_OP "cpupool_op" Control Done "Pools of real CPUs.";
+    19 SCHEDULER_OP "scheduler_op" Control Done "Settings of the scheduler.";
     20 COVERAGE_OP "coverage_op" Control Absent "Coverage of the hypervisor's code.";
     21 PSR_CMT_OP "psr_cmt_op" Control Absent "Use of caches.";
-    22 PCITOPOINFO "pcitopoinfo" Control Absent "Nodes of devices.";
+    22 PCITOPOINFO "pcitopoinfo" Control Done "Nodes of devices.";
     23 PSR_ALLOC "psr_alloc" Control Absent "Shares of caches.";
-    25 GET_CPU_LEVELLING_CAPS "get_cpu_levelling_caps" Control Absent "Which CPU features can be hidden.";
-    26 GET_CPU_FEATURESET "get_cpu_featureset" Control Absent "Which CPU features there are.";
+    25 GET_CPU_LEVELLING_CAPS "get_cpu_levelling_caps" Control Done "Which CPU features can be hidden.";
+    26 GET_CPU_FEATURESET "get_cpu_featureset" Control Done "Which CPU features there are.";
     27 LIVEPATCH_OP "livepatch_op" Control Absent "Changes the running hypervisor.";
-    29 GET_CPU_POLICY "get_cpu_policy" Control Absent "All that CPUID and registers say of a kind of guest.";
+    29 GET_CPU_POLICY "get_cpu_policy" Control Done "All that CPUID and registers say of a kind of guest.";
 }}
 
 sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
@@ -53,24 +53,24 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     25 GETVCPUAFFINITY "getvcpuaffinity" Control Done "Which real CPUs a vCPU may run on.";
     26 REAL_MODE_AREA "real_mode_area" Control Absent "Of another architecture.";
     27 RESUMEDOMAIN "resumedomain" Control Done "Lets a domain go on that has shut down.";
-    28 SENDTRIGGER "sendtrigger" Control Absent "Sends a button press or a non-maskable interrupt.";
+    28 SENDTRIGGER "sendtrigger" Control Done "Sends a button press or a non-maskable interrupt.";
     29 SUBSCRIBE "subscribe" Control Absent "By which port to tell of a suspend.";
     33 GETHVMCONTEXT "gethvmcontext" Control Refused(EINVAL) "Of hardware-virtualised guests.";
     34 SETHVMCONTEXT "sethvmcontext" Control Refused(EINVAL) "Of hardware-virtualised guests.";
     35 SET_ADDRESS_SIZE "set_address_size" Control Done "Makes a domain a 32-bit one.";
     36 GET_ADDRESS_SIZE "get_address_size" Control Done "Returns 32 or 64.";
     37 ASSIGN_DEVICE "assign_device" Control Absent "Gives a domain a device.";
-    38 BIND_PT_IRQ "bind_pt_irq" Control Absent "Of hardware-virtualised guests.";
-    39 MEMORY_MAPPING "memory_mapping" Control Absent "Of translated guests.";
-    40 IOPORT_MAPPING "ioport_mapping" Control Absent "Of hardware-virtualised guests.";
+    38 BIND_PT_IRQ "bind_pt_irq" Control Refused(EINVAL) "Of hardware-virtualised guests.";
+    39 MEMORY_MAPPING "memory_mapping" Control Done "Of translated guests.";
+    40 IOPORT_MAPPING "ioport_mapping" Control Refused(EOPNOTSUPP) "Of hardware-virtualised guests.";
     42 SET_EXT_VCPUCONTEXT "set_ext_vcpucontext" Control Absent "Sets more of a vCPU's state.";
     43 GET_EXT_VCPUCONTEXT "get_ext_vcpucontext" Control Absent "Returns more of a vCPU's state.";
     44 SET_OPT_FEATURE "set_opt_feature" Control Absent "Of another architecture.";
     45 TEST_ASSIGN_DEVICE "test_assign_device" Control Absent "Whether a device could be given.";
-    46 SET_TARGET "set_target" Control Absent "Lets a domain rule one other.";
+    46 SET_TARGET "set_target" Control Refused(EOPNOTSUPP) "Lets a domain rule one other.";
     47 DEASSIGN_DEVICE "deassign_device" Control Absent "Takes a device back.";
-    48 UNBIND_PT_IRQ "unbind_pt_irq" Control Absent "Of hardware-virtualised guests.";
-    50 GET_DEVICE_GROUP "get_device_group" Control Absent "Devices that must be given together.";
+    48 UNBIND_PT_IRQ "unbind_pt_irq" Control Refused(EINVAL) "Of hardware-virtualised guests.";
+    50 GET_DEVICE_GROUP "get_device_group" Control Refused(EOPNOTSUPP) "Devices that must be given together.";
     54 DEBUG_OP "debug_op" Control Absent "Single steps.";
     55 GETHVMCONTEXT_PARTIAL "gethvmcontext_partial" Control Refused(EINVAL) "Of hardware-virtualised guests.";
     56 VM_EVENT_OP "vm_event_op" Control Absent "Of watching hardware-virtualised guests.";
@@ -84,8 +84,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     65 AUDIT_P2M "audit_p2m" Control Absent "Checks frame lists.";
     66 SET_VIRQ_HANDLER "set_virq_handler" Control Absent "Sends a virtual interrupt of the system to a domain.";
     67 SET_BROKEN_PAGE_P2M "set_broken_page_p2m" Control Absent "Of bad memory.";
-    68 SETNODEAFFINITY "setnodeaffinity" Control Absent "From which nodes a domain gets memory.";
-    69 GETNODEAFFINITY "getnodeaffinity" Control Absent "From which nodes a domain gets memory.";
+    68 SETNODEAFFINITY "setnodeaffinity" Control Done "From which nodes a domain gets memory.";
+    69 GETNODEAFFINITY "getnodeaffinity" Control Done "From which nodes a domain gets memory.";
     71 CACHEFLUSH "cacheflush" Control Absent "Of another architecture.";
     72 GET_VCPU_MSRS "get_vcpu_msrs" Control Absent "Returns a vCPU's machine registers.";
     73 SET_VCPU_MSRS "set_vcpu_msrs" Control Absent "Sets a vCPU's machine registers.";
@@ -95,8 +95,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     78 PSR_ALLOC "psr_alloc" Control Absent "A domain's share of caches.";
     79 SOFT_RESET "soft_reset" Control Absent "Resets a domain but keeps its memory.";
     81 VUART_OP "vuart_op" Control Absent "Of another architecture.";
-    82 GET_CPU_POLICY "get_cpu_policy" Control Absent "All that CPUID and registers say to a domain.";
-    83 SET_CPU_POLICY "set_cpu_policy" Control Absent "What they shall say to a domain.";
+    82 GET_CPU_POLICY "get_cpu_policy" Control Done "All that CPUID and registers say to a domain.";
+    83 SET_CPU_POLICY "set_cpu_policy" Control Done "What they shall say to a domain.";
     84 VMTRACE_OP "vmtrace_op" Control Absent "Of hardware-virtualised guests.";
     85 GET_PAGING_MEMPOOL_SIZE "get_paging_mempool_size" Control Absent "Memory for a domain's shadow tables.";
     86 SET_PAGING_MEMPOOL_SIZE "set_paging_mempool_size" Control Absent "Memory for a domain's shadow tables.";

@@ -54,7 +54,7 @@ sub_ops! { memory "XENMEM_" "Sub-ops of `memory_op`." {
     21 ACCESS_OP "access_op" Control Absent "Of watching a guest's accesses.";
     22 SHARING_OP "sharing_op" Control Absent "Of sharing pages.";
     23 ADD_TO_PHYSMAP_BATCH "add_to_physmap_batch" Any Refused(EACCES) "Of translated guests.";
-    24 CLAIM_PAGES "claim_pages" Control Absent "Sets memory aside for a domain to be built.";
+    24 CLAIM_PAGES "claim_pages" Control Done "Sets memory aside for a domain to be built.";
     25 MACHPHYS_COMPAT_MFN_LIST "machphys_compat_mfn_list" Any Absent "Of 32-bit guests.";
     26 GET_VNUMAINFO "get_vnumainfo" Any Refused(EOPNOTSUPP) "The domain's virtual nodes.";
     27 RESERVED_DEVICE_MEMORY_MAP "reserved_device_memory_map" Any Absent "Memory that devices need at fixed places.";

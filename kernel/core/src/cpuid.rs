@@ -1,7 +1,8 @@
 //! What CPUID shows a guest (`docs/src/abi`): the machine's answer, filtered by an allow-list.
 //!
 //! A feature is shown if a PV guest can use it and the kernel lets it work. Everything else is
-//! hidden, so that a new feature of a new processor is never shown by accident.
+//! hidden, so that a new feature of a new processor is never shown by accident. A domain can be shown
+//! less, if the tools say so before it runs ([`Limits`]).
 
 use hypercall_abi::cpuid as leaf;
 use hypercall_abi::memory::E820_RAM;
@@ -93,14 +94,63 @@ impl Viewer {
     }
 }
 
+/// What of the policy a domain is shown at most. What the policy has not got, nobody is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The highest leaves: from 0 on, from 0x80000000 on, and of the hypervisor's own.
+    pub leaves: [u32; 3],
+    /// The features of [`FEATURES`].
+    pub features: [u32; FEATURES.len()],
+}
+
+impl Limits {
+    /// All that there is.
+    pub const NONE: Self = Self { leaves: [u32::MAX; 3], features: [u32::MAX; FEATURES.len()] };
+}
+
+/// Where features are that can be hidden from a domain: leaf, and number of the register.
+pub const FEATURES: [(u32, usize); 5] =
+    [(1, 2), (1, 3), (7, 1), (0x8000_0001, 2), (0x8000_0001, 3)];
+
 /// The guest's view of one leaf: eax, ebx, ecx, edx.
 #[must_use]
 pub fn policy<P: Platform>(
     system: &System<P>,
     viewer: Viewer,
-    wanted: u32,
-    subleaf: u32,
+    limits: &Limits,
+    (wanted, subleaf): (u32, u32),
 ) -> [u32; 4] {
+    let whole = |wanted| whole(system, viewer, wanted, subleaf);
+    let [basic, extended, own] = limits.leaves;
+    let mut registers = match wanted {
+        leaf::BASE..=leaf::LAST if wanted > own => [0; 4],
+        leaf::BASE => {
+            let [_, names @ ..] = whole(wanted);
+            let [ebx, ecx, edx] = names;
+            [leaf::LAST.min(own), ebx, ecx, edx]
+        }
+        1..leaf::BASE if wanted > basic => [0; 4],
+        0x8000_0001.. if wanted > extended => [0; 4],
+        _ => whole(wanted),
+    };
+    let highest = match wanted {
+        0 => basic,
+        0x8000_0000 => extended,
+        _ => u32::MAX,
+    };
+    let hidden = FEATURES.iter().zip(&limits.features).filter(|((leaf, _), _)| *leaf == wanted);
+    for ((leaf, number), shown) in hidden {
+        // That there is a hypervisor is not to be hidden.
+        let always = if (*leaf, *number) == (1, 2) { HYPERVISOR } else { 0 };
+        registers.get_mut(*number).into_iter().for_each(|register| *register &= shown | always);
+    }
+    let [eax, rest @ ..] = registers;
+    let [ebx, ecx, edx] = rest;
+    [eax.min(highest), ebx, ecx, edx]
+}
+
+/// The same for a domain from which nothing is hidden.
+fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: u32) -> [u32; 4] {
     let platform = &system.platform;
     let machine = || platform.cpuid(wanted, subleaf);
     let [_, vendor, ..] = platform.cpuid(0, 0);

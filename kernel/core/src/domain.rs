@@ -1,7 +1,7 @@
 //! A domain: one guest and what belongs to it.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::extension::Rings;
 use hypercall_abi::layout::LEGACY_MAX_VCPUS;
@@ -10,6 +10,7 @@ use spin::Once;
 
 use crate::calls::memory_map::ToldMap;
 use crate::control::Ranges;
+use crate::cpuid::Limits;
 use crate::event::Ports;
 use crate::grant::GrantTable;
 use crate::irq::Pirqs;
@@ -88,6 +89,12 @@ pub struct Domain<P: Platform> {
     pub(crate) rings: Lock<Rings>,
     /// How it is to see the time-stamp counter, which it sees as it is: mode, and incarnation.
     pub(crate) tsc: Lock<(u32, u32)>,
+    /// What of the CPU it is shown at most.
+    pub(crate) cpuid: Lock<Limits>,
+    /// Whether it has ever been allowed to run.
+    pub(crate) begun: AtomicBool,
+    /// Nodes that its memory shall come from, as the tools say; 0: they have not said.
+    pub(crate) nodes: AtomicU64,
     /// vCPUs it may have.
     pub max_vcpus: u32,
     /// The memory map that it is told of.
@@ -133,6 +140,9 @@ impl<P: Platform> Domain<P> {
             clock_selector: Lock::new(0),
             rings: Lock::new(Rings { domain: id, ..Rings::default() }),
             tsc: Lock::new((0, 1)),
+            cpuid: Lock::new(Limits::NONE),
+            begun: AtomicBool::new(false),
+            nodes: AtomicU64::new(0),
             max_vcpus: MOST_VCPUS,
             memory_map: Lock::new(ToldMap::NONE),
             pauses: Lock::new(0),

@@ -249,7 +249,8 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
             Mode::Kernel => Viewer::InitialKernel,
             Mode::User => Viewer::InitialUser,
         };
-        cpuid::policy(self.system, viewer, leaf, subleaf)
+        let limits = *self.domain.cpuid.lock(self.platform());
+        cpuid::policy(self.system, viewer, &limits, (leaf, subleaf))
     }
 
     fn write_back_caches(&mut self) {

@@ -74,7 +74,7 @@ pub(crate) fn work(
     scratch: &Path,
 ) -> Result<Record> {
     let images = image::provide(&workspace.scratch("disk-images")?)?;
-    let below_linux = work.system == System::XenLinux;
+    let below_linux = work.system.is_below_linux();
     let disk = scratch.join("disk.img");
     // Linux would give the domain the whole disk.
     std::fs::copy(if below_linux { &images.fat } else { &images.disk }, &disk)?;
@@ -82,7 +82,8 @@ pub(crate) fn work(
     let mut machine = if below_linux {
         let mut domain = Domain::new("blk", blk, work.args);
         domain.disks.push(disk.clone());
-        xen_linux::machine(workspace, builder, (&[domain], None), &work.machine, scratch)?
+        let job = (&[domain][..], None);
+        xen_linux::machine(workspace, builder, work.system, job, &work.machine, scratch)?
     } else {
         let config = format!(
             "name = 'blk'\nkernel = 'blk'\nmemory = 16\ndisk = ['/dev/vda1,raw,xvda,w']\nextra = '{}'\n",
@@ -124,7 +125,7 @@ pub(crate) fn run(
 ) -> Result<End> {
     let scratch = workspace.scratch(&format!("run-{}", std::process::id()))?;
     let mut machine = options.machine.clone();
-    if options.on == System::XenLinux {
+    if options.on.is_below_linux() {
         machine.limit = machine.limit.max(xen_linux::LIMIT);
     }
     let blk = Work {

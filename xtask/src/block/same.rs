@@ -60,7 +60,7 @@ pub(super) fn test(
             domain.file = Some(CONFIG);
             (domain.disks, domain.network) = (vec![disk.clone()], true);
             let job = (&[domain][..], None);
-            let machine = xen_linux::machine(workspace, builder, job, &options, &scratch)?;
+            let machine = xen_linux::machine(workspace, builder, system, job, &options, &scratch)?;
             let mut record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             record.end = xen_linux::end(&record, "blk");
             record

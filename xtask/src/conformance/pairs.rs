@@ -64,7 +64,7 @@ pub(super) fn all(
     let mut pairs = Vec::new();
     for &system in &options.systems {
         let mut machine_options = options.machine.clone();
-        if system == System::XenLinux {
+        if system.is_below_linux() {
             let domain = |(name, words): (&str, &String)| Domain {
                 memory: MEMORY,
                 vcpus: 1,
@@ -75,6 +75,7 @@ pub(super) fn all(
             let machine = xen_linux::machine(
                 workspace,
                 builder,
+                system,
                 (&domains, None),
                 &machine_options,
                 scratch,

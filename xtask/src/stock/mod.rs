@@ -257,7 +257,7 @@ impl Bench<'_, '_> {
             options.limit = options.limit.max(LIMIT);
             let job = (&[domain][..], None);
             let machine =
-                xen_linux::machine(self.workspace, self.builder, job, &options, &scratch)?;
+                xen_linux::machine(self.workspace, self.builder, system, job, &options, &scratch)?;
             let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
             let end = xen_linux::end(&record, "store");
             ensure!(end == End::Success, "{end}\n{}", record.report);

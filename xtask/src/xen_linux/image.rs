@@ -3,9 +3,12 @@
 //! Packages are fetched by `apt-get download` and unpacked below the target directory: nothing of
 //! them is installed, so nobody needs to be root.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use embassy_futures::block_on;
+use toolstack::unpack::unpack;
 
 use crate::cpio::Archive;
 use crate::debian;
@@ -102,6 +105,30 @@ pub(super) fn provide(folder: &Path) -> Result<Image> {
     }
     // The scripts change with this program, so this is done each time.
     Ok(Image { linux, root: root(&tree)? })
+}
+
+/// The ELF file in Linux's boot image, which is what our kernel takes: unpacked once.
+///
+/// # Errors
+///
+/// When the image is damaged, or the file can't be written.
+pub(super) fn unpacked(linux: &Path) -> Result<PathBuf> {
+    let file = linux.with_extension("elf");
+    let age = |path: &Path| std::fs::metadata(path)?.modified();
+    if age(&file).is_ok_and(|made| age(linux).is_ok_and(|packed| packed < made)) {
+        return Ok(file);
+    }
+    let mut kernel = Vec::new();
+    let mut sink = |piece: &[u8]| {
+        kernel.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    };
+    let packed = std::fs::read(linux)?;
+    block_on(unpack(&packed, &mut sink)).context("Debian's Linux can't be unpacked")?;
+    let fresh = linux.with_extension("fresh");
+    std::fs::write(&fresh, kernel)?;
+    std::fs::rename(fresh, &file)?;
+    Ok(file)
 }
 
 /// Makes the files of the first root in `tree`, and Linux as the file `linux`.

@@ -1,5 +1,5 @@
 //! Real Xen with Debian's Linux as the initial domain, where guests are domains that `xl` creates:
-//! the second oracle, for what a guest is as one domain of several.
+//! the second oracle, for what a guest is as one domain of several. Our kernel can take Xen's place.
 
 mod image;
 pub(crate) mod served;
@@ -97,7 +97,7 @@ impl Domain {
     }
 }
 
-/// The machine for some domains, and a script that the initial domain runs beside them; their files and what to do with them lie in `scratch`.
+/// The machine for some domains, on one of the systems with Linux, and a script that the initial domain runs beside them; their files and what to do with them lie in `scratch`.
 ///
 /// # Errors
 ///
@@ -105,23 +105,28 @@ impl Domain {
 pub(crate) fn machine(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
+    system: System,
     (domains, client): (&[Domain], Option<&str>),
     options: &MachineOptions,
     scratch: &Path,
 ) -> Result<Machine> {
     packages::provide(&[packages::DEBIAN])?;
-    let kernel = builder.kernel(System::Xen)?;
+    let system = system.hypervisor();
+    let kernel = builder.kernel(system)?;
     let image = image::provide(&workspace.scratch("xen-linux")?)?;
     let mut root = image.root;
     root.extend(job(domains, client)?);
     let ramdisk = scratch.join("linux-root.cpio");
     std::fs::write(&ramdisk, root)?;
     Ok(Machine {
-        system: System::Xen,
+        system,
         kernel,
         kernel_args: String::new(),
         log: Log::Warnings,
-        guest: image.linux,
+        guest: match system {
+            System::Paravane => image::unpacked(&image.linux)?,
+            _ => image.linux,
+        },
         guest_args: "console=hvc0 quiet loglevel=1 panic=1 maxcpus=1".into(),
         ramdisk: Some(ramdisk),
         disks: domains.iter().flat_map(|domain| domain.disks.clone()).collect(),
@@ -207,7 +212,7 @@ pub(crate) fn run(
     let job = (&[domain][..], client.as_deref());
     let limit = options.machine.limit.max(LIMIT);
     let machine_options = MachineOptions { limit, ..options.machine.clone() };
-    let mut machine = machine(workspace, builder, job, &machine_options, &scratch)?;
+    let mut machine = machine(workspace, builder, options.on, job, &machine_options, &scratch)?;
     machine.kernel_args.clone_from(&options.kernel_args);
     if options.verbose {
         machine.log = Log::All;

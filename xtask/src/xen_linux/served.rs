@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{Domain, LIMIT, end, machine};
 use crate::boot::{self, End, Watch};
 use crate::kv;
+use crate::machine::System;
 use crate::options::TestOptions;
 use crate::run::Builder;
 use crate::steps::Steps;
@@ -41,7 +42,7 @@ pub(crate) fn test(
         let mut options = options.machine.clone();
         options.limit = options.limit.max(2 * LIMIT);
         let job = (&[httpd, kv][..], Some(CLIENT));
-        let machine = machine(workspace, builder, job, &options, &scratch)?;
+        let machine = machine(workspace, builder, System::XenLinux, job, &options, &scratch)?;
         let record = boot::boot(&machine, Watch::Nobody, &scratch)?;
         let transcript = record.console.transcript();
         let said = transcript.lines().filter_map(|line| line.strip_prefix("client| "));

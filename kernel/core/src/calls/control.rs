@@ -7,10 +7,10 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::domctl::{self, AddressSize, Domctl, SetDomainHandle, SetTimeOffset};
 use hypercall_abi::errno::Errno;
-use hypercall_abi::sysctl::{self, SchedId, Sysctl};
+use hypercall_abi::sysctl::{self, CpuLevellingCaps, SchedId, Sysctl};
 use hypercall_abi::types::DomId;
 
-use crate::control::{get, put};
+use crate::control::{get, put, scheduler_op};
 use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::guest_memory;
@@ -26,7 +26,8 @@ use crate::system::{Context, System};
 /// - `EACCES`: another version of the interface.
 /// - `ESRCH`: there is no such domain, or it is being ended and the sub-op would change it.
 /// - `EINVAL`: `getdomaininfo` of a number that is no domain's.
-/// - `EPERM`: the caller is not the control domain.
+/// - `EPERM`: the caller is not the control domain. Of some sub-ops it is said before that an argument
+///   is wrong, or that they are not for PV domains.
 /// - `ENOSYS`: unknown sub-op.
 /// - else by sub-op.
 pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
@@ -47,6 +48,7 @@ pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
         }
         _ => Some(cx.system.domains.get(platform, op.domain).ok_or(Errno::ESRCH)?),
     };
+    domain.as_ref().map_or(Ok(()), |domain| cx.fits(domain.id, op.cmd, &op.payload))?;
     if !cx.domain.is_privileged() {
         return Err(Errno::EPERM);
     }
@@ -61,13 +63,12 @@ pub fn domctl<P: Platform>(cx: &mut Context<'_, P>, args: [u64; 6]) -> Answer {
         Some(domain) => look_or_change(cx, &domain, &mut op),
     };
     cx.system.control_busy.store(false, Ordering::Release);
-    if answer? != Reply::Value(0) {
-        return answer;
-    }
-    if answers(op.cmd) {
+    // What of a policy is refused is told too.
+    let is_told = answer == DONE || op.cmd == domctl::SET_CPU_POLICY && answer.is_err();
+    if is_told && answers(op.cmd) {
         guest_memory::write(&cx.system.platform, argument, &op)?;
     }
-    DONE
+    answer
 }
 
 /// Whether the envelope is the answer too.
@@ -81,6 +82,8 @@ const fn answers(cmd: u32) -> bool {
             | domctl::SCHEDULER_OP
             | domctl::GET_ADDRESS_SIZE
             | domctl::GETTSCINFO
+            | domctl::GET_CPU_POLICY
+            | domctl::SET_CPU_POLICY
     )
 }
 
@@ -107,6 +110,8 @@ fn look_or_change<P: Platform>(
         domctl::GETDOMAININFO => put(payload, &cx.system.domain_info(domain)),
         domctl::GETVCPUINFO => cx.system.vcpu_info(domain, payload)?,
         domctl::GETVCPUAFFINITY => cx.system.affinity(domain, op.cmd, payload)?,
+        domctl::GETNODEAFFINITY => cx.system.nodes(domain, payload)?,
+        domctl::GET_CPU_POLICY => cx.system.cpu_policy(domain, payload)?,
         domctl::GETPAGEFRAMEINFO3 => cx.system.frame_info(domain, payload)?,
         domctl::GET_ADDRESS_SIZE => put(payload, &AddressSize { size: u64::BITS }),
         _ => {
@@ -127,6 +132,7 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
         | domctl::RESUMEDOMAIN
         | domctl::GETTSCINFO
         | domctl::SETTSCINFO
+        | domctl::SET_CPU_POLICY
             if own =>
         {
             return Err(Errno::EINVAL);
@@ -146,9 +152,13 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
             let SetDomainHandle { handle } = get(payload);
             *domain.handle.lock(&system.platform) = handle;
         }
+        domctl::SENDTRIGGER => system.send_trigger(domain, payload)?,
+        domctl::SETNODEAFFINITY => system.set_nodes(domain, payload)?,
+        domctl::SET_CPU_POLICY => system.set_cpu_policy(domain, payload)?,
         domctl::IOPORT_PERMISSION => cx.permit_ports(domain, payload)?,
         domctl::IOMEM_PERMISSION => cx.permit_memory(domain, payload)?,
         domctl::IRQ_PERMISSION => cx.permit_irq(domain, payload)?,
+        domctl::MEMORY_MAPPING => cx.map_memory(domain, payload)?,
         domctl::HYPERCALL_INIT => cx.fill_stubs(domain, payload)?,
         domctl::SETTIMEOFFSET => {
             let SetTimeOffset { time_offset_seconds: offset } = get(payload);
@@ -186,6 +196,7 @@ pub fn sysctl<P: Platform>(cx: &mut Context<'_, P>, [argument, ..]: [u64; 6]) ->
         return Err(Errno::EPERM);
     }
     let payload = &mut op.payload;
+    let mut answer = DONE;
     match op.cmd {
         sysctl::READCONSOLE => cx.read_log(payload)?,
         sysctl::PHYSINFO => cx.phys_info(payload),
@@ -195,8 +206,15 @@ pub fn sysctl<P: Platform>(cx: &mut Context<'_, P>, [argument, ..]: [u64; 6]) ->
         sysctl::AVAILHEAP => cx.avail_heap(payload),
         sysctl::CPUTOPOINFO => cx.cpu_topology(payload)?,
         sysctl::NUMAINFO => cx.numa_info(payload)?,
+        sysctl::CPUPOOL_OP => cx.pool_op(payload)?,
+        sysctl::SCHEDULER_OP => scheduler_op(payload)?,
+        sysctl::PCITOPOINFO => cx.device_nodes(payload)?,
+        // No CPU's CPUID is changed for whom it does not fault.
+        sysctl::GET_CPU_LEVELLING_CAPS => put(payload, &CpuLevellingCaps { caps: 0 }),
+        sysctl::GET_CPU_POLICY => cx.system_policy(payload)?,
+        sysctl::GET_CPU_FEATURESET => answer = cx.featureset(payload)?,
         _ => return Err(Errno::ENOSYS),
     }
     guest_memory::write(platform, argument, &op)?;
-    DONE
+    answer
 }

@@ -184,6 +184,7 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
         }
         memory::MEMORY_MAP => return super::memory_map::memory_map(cx, argument),
         memory::SET_MEMORY_MAP => return super::memory_map::set_memory_map(cx, argument),
+        memory::CLAIM_PAGES => return claim_pages(cx, argument),
         memory::SET_POD_TARGET | memory::GET_POD_TARGET => return Err(cx.no_pod(argument)),
         _ => {}
     }
@@ -196,6 +197,30 @@ pub fn memory_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u64
     };
     let progress = cx.mm().memory_op(target, cmd, argument, &mut cx.budget);
     cx.answer("memory_op", progress, |done| [continued(cmd, done), argument, 0, 0, 0, 0])
+}
+
+/// `memory_op(claim_pages, argument)`: free frames are kept for a domain that is being built.
+///
+/// # Errors
+///
+/// - `EFAULT`: the argument can't be read.
+/// - `EINVAL`: it has a list, flags or larger extents; no such domain; else as [`DomainMemory::claim`].
+/// - `EPERM`: the caller is not the control domain.
+/// - `ENOMEM`: there are not enough.
+fn claim_pages<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
+    let platform = &cx.system.platform;
+    let asked: memory::Reservation = guest_memory::read(platform, argument)?;
+    let domain = cx.system.domains.get(platform, asked.domid);
+    if (asked.extent_start, asked.extent_order, asked.mem_flags) != (0, 0, 0) || domain.is_none() {
+        return Err(Errno::EINVAL);
+    }
+    if !cx.domain.is_privileged() {
+        return Err(Errno::EPERM);
+    }
+    // One that is being ended gets nothing more.
+    let domain = cx.system.visit(asked.domid).ok_or(Errno::EINVAL)?;
+    domain.memory.claim(platform.frames(), asked.nr_extents)?;
+    DONE
 }
 
 /// Whose frames a call means.

@@ -86,22 +86,32 @@ impl<P: Platform> System<P> {
     }
 
     fn read_cpus(&self, map: Bitmap) -> Result<CpuSet, Errno> {
+        self.read_bits(map).map(CpuSet::from_bits)
+    }
+
+    /// The first 64 bits of a set.
+    pub(super) fn read_bits(&self, map: Bitmap) -> Result<u64, Errno> {
         let mut bytes = [0; 8];
         let length = usize::try_from(bytes_of(map)).unwrap_or(8).min(8);
         let into = bytes.get_mut(..length).unwrap_or_default();
         self.platform.read_guest(GuestRange::new(map.bitmap, length)?, into)?;
         let bits = if length == 0 { 0 } else { map.nr_bits };
         let mask = 1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1));
-        Ok(CpuSet::from_bits(u64::from_le_bytes(bytes) & mask))
+        Ok(u64::from_le_bytes(bytes) & mask)
     }
 
     /// Writes those of the CPUs that are in use, and zeros for all other bits that the set has.
     fn write_cpus(&self, map: Bitmap, cpus: CpuSet) -> Result<(), Errno> {
+        self.write_bits(map, cpus.and(self.cpu_set()).bits())
+    }
+
+    /// Writes the first 64 bits of a set, and zeros for all others that it has.
+    pub(super) fn write_bits(&self, map: Bitmap, bits: u64) -> Result<(), Errno> {
         let length = u64::from(bytes_of(map));
         if length > MOST_BYTES {
             return Err(Errno::EINVAL);
         }
-        let bytes = cpus.and(self.cpu_set()).bits().to_le_bytes();
+        let bytes = bits.to_le_bytes();
         for at in 0..length {
             let byte = usize::try_from(at).ok().and_then(|at| bytes.get(at)).copied().unwrap_or(0);
             guest_memory::write(&self.platform, map.bitmap.wrapping_add(at), &byte)?;

@@ -2,7 +2,8 @@
 
 use hypercall_abi::domctl::{
     DomainFlags, DomainInfo, FRAME_INVALID, FRAME_L1, FRAME_L2, FRAME_L3, FRAME_L4, FRAME_NO_TABLE,
-    FRAME_PINNED, GetPageFrameInfo3, GetVcpuInfo, INVALID_MAX_VCPU_ID, SHUTDOWN_SHIFT,
+    FRAME_PINNED, GetPageFrameInfo3, GetVcpuInfo, INVALID_MAX_VCPU_ID, SHUTDOWN_SHIFT, SendTrigger,
+    TRIGGER_NMI, TRIGGER_POWER, TRIGGER_SLEEP,
 };
 use hypercall_abi::errno::Errno;
 use hypercall_abi::types::Mfn;
@@ -93,6 +94,28 @@ impl<P: Platform> System<P> {
             ..asked
         };
         put(payload, &answer);
+        Ok(())
+    }
+
+    /// `sendtrigger`: a non-maskable interrupt for a vCPU.
+    ///
+    /// # Errors
+    ///
+    /// - `ESRCH`: the domain has not got the vCPU.
+    /// - `EINVAL`: a button of hardware-virtualised guests.
+    /// - `ENOSYS`: anything else.
+    pub(crate) fn send_trigger(
+        &self,
+        domain: &P::Arc<Domain<P>>,
+        payload: &Payload,
+    ) -> Result<(), Errno> {
+        let SendTrigger { trigger, vcpu } = get(payload);
+        let target = find::<P>(domain, vcpu.0).map_err(|_| Errno::ESRCH)?;
+        match trigger {
+            TRIGGER_NMI => self.send_nmi(&target),
+            TRIGGER_POWER | TRIGGER_SLEEP => return Err(Errno::EINVAL),
+            _ => return Err(Errno::ENOSYS),
+        }
         Ok(())
     }
 

@@ -46,6 +46,7 @@ impl<P: Platform> Context<'_, P> {
             capabilities: (Capabilities::PV | Capabilities::GNTTAB_V1).bits(),
             total_pages: system.total_pages(),
             free_pages: frames.free_count(),
+            outstanding_pages: frames.claimed_count(),
             max_mfn: frames.len().saturating_sub(1),
             hw_cap: [edx1, ecx1, edx81, ecx81, eax_d, ebx7, ecx7, edx87],
             ..PhysInfo::default()
@@ -205,7 +206,7 @@ impl<P: Platform> Context<'_, P> {
 
 impl<P: Platform> System<P> {
     /// One more than the highest number of a CPU.
-    fn cpu_count(&self) -> u32 {
+    pub(super) fn cpu_count(&self) -> u32 {
         u64::BITS.saturating_sub(self.cpu_set().bits().leading_zeros())
     }
 
@@ -226,7 +227,7 @@ fn topology(platform: &impl Platform, ebx: u32) -> [u32; 2] {
 }
 
 /// Writes an element of an array in the caller's memory.
-fn write_at<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+pub(super) fn write_at<T: zerocopy::IntoBytes + zerocopy::Immutable>(
     platform: &impl Platform,
     array: u64,
     number: u32,

@@ -6,10 +6,13 @@ mod context;
 mod create;
 mod info;
 mod machine;
+mod policy;
+mod pools;
 mod ranges;
 mod rights;
 mod scheduling;
 
+pub(crate) use pools::scheduler_op;
 pub use ranges::Ranges;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -21,6 +21,8 @@ const WIDTHS: usize = 41;
 pub(super) struct Pool {
     bitmap: &'static [AtomicU64],
     free: AtomicU64,
+    /// How many of the free frames are for those who have claimed them.
+    claimed: AtomicU64,
     /// The free frames again, by the number of bits that their own numbers have.
     widths: [AtomicU64; WIDTHS],
     /// No word above this one has a free frame, as far as anyone knows.
@@ -31,12 +33,40 @@ impl Pool {
     /// A pool without a free frame; `bitmap` is all zeros.
     pub(super) const fn new(bitmap: &'static [AtomicU64]) -> Self {
         let widths = [const { AtomicU64::new(0) }; WIDTHS];
-        Self { bitmap, free: AtomicU64::new(0), widths, top: AtomicUsize::new(0) }
+        let [free, claimed] = [const { AtomicU64::new(0) }; 2];
+        Self { bitmap, free, claimed, widths, top: AtomicUsize::new(0) }
     }
 
     /// How many frames are free at this moment.
     pub(super) fn free_count(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// How many free frames are claimed.
+    pub(super) fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// Keeps `count` free frames from everybody, if as many are left; they are not chosen yet.
+    pub(super) fn claim(&self, count: u64) -> bool {
+        let free = self.free_count();
+        let claim = |claimed: u64| claimed.checked_add(count).filter(|&claimed| claimed <= free);
+        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim).is_ok()
+    }
+
+    /// Leaves `count` claimed frames to everybody.
+    pub(super) fn unclaim(&self, count: u64) {
+        self.claimed.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Claims again what was left to everybody a moment ago.
+    pub(super) fn reclaim(&self, count: u64) {
+        self.claimed.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many free frames are not claimed.
+    fn unclaimed(&self) -> u64 {
+        self.free_count().saturating_sub(self.claimed())
     }
 
     /// How many free frames have numbers of at least `from` and at most `to` bits.
@@ -81,9 +111,10 @@ impl Pool {
         }
     }
 
-    /// Takes `1 << order` frames, aligned to their number, that all lie below frame number `below`.
+    /// Takes `1 << order` frames that are not claimed, aligned to their number, that all lie below frame
+    /// number `below`.
     pub(super) fn take(&self, order: u32, below: u64) -> Option<Mfn> {
-        if order > MAX_ORDER || self.free_count() >> order == 0 {
+        if order > MAX_ORDER || self.unclaimed() >> order == 0 {
             return None;
         }
         let limit = usize::try_from(below.div_ceil(WORD_BITS)).unwrap_or(usize::MAX);
@@ -91,6 +122,12 @@ impl Pool {
         let top = self.top.load(Ordering::Relaxed);
         let found = self.take_below(top.saturating_add(1).min(all), order, below);
         let found = found.or_else(|| self.take_below(all, order, below))?;
+        if self.free_count() < self.claimed() {
+            // Others took the last that were not claimed at the same time.
+            let end = found.0.saturating_add(1_u64.wrapping_shl(order));
+            (found.0..end).for_each(|mfn| self.give(Mfn(mfn)));
+            return None;
+        }
         if order == 0 && below == u64::MAX {
             // What became free above meanwhile, unseen, is found by the second search one day.
             let (index, _) = place(found);
@@ -158,6 +195,9 @@ impl Pool {
 
     /// Takes the first `count` free frames in a row. Slow; meant for boot, on one CPU.
     pub(super) fn take_run(&self, count: u64) -> Option<Mfn> {
+        if self.unclaimed() < count {
+            return None;
+        }
         let end = u64::try_from(self.bitmap.len()).ok()?.checked_mul(WORD_BITS)?;
         let mut start = 0_u64;
         let mut length = 0_u64;

@@ -174,6 +174,28 @@ impl FrameTable {
         self.pool.free_count()
     }
 
+    /// How many of the free frames are claimed: nobody gets them but who has claimed them.
+    #[must_use]
+    pub fn claimed_count(&self) -> u64 {
+        self.pool.claimed()
+    }
+
+    /// Claims `count` free frames, if as many are left.
+    #[must_use]
+    pub fn claim(&self, count: u64) -> bool {
+        self.pool.claim(count)
+    }
+
+    /// Leaves `count` frames that were claimed to everybody.
+    pub fn unclaim(&self, count: u64) {
+        self.pool.unclaim(count);
+    }
+
+    /// Claims `count` frames again that have just been left to everybody.
+    pub(crate) fn reclaim(&self, count: u64) {
+        self.pool.reclaim(count);
+    }
+
     /// How many frames are memory, free or not.
     #[must_use]
     pub fn memory_count(&self) -> u64 {

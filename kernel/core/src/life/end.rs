@@ -57,6 +57,7 @@ impl<P: Platform> System<P> {
             return Err(Stop::Again);
         }
         self.end_pirqs(domain, Mm::new(&self.platform, &domain.memory, self).frames);
+        let _no_claim_is_left = domain.memory.claim(self.platform.frames(), 0);
         let roots = VcpuRoots::none();
         Grants { system: self, domain, roots: &roots }.end_mappings(budget)?;
         let mm = Mm::new(&self.platform, &domain.memory, self);

@@ -157,6 +157,7 @@ impl<P: Platform> System<P> {
         let mut pauses = domain.pauses.lock(&self.platform);
         *pauses = pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
         if *pauses == 0 {
+            domain.begun.store(true, Ordering::Relaxed);
             self.for_vcpus(domain, |vcpu| self.wake(vcpu, Reasons::PAUSED));
         }
         Ok(())

@@ -349,6 +349,29 @@ fn the_account_is_level_after_many_lives() {
 }
 
 #[test]
+fn claimed_frames_are_nobody_elses_and_end_with_the_domain() {
+    let world = World::new(192);
+    let [one, other] = [world.guest(), world.guest()].map(|guest| guest.domain);
+    let (machine, frames) = (world.machine(), world.machine().frames());
+    let free = frames.free_count();
+    let has = one.memory.pages();
+    one.memory.set_max_pages(has + free);
+    assert_eq!(one.memory.claim(frames, has), Err(Errno::EINVAL));
+    assert_eq!(one.memory.claim(frames, has + free + 1), Err(Errno::EINVAL));
+    assert_eq!(one.memory.claim(frames, has + free - 2), Ok(()));
+    assert_eq!(one.memory.claim(frames, has + 1), Err(Errno::EINVAL));
+    assert_eq!(other.memory.claim(frames, 0), Ok(()));
+    assert_eq!(frames.claimed_count(), free - 2);
+    let take = |order| frames.alloc_for(machine, other.id, order, None).is_ok();
+    other.memory.add(2);
+    assert!(!take(2) && take(0) && take(0) && !take(0));
+    assert!(frames.alloc_kernel(machine, 1).is_err());
+    world.destroy(&one);
+    assert_eq!(frames.claimed_count(), 0);
+    assert!(frames.alloc_kernel(machine, 1).is_ok());
+}
+
+#[test]
 fn what_others_map_stays_until_they_no_longer_do() {
     let world = World::new(128);
     let free = world.machine().frames().free_count();

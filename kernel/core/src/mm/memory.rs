@@ -7,7 +7,7 @@ use hypercall_abi::types::{DomId, Mfn};
 
 use crate::control::Ranges;
 use crate::cpu::CpuSet;
-use crate::frames::{DirtyCpus, FrameOwners, Owner};
+use crate::frames::{DirtyCpus, FrameOwners, FrameTable, Owner};
 use crate::lock::Lock;
 use crate::platform::Platform;
 
@@ -62,6 +62,8 @@ pub struct DomainMemory {
     devices: Lock<Ranges>,
     pages: AtomicU64,
     max_pages: AtomicU64,
+    /// Free frames that are kept for it.
+    claim: AtomicU64,
     dirty: DirtyCpus,
     assists: AtomicU64,
     /// Tables that are half undone: frame number plus 1, with [`AT_WORK`] while a CPU undoes it; or 0.
@@ -79,6 +81,7 @@ impl DomainMemory {
             devices: Lock::new(Ranges::NONE),
             pages: AtomicU64::new(pages),
             max_pages: AtomicU64::new(pages),
+            claim: AtomicU64::new(0),
             dirty: DirtyCpus::new(),
             assists: AtomicU64::new(0),
             pending: [const { AtomicU64::new(0) }; PENDING],
@@ -141,6 +144,60 @@ impl DomainMemory {
     /// Sets how many frames the domain may own. It keeps what it has.
     pub fn set_max_pages(&self, pages: u64) {
         self.max_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Has frames kept for the domain, so that it can have `pages` in all; 0 ends it.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: some are kept already; it has as many, or may not have as many.
+    /// - `ENOMEM`: there are not enough free ones.
+    pub fn claim(&self, frames: &FrameTable, pages: u64) -> Result<(), Errno> {
+        if pages == 0 {
+            frames.unclaim(self.claim.swap(0, Ordering::Relaxed));
+            return Ok(());
+        }
+        let more = pages.checked_sub(self.pages()).filter(|&more| more > 0);
+        let more = more.filter(|_| pages <= self.max_pages()).ok_or(Errno::EINVAL)?;
+        let order = Ordering::Relaxed;
+        if self.claim.load(order) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if !frames.claim(more) {
+            return Err(Errno::ENOMEM);
+        }
+        self.claim.compare_exchange(0, more, order, order).map(drop).map_err(|_| {
+            frames.unclaim(more);
+            Errno::EINVAL
+        })
+    }
+
+    /// Runs `take`, which takes `pages` frames: of those that are kept for the domain, if they are enough,
+    /// else of others. Afterwards as many less are kept.
+    pub(super) fn take_claimed<T>(
+        &self,
+        frames: &FrameTable,
+        pages: u64,
+        take: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        if self.claim.load(Ordering::Relaxed) == 0 {
+            return take();
+        }
+        let less = |least: u64| {
+            let order = Ordering::Relaxed;
+            let less = |claim: u64| (claim >= least).then(|| claim.saturating_sub(pages));
+            self.claim.fetch_update(order, order, less).map_or(0, |claim| claim.min(pages))
+        };
+        let used = less(pages);
+        frames.unclaim(used);
+        let taken = take();
+        if taken.is_none() {
+            self.claim.fetch_add(used, Ordering::Relaxed);
+            frames.reclaim(used);
+        } else if used == 0 {
+            frames.unclaim(less(0));
+        }
+        taken
     }
 
     /// Counts `count` more frames, if it may have them.

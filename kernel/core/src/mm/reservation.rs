@@ -4,11 +4,11 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use hypercall_abi::memory::{
     ACQUIRE_RESOURCE, ADD_TO_PHYSMAP, ADD_TO_PHYSMAP_BATCH, ADDRESS_BITS_MASK, AddToPhysmap,
-    AddToPhysmapBatch, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg, EXACT_NODE, EXCHANGE,
-    GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO, INCREASE_RESERVATION,
-    MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION, MachphysMapping,
-    POPULATE_ON_DEMAND, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap, Reservation,
-    VNODE, VnumaTopology,
+    AddToPhysmapBatch, CLAIM_PAGES, CURRENT_RESERVATION, DECREASE_RESERVATION, DomainArg,
+    EXACT_NODE, EXCHANGE, GET_SHARING_FREED_PAGES, GET_SHARING_SHARED_PAGES, GET_VNUMAINFO,
+    INCREASE_RESERVATION, MACHPHYS_MAPPING, MAXIMUM_GPFN, MAXIMUM_RAM_PAGE, MAXIMUM_RESERVATION,
+    MachphysMapping, POPULATE_ON_DEMAND, POPULATE_PHYSMAP, REMOVE_FROM_PHYSMAP, RemoveFromPhysmap,
+    Reservation, VNODE, VnumaTopology,
 };
 use hypercall_abi::types::{DomId, Mfn, PAGE_SHIFT, Pfn};
 
@@ -67,8 +67,8 @@ pub fn bad_continuation(command: u64) -> Option<Errno> {
         | (ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH, 1..=MAX_PAGES_ADDED) => None,
         (ADD_TO_PHYSMAP | ADD_TO_PHYSMAP_BATCH, _) => Some(Errno::EDOM),
         (
-            EXCHANGE | MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION | MAXIMUM_GPFN
-            | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO,
+            CLAIM_PAGES | EXCHANGE | MAXIMUM_RAM_PAGE | CURRENT_RESERVATION | MAXIMUM_RESERVATION
+            | MAXIMUM_GPFN | REMOVE_FROM_PHYSMAP | GET_VNUMAINFO,
             _,
         ) => Some(Errno::EINVAL),
         _ => Some(Errno::ENOSYS),
@@ -325,7 +325,9 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
         }
         let (id, bits) = (self.memory.id(), extents.address_bits);
         let frames = self.platform.frames();
-        let start = frames.alloc_for(self.platform, id, extents.order, bits).ok();
+        let start = self.memory.take_claimed(frames, pages, || {
+            frames.alloc_for(self.platform, id, extents.order, bits).ok()
+        });
         if start.is_none() {
             self.memory.shrink(pages);
         }

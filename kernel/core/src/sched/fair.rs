@@ -27,7 +27,7 @@ pub(super) const IMBALANCE: u64 = 4 * MILLISECOND;
 pub(super) const FAR: u64 = 50 * MILLISECOND;
 
 /// A unit runs at least this long before a woken one takes its place. Unit: nanoseconds.
-pub(super) const RATE_LIMIT: u64 = 100_000;
+pub(crate) const RATE_LIMIT: u64 = 100_000;
 /// How often a busy CPU compares itself with others. Unit: nanoseconds.
 pub(super) const BALANCE: u64 = 4_000_000;
 /// The longest and the shortest slice. Unit: nanoseconds.

@@ -29,6 +29,7 @@ mod share;
 mod tests;
 mod unit;
 
+pub(crate) use fair::RATE_LIMIT;
 pub use queue::{CAPACITY, CpuQueue};
 pub use runstate::up_to;
 pub use scheduler::{NoSuchCpu, Scheduler};
