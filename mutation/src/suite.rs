@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_case_with_a_reason_has_not_failed() {
-        let lines = "not passed:
+        let lines = "failed:
             gdt/a on paravane: fail: answer: expected 0 seen 1
             gdt/b on paravane: fail: answer: expected 0 seen 1
                 a hypervisor must: answer 0.";

@@ -71,6 +71,7 @@ pub(crate) fn test(
     steps.run("two domains carry data to each other, counted, on paravane", || {
         let scratch = workspace.scratch("netpair")?;
         let rates = pair(builder, &options.machine, "", &scratch)?;
+        say(format!("    {rates:?} Mbit/s, of at least {RATE}"));
         let fast = rates.iter().all(|&rate| rate >= RATE);
         ensure!(fast, "data went at {rates:?} Mbit/s, not {RATE}");
         Ok(())
@@ -78,6 +79,7 @@ pub(crate) fn test(
     steps.run("a domain sends as fast as it may, counted, on paravane", || {
         let scratch = workspace.scratch("netrate")?;
         let [sent, received] = pair(builder, &options.machine, ",rate=200Mb/s", &scratch)?;
+        say(format!("    out at {sent} Mbit/s, of 200; in at {received}"));
         let kept = LIMITED.contains(&sent) && received > *LIMITED.end();
         ensure!(kept, "data went out at {sent} Mbit/s, and came at {received}");
         Ok(())

@@ -35,7 +35,7 @@ use pv_guest_sdk::raw::registers::counter;
 use pv_guest_sdk::shutdown::{Reason, shutdown};
 use pv_guest_sdk::start::Start;
 use pv_guest_sdk::task::{Executor, block_on};
-use pv_guest_sdk::time::{Duration, Instant, sleep, wall_clock};
+use pv_guest_sdk::time::{Instant, wall_clock};
 use pv_guest_sdk::vcpu::Vcpu;
 use pv_guest_sdk::{BootInfo, block, entry, println, vary};
 
@@ -92,8 +92,6 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     }));
     tasks.push(Box::new(async {
         server.told().await;
-        // Who asked is to have the answer.
-        sleep(Duration::from_millis(300)).await;
         server.end(Reason::Poweroff);
     }));
     for _ in 0..CONNECTIONS {

@@ -4,9 +4,10 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec::Vec;
 
+use embassy_futures::select::select;
 use kv_store::request::{self, Request};
 use pv_guest_sdk::net::ConnectionError;
-use pv_guest_sdk::time::Duration;
+use pv_guest_sdk::time::{Duration, sleep};
 
 use crate::Server;
 use crate::group::{Answer, Wanted};
@@ -14,6 +15,8 @@ use crate::network::{Connection, socket};
 
 /// The port that Redis has.
 const PORT: u16 = 6379;
+/// How long who asked for the end may keep the connection open.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Answers that are kept until they are sent. Unit: bytes.
 const ANSWERS: usize = 16 << 10;
 
@@ -24,7 +27,12 @@ pub(crate) async fn serve(server: &Server<'_>) {
     while connection.accept(PORT).await.is_ok() {
         server.connections.set(server.connections.get() + 1);
         match exchange(server, &connection).await {
-            Ok(()) => connection.close().await,
+            Ok(Then::EndsAll) => {
+                // Who asked is to have the answer, and has it when both ends are closed.
+                select(connection.close(), sleep(FAREWELL)).await;
+                server.tell();
+            }
+            Ok(_) => connection.close().await,
             Err(ConnectionError::Reset | ConnectionError::Invalid) => connection.abort(),
         }
     }
@@ -51,10 +59,15 @@ struct Session<'s> {
 enum Then {
     Stays,
     Ends,
+    /// And the domain with it.
+    EndsAll,
 }
 
 /// Answers the requests of a connection. Changes that come together are made together.
-async fn exchange(server: &Server<'_>, connection: &Connection<'_>) -> Result<(), ConnectionError> {
+async fn exchange(
+    server: &Server<'_>,
+    connection: &Connection<'_>,
+) -> Result<Then, ConnectionError> {
     let mut session =
         Session { server, wanted: Vec::new(), kinds: Vec::new(), answers: Vec::new() };
     let mut bytes = Vec::new();
@@ -85,13 +98,13 @@ async fn exchange(server: &Server<'_>, connection: &Connection<'_>) -> Result<()
         session.settle().await;
         connection.write(&session.answers).await?;
         session.answers.clear();
-        if then == Then::Ends {
-            return Ok(());
+        if then != Then::Stays {
+            return Ok(then);
         }
         let mut more = [0; 2048];
         let count = connection.read(&mut more).await?;
         if count == 0 {
-            return Ok(());
+            return Ok(Then::Ends);
         }
         // `parse` refuses what is not complete and too long, so that there are never many.
         bytes.extend_from_slice(&more[..count]);
@@ -140,8 +153,7 @@ impl Session<'_> {
             }
             Ok(Request::Shutdown) => {
                 self.line(b"+OK");
-                self.server.tell();
-                return Then::Ends;
+                return Then::EndsAll;
             }
         }
         Then::Stays
