@@ -51,7 +51,7 @@ pub(crate) const CASES: &[Case] = &[
             (39, &[0, 5, 0], EINVAL),
             (39, &[0, 1 << 50, 1], EINVAL),
             (40, &[0], EOPNOTSUPP),
-            (46, &[NOBODY as u64], ESRCH),
+            (46, &[u64::from(NOBODY)], ESRCH),
             (46, &[0], EOPNOTSUPP),
             (48, &[0], EINVAL),
             (50, &[0], EOPNOTSUPP),

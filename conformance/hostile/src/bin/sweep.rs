@@ -318,6 +318,9 @@ fn harmless(number: u64, op: u64, filled: Option<[u64; 4]>) -> bool {
         (12, 3 | 4, _) | (35, 1, Some(_)) => false,
         // A frame by its number, which may be the guest's own.
         (33, 17 | 28, Some([_, 0x1234, ..])) => false,
+        // Pools of CPUs, and a rate limit, as only Xen has them; an NMI; as many devices as Xen looks at
+        // until something else is due.
+        (35, 18 | 19 | 22, Some(_)) | (36, 28, _) => false,
         // Blocking, ending, a poll without end, a watchdog.
         (6, 1 | 2, _) | (29, 1 | 2 | 5, _) | (29, 3..=6, Some(_)) => false,
         // Taking the caller down, a context, memory that is written later; an NMI.
@@ -331,9 +334,12 @@ fn harmless(number: u64, op: u64, filled: Option<[u64; 4]>) -> bool {
 }
 
 /// Whether what a call writes is long or short as the hypervisor and its machine are: texts, the map of
-/// memory, how long CPUs were idle.
+/// memory, how long CPUs were idle, what CPUID shows.
 const fn tells_of_itself(number: u64, op: u64) -> bool {
-    matches!((number, op & 0xffff_ffff), (12, 10) | (17, 1 | 2 | 4 | 9) | (35, 8))
+    matches!(
+        (number, op & 0xffff_ffff),
+        (12, 10) | (17, 1 | 2 | 4 | 9) | (35, 8 | 25 | 26 | 29) | (36, 82)
+    )
 }
 
 /// Results in a line, equal ones behind each other told once, with how often.
