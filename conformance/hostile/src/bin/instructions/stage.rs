@@ -179,7 +179,7 @@ fn fill(frame: u64, entries: impl IntoIterator<Item = (u64, u64)>) -> Option<()>
 
 /// Registers all handlers; who may call which by `int`, and which mask events, depends on the number.
 fn handlers() {
-    let row = |vector: u64| [vector | vector % 8 << 8 | 0xe033 << 16, step::handler(vector)];
+    let row = |vector: u64| [vector | (vector % 8) << 8 | 0xe033 << 16, step::handler(vector)];
     let rows = (0..256).flat_map(row).chain([0, 0]);
     (arena()..).step_by(8).zip(rows).for_each(|(at, word)| poke(at, word));
     call(0, [arena(), 0, 0, 0, 0, 0]);
