@@ -223,11 +223,11 @@ impl World {
         }
         self.unmap(9);
         self.ext(PIN_L4_TABLE, l4, 0, id).unwrap();
+        self.system.add_vcpu(&domain, VcpuRoots::none()).unwrap();
         for (slot, &page) in pages.iter().take(8).enumerate() {
             let at = l1.address() + 8 * u64::try_from(slot).unwrap();
             self.update(at, entry(page), id, id).unwrap();
         }
-        self.system.add_vcpu(&domain, VcpuRoots::none()).unwrap();
         let (mm, vcpu) = (self.mm(&domain), domain.vcpu(VcpuId(0)).unwrap());
         mm.first_roots(&vcpu.roots, l4, Some(l4), &mut Budget::unlimited()).unwrap();
         let gdt = mm.take_descriptors(pages[8]).unwrap().into_entry();
