@@ -11,7 +11,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 11] = [
     (
         "kernel and kernel/core",
         &["kernel/src", "kernel/core/src", "domain-builder/src"],
-        Some(25_000),
+        Some(26_000),
     ),
     ("hypercall-abi", &["hypercall-abi/src"], Some(3_500)),
     ("pv-guest-sdk", &["pv-guest-sdk/src"], Some(10_500)),
@@ -29,7 +29,7 @@ const BUDGETS: [(&str, &[&str], Option<usize>); 11] = [
         Some(15_000),
     ),
     ("supervisors", &["supervisors/src"], None),
-    ("xtask", &["xtask/src"], Some(9_000)),
+    ("xtask", &["xtask/src"], Some(9_500)),
     ("example-guests", &["example-guests/src"], None),
     ("kv-store", &["kv-store/src"], None),
     ("mutation", &["mutation/src"], None),
