@@ -30,7 +30,10 @@ pub(crate) fn all(places: &Places, tree: &Path, seed: u64) -> Result<Vec<Mutatio
     let mut drawn = Vec::new();
     while !rest.is_empty() {
         let value = rest.swap_remove(random.below(rest.len()));
-        drawn.push(mutation(value, drawn.len() + 1)?);
+        let mut mutation = mutation(value, drawn.len() + 1)?;
+        let file = std::fs::read_to_string(tree.join(&mutation.file))?;
+        mutation.parts.iter_mut().for_each(|part| *part = narrowed(&file, part));
+        drawn.push(mutation);
     }
     Ok(drawn)
 }
@@ -82,6 +85,30 @@ fn parts(diff: &str) -> Vec<(String, String)> {
     parts
 }
 
+/// A change with no more lines around it than tell where in the file it is: what else changes there
+/// later is then no matter.
+fn narrowed(file: &str, (before, after): &(String, String)) -> (String, String) {
+    let (mut before, mut after) = (before.as_str(), after.as_str());
+    loop {
+        let first = |text: &'_ str| text.find('\n').map_or(text.len(), |end| end + 1);
+        let last = |text: &'_ str| text.trim_end_matches('\n').rfind('\n').map_or(0, |end| end + 1);
+        let without_first = (&before[first(before)..], &after[first(after)..]);
+        let without_last = (&before[..last(before)], &after[..last(after)]);
+        let same = [
+            before[..first(before)] == after[..first(after)],
+            before[last(before)..] == after[last(after)..],
+        ];
+        let shorter = [without_first, without_last].into_iter().zip(same);
+        let mut shorter = shorter.filter(|((before, _), same)| {
+            *same && !before.is_empty() && file.matches(before).count() == 1
+        });
+        match shorter.next() {
+            Some((shorter, _)) => (before, after) = shorter,
+            None => return (before.to_owned(), after.to_owned()),
+        }
+    }
+}
+
 /// Numbers by a seed (splitmix64).
 struct Random(u64);
 
@@ -104,6 +131,16 @@ mod tests {
         let diff = "--- f\n+++ w\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n@@ -9 +9,2 @@\n e\n+f\n";
         let part = |before: &str, after: &str| (before.to_owned(), after.to_owned());
         assert_eq!(parts(diff), [part("a\nb\nd\n", "a\nc\nd\n"), part("e\n", "e\nf\n")]);
+    }
+
+    #[test]
+    fn a_change_has_no_more_around_it_than_it_needs() {
+        let file = "a\nx\nb\nx\nc\n";
+        let pair = |before: &str, after: &str| (before.to_owned(), after.to_owned());
+        let narrow = |before, after| narrowed(file, &pair(before, after));
+        assert_eq!(narrow("a\nx\nb\nx\n", "a\nx\ny\nx\n"), pair("b\n", "y\n"));
+        assert_eq!(narrow("a\nx\nb\n", "a\ny\nb\n"), pair("x\nb\n", "y\nb\n"));
+        assert_eq!(narrow("b\nx\nc\n", "b\nx\n"), pair("c\n", ""));
     }
 
     #[test]

@@ -178,6 +178,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let record = Record::read(&root.join("mutation/results.json")).unwrap();
         let page = std::fs::read_to_string(root.join("docs/src/mutation.md")).unwrap();
-        assert_eq!(into_page(&page, &record, root).unwrap(), page, "`cargo xtask mutate --report`");
+        let is_current = into_page(&page, &record, root).unwrap() == page;
+        assert!(is_current, "docs/src/mutation.md is old: `cargo xtask mutate --report` writes it");
     }
 }
