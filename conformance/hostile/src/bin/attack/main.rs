@@ -276,10 +276,11 @@ impl Attack {
                 let answer = self.call(36, [arena(), 0, 0, 0, 0, 0]);
                 let known = command == 1 || domain != SELF;
                 // Of some, Xen looks at what they are about before it looks at who asks.
-                let looks = matches!(command, 5 | 19..=21 | 38..=40 | 48 | 50);
+                let looks = matches!(command, 5 | 19..=21 | 38..=40 | 46 | 48 | 50);
+                let names_another = command == 46;
                 let refused = match answer {
                     -1 => true,
-                    -3 => domain == 1 || !known,
+                    -3 => domain == 1 || !known || names_another,
                     -22 | -95 => looks,
                     _ => false,
                 };
