@@ -18,7 +18,7 @@ use crate::cases::event_calls::{
 use crate::cases::poll::poll;
 use crate::raw::memory::{peek, poke};
 use crate::raw::pages_grants::{HOST, OKAY, PERMIT, REF, Table, Wish, map, with_table};
-use crate::raw::pages_scratch::{PAGES, Page};
+use crate::raw::pages_scratch::{PAGES, Page, clean};
 
 /// The puppet's port for the other domain.
 const PORT: u32 = 3;
@@ -158,6 +158,18 @@ impl Test<'_> {
 }
 
 impl Peer {
+    /// Runs `body` with two pages of this domain's, beside the mailbox and the table of grants.
+    pub(crate) fn with_pages(
+        &self,
+        t: &Test<'_>,
+        body: impl FnOnce([Page; 2]) -> Outcome,
+    ) -> Outcome {
+        let pages = [self.pages[0], self.pages[1]];
+        clean(t, &pages)?;
+        let outcome = body(pages);
+        outcome.and(clean(t, &pages))
+    }
+
     fn ask(&self, what: u64, arguments: &[u64]) -> Result<u64, Verdict> {
         let at = |word: u64| self.mailbox + 8 * word;
         poke(at(WHAT), what);

@@ -14,7 +14,7 @@ use crate::raw::pages_direct::{entry_at, store};
 use crate::raw::pages_reservation::{
     DECREASE, EXCHANGE, INCREASE, extent, extents_address, reserve, reserve_of, with_spare,
 };
-use crate::raw::pages_scratch::{LOADED, with};
+use crate::raw::pages_scratch::LOADED;
 use crate::raw::pages_snippets;
 use crate::tables::frame_of;
 
@@ -35,8 +35,7 @@ pub(crate) const CASES: &[Case] = &[
         "pair_memory/stores",
         "Stores to tables are carried out with the assist for it alone; without, they fault.",
         |t| {
-            t.peer()?;
-            with(t, |[a, w, ..]| {
+            t.peer()?.with_pages(t, |[a, w]| {
                 let word = a.entry(READ_ONLY);
                 let code = pages_snippets::MOV_64;
                 let before = w.mapping(t);
@@ -63,8 +62,7 @@ pub(crate) const CASES: &[Case] = &[
         },
     ),
     case("pair_memory/caching", "How pages are cached is not for it to say: EINVAL.", |t| {
-        t.peer()?;
-        with(t, |[a, w, ..]| {
+        t.peer()?.with_pages(t, |[a, w]| {
             for bits in [8, 0x10, 0x18, 0x80, 0x98] {
                 equal_at("update", bits, update(w.slot, a.entry(LOADED | bits)), EINVAL)?;
                 equal_at("address", bits, update_va(w.va, a.entry(LOADED | bits), 2), EINVAL)?;
@@ -75,8 +73,7 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     case("pair_memory/devices", "A device's frame: EPERM, by DOMID_IO too.", |t| {
-        t.peer()?;
-        with(t, |[_, w, ..]| {
+        t.peer()?.with_pages(t, |[_, w]| {
             let entry = DEVICE << 12 | LOADED;
             equal("update", update(w.slot, entry), EPERM)?;
             equal("address", update_va(w.va, entry, 2), EPERM)?;
@@ -84,8 +81,7 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     case("pair_memory/domain_io", "Anybody may say DOMID_IO to mmu_update.", |t| {
-        t.peer()?;
-        with(t, |[a, w, ..]| {
+        t.peer()?.with_pages(t, |[a, w]| {
             equal("none", mmu_update_of(IO, &[]).0, 0)?;
             equal("own frame", mmu_update_of(IO, &[(w.slot, a.entry(READ_ONLY))]).0, EBUSY)?;
             equal("page of a frame", mmu_update_of(IO, &[(a.ma() | MACHPHYS, 1)]).0, EINVAL)?;
@@ -94,8 +90,7 @@ pub(crate) const CASES: &[Case] = &[
         })
     }),
     case("pair_memory/domain_io_others", "But not to the other calls: EPERM.", |t| {
-        t.peer()?;
-        with(t, |[_, w, ..]| {
+        t.peer()?.with_pages(t, |[_, w]| {
             for domain in [IO, XEN] {
                 equal_at("none", domain, mmuext_of(domain, &[]).0, EPERM)?;
                 equal_at("flush", domain, mmuext_of(domain, &[(FLUSH_ALL, 0, 0)]).0, EPERM)?;
@@ -109,8 +104,9 @@ pub(crate) const CASES: &[Case] = &[
         "pair_memory/update_others",
         "Naming another domain is refused request by request: EPERM.",
         |t| {
-            let other = u64::from(t.peer()?.domain);
-            with(t, |[a, w, ..]| {
+            let peer = t.peer()?;
+            let other = u64::from(peer.domain);
+            peer.with_pages(t, |[a, w]| {
                 for domain in [other, XEN, SELF | (other + 1) << 16, 0] {
                     equal_at("none", domain, mmu_update_of(domain, &[]).0, 0)?;
                     let requests = [(w.slot, a.entry(LOADED))];

@@ -141,7 +141,11 @@ fn pages(t: &Test<'_>) -> Result<[Page; PAGES], Verdict> {
     Ok(pages)
 }
 
-fn clean(t: &Test<'_>, pages: &[Page]) -> Outcome {
+/// Makes pages the guest's own again, blank and writable, and takes back what else cases set up with them.
+///
+/// # Errors
+/// Something can't be taken back.
+pub(crate) fn clean(t: &Test<'_>, pages: &[Page]) -> Outcome {
     equal("removing descriptors", hypercall(SET_GDT, &[0, 0]), 0)?;
     equal("removing local descriptors", mmuext(SET_LDT, 0, 0), 0)?;
     equal("removing the user's table", mmuext(NEW_USER_BASEPTR, 0, 0), 0)?;

@@ -74,6 +74,9 @@ pub(crate) fn run_once(
     let mut outcomes = said.outcomes;
     match said.open {
         Some(open) => outcomes.push((open.name, Outcome::Error(broken(&record, &said.own_words)))),
+        None if said.done && record.end == End::Hang => {
+            bail!("the cases of two domains are done, but a domain goes on\n{}", record.report)
+        }
         None if said.done => {}
         None => bail!("cases of two domains did not begin: {}\n{}", record.end, record.report),
     }
