@@ -59,7 +59,8 @@ pub(crate) const POOLS: &[Case] = &[
             equal("answer", pool(3, [0; 3]), 0)?;
             equal("pool", told(0) >> 32, 0)?;
             equal("scheduler", told(1) & LOW, 6)?;
-            equal("domains", told(2) >> 32, 2)?;
+            // Those that other cases have ended may count for a while.
+            holds("domains", told(2) >> 32, "both, or more", told(2) >> 32 >= 2)?;
             holds("CPUs", peek(array()), "the first", peek(array()) & 1 != 0)?;
             equal("others", pool(3, [1, 0, 0]), ENOENT)
         })
@@ -170,13 +171,16 @@ pub(crate) const CLAIMS: &[Case] = &[
     }),
     case("toolstack/claim_much", "More than there is can't be claimed: ENOMEM.", |_| {
         with_domain(|| {
-            let [_, free] = claimed();
-            equal("room", domctl(MAX_MEM, FREE, &[(free + 5) * 4]), 0)?;
-            equal("too much", claim(free + 5), ENOMEM)?;
+            // Of domains that other cases have ended some may come back meanwhile.
+            let (slack, [_, free]) = (0x1_0000, claimed());
+            equal("room", domctl(MAX_MEM, FREE, &[(free + slack) * 4]), 0)?;
+            equal("too much", claim(free + slack), ENOMEM)?;
             equal("nothing", claimed()[0], 0)?;
             equal("almost all", claim(free - 5), 0)?;
-            equal("other's", memory_op(POPULATE, &[array(), 1, 3, 0]), 0)?;
-            equal("end", claim(0), 0)
+            let other = memory_op(POPULATE, &[array(), 1, 3, 0]);
+            let [kept, free] = claimed();
+            equal("end", claim(0), 0)?;
+            holds("other's", other.cast_unsigned(), "none", other == 0 || free - kept >= 8)
         })
     }),
     case("toolstack/claim_ends", "A claim ends with its domain.", |_| {
