@@ -182,8 +182,8 @@ pub(crate) fn failures(words: lexopt::Parser) -> Result<String> {
     ensure!(stray.is_empty(), "the sources do not declare {}", stray.join(", "));
     write(options.json.as_deref(), || format!("{:#}\n", verdict::json(&verdict, &book)))?;
     write(options.junit.as_deref(), || report::junit(&verdict, &book))?;
-    let (words, times) = (options.words(), options.times);
-    write(options.page.as_deref(), || page::page(&verdict, &book, &words, times))?;
+    let (words, runs) = (options.words(), (options.machine.smp, options.times));
+    write(options.page.as_deref(), || page::page(&verdict, &book, &words, runs))?;
     let failures = report::failures(&verdict, &book, &options.again());
     print!("{}{failures}", report::table(&verdict));
     println!("\n{}", report::counted(&verdict));

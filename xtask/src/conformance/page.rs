@@ -22,10 +22,14 @@ pub(crate) fn unsteady(runs: &[Vec<(System, Outcomes)>]) -> Vec<String> {
 }
 
 /// The page. `words` are those of the command, without the file's name.
-pub(crate) fn page(verdict: &Verdict, book: &Book, words: &str, times: usize) -> String {
-    let cpus = if words.contains("--smp") { "several CPUs" } else { "one CPU" };
+pub(crate) fn page(
+    verdict: &Verdict,
+    book: &Book,
+    words: &str,
+    (cpus, times): (u32, usize),
+) -> String {
     let mut text = format!(
-        "# Report with {cpus}\n\nWritten by `cargo xtask conformance {words}`.\n\n{}\n",
+        "# Report with {cpus} CPUs\n\nWritten by `cargo xtask conformance {words}`.\n\n{}\n",
         summary(verdict, times)
     );
     text += &areas(verdict);
@@ -110,7 +114,7 @@ mod tests {
     fn the_page_counts_and_gives_reasons() {
         let meant: Meant = [("a/b".to_owned(), "it is | ours".to_owned())].into();
         let verdict = Verdict::new(run(Outcome::Fail("x".into())), &meant, true);
-        let text = page(&verdict, &Book::default(), "--times 2", 2);
+        let text = page(&verdict, &Book::default(), "--times 2", (1, 2));
         assert!(text.contains("| area | cases | paravane | xen |\n|---|---|---|---|\n"), "{text}");
         assert!(text.contains("| a | 1 | 0 | 1 |\n"), "{text}");
         assert!(text.contains("| `a/b` |  | it is \\| ours |\n"), "{text}");
