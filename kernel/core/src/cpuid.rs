@@ -58,7 +58,7 @@ const LEAF1_EDX: u32 = 1 << 0
 /// Leaf 1, eax: family, model, stepping.
 const SIGNATURE: u32 = 0x0fff_0fff;
 /// Leaf 1, ebx: all but the number of the CPU.
-const NO_CPU: u32 = 0x00ff_ffff;
+pub(crate) const NO_CPU: u32 = 0x00ff_ffff;
 /// Leaf 7, ebx: BMI1 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA.
 const LEAF7_EBX: u32 = 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 29;
 /// Leaf 0x80000001, ecx: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH TBM.
@@ -153,8 +153,10 @@ pub fn policy<P: Platform>(
 fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: u32) -> [u32; 4] {
     let platform = &system.platform;
     let machine = || platform.cpuid(wanted, subleaf);
-    let [_, vendor, ..] = platform.cpuid(0, 0);
-    let is_intel = vendor.to_le_bytes() == *b"Genu";
+    let is_intel = || {
+        let [_, vendor, ..] = platform.cpuid(0, 0);
+        vendor.to_le_bytes() == *b"Genu"
+    };
     match wanted {
         leaf::BASE..=leaf::LAST => hypervisor(system, wanted, subleaf),
         leaf::EXTENSION_BASE => {
@@ -169,7 +171,7 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
         0x8000_0000 => {
             let [max, ebx, ecx, edx] = machine();
             let max = max.min(0x8000_0008);
-            if is_intel { [max, 0, 0, 0] } else { [max, ebx, ecx, edx] }
+            if is_intel() { [max, 0, 0, 0] } else { [max, ebx, ecx, edx] }
         }
         _ if !in_range(platform, wanted) => [0; 4],
         1 => {
@@ -183,8 +185,8 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
             [0, ebx & LEAF7_EBX, 0, 0]
         }
         2 | 4 | 0x8000_0002..=0x8000_0004 => machine(),
-        0x8000_0005 if is_intel => [0; 4],
-        0x8000_0006 if is_intel => {
+        0x8000_0005 if is_intel() => [0; 4],
+        0x8000_0006 if is_intel() => {
             let [_, _, ecx, _] = machine();
             [0, 0, ecx, 0]
         }
@@ -194,7 +196,8 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
             let [_, _, _, leaf1] = platform.cpuid(1, 0);
             let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
             let edx = edx & EXT1_EDX | mirror | leaf1 & viewer.kernels(INITIAL_EDX);
-            let [eax, ebx] = if is_intel { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
+            let [eax, ebx] =
+                if is_intel() { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
             [eax, ebx, ecx & EXT1_ECX, edx]
         }
         0x8000_0007 if viewer != Viewer::Other => {

@@ -236,3 +236,13 @@ pub(super) fn write_at<T: zerocopy::IntoBytes + zerocopy::Immutable>(
     let offset = u64::from(number).wrapping_mul(size_of::<T>() as u64);
     Ok(guest_memory::write(platform, array.wrapping_add(offset), value)?)
 }
+
+/// Reads an element of an array in the caller's memory.
+pub(super) fn read_at<T: zerocopy::FromBytes + zerocopy::IntoBytes>(
+    platform: &impl Platform,
+    array: u64,
+    number: u32,
+) -> Result<T, Errno> {
+    let offset = u64::from(number).wrapping_mul(size_of::<T>() as u64);
+    Ok(guest_memory::read(platform, array.wrapping_add(offset))?)
+}

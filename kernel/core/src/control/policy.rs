@@ -11,12 +11,11 @@ use hypercall_abi::domctl::{CpuPolicy, CpuidLeaf, MsrEntry, NO_SUBLEAF};
 use hypercall_abi::errno::Errno;
 use hypercall_abi::sysctl;
 
-use super::machine::write_at;
+use super::machine::{read_at, write_at};
 use super::{Payload, get, put};
-use crate::cpuid::{self, FEATURES, Limits, Viewer};
+use crate::cpuid::{self, FEATURES, Limits, NO_CPU, Viewer};
 use crate::dispatch::{Answer, DONE};
 use crate::domain::Domain;
-use crate::guest_memory;
 use crate::platform::Platform;
 use crate::system::{Context, System};
 
@@ -30,8 +29,6 @@ const LAST_EXTENDED: u32 = 0x8000_0021;
 /// The machine registers in a policy.
 const PLATFORM_INFO: u32 = 0xce;
 const ARCH_CAPABILITIES: u32 = 0x10a;
-/// Leaf 1, EBX: all but the number of the CPU that was asked.
-const NOT_WHOSE: u32 = 0x00ff_ffff;
 /// The words of a set of features: leaf, sub-leaf, number of the register. Two more words behind the
 /// sixteenth are a machine register's.
 const WORDS: [(u32, u32, usize); 17] = [
@@ -282,7 +279,7 @@ impl<P: Platform> System<P> {
             fits &= match (leaf, number) {
                 (0 | EXTENDED, 0) => given <= ours,
                 (7, 0) => subleaf != 0 || given <= ours,
-                (1, 1) => given & NOT_WHOSE == ours & NOT_WHOSE,
+                (1, 1) => given & NO_CPU == ours,
                 (0xb, 3) => true,
                 _ => ours == 0 || given == ours,
             };
@@ -361,14 +358,4 @@ impl<P: Platform> Context<'_, P> {
         }
         Ok(if room < all { Err(Errno::ENOBUFS) } else { DONE })
     }
-}
-
-/// Reads an element of an array in the caller's memory.
-pub(super) fn read_at<T: zerocopy::FromBytes + zerocopy::IntoBytes>(
-    platform: &impl Platform,
-    array: u64,
-    number: u32,
-) -> Result<T, Errno> {
-    let offset = u64::from(number).wrapping_mul(size_of::<T>() as u64);
-    Ok(guest_memory::read(platform, array.wrapping_add(offset))?)
 }

@@ -13,8 +13,7 @@ use hypercall_abi::sysctl::{
 };
 use hypercall_abi::types::DomId;
 
-use super::machine::write_at;
-use super::policy::read_at;
+use super::machine::{read_at, write_at};
 use super::{Payload, get, put};
 use crate::domain::Domain;
 use crate::irq::Function;

@@ -209,7 +209,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
     /// What is wrong with a request in itself.
     fn senseless(&self, op: u32, argument: u64) -> Option<Why> {
         let platform = self.platform;
-        let (padded, why) = match op {
+        let (is_wrong, why) = match op {
             GET_VNUMAINFO => {
                 let asked = guest_memory::read(platform, argument);
                 (asked.is_ok_and(|asked: VnumaTopology| asked.pad != 0), Why::Set(argument))
@@ -226,7 +226,7 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
             }
             _ => return None,
         };
-        Some(why).filter(|_| padded)
+        Some(why).filter(|_| is_wrong)
     }
 
     fn machphys_mapping(&self) -> MachphysMapping {
