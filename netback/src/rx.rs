@@ -217,19 +217,19 @@ impl Places<'_> {
         let mut offset = 0;
         while offset < length {
             let (now, source) = self.next(length - offset);
-            let (page, at) = (half(self.at / PAGE_SIZE), half(self.at % PAGE_SIZE));
-            let (page, at) = if source.is_some() { (0, 0) } else { (page, at) };
-            let (packet, done) = (self.number, false);
-            let (offset_there, length) = (half(offset), half(now));
+            let (page, at) = match source {
+                Some(_) => (0, 0),
+                None => (self.at / PAGE_SIZE, self.at % PAGE_SIZE),
+            };
             copies.push(Copy {
                 gref,
-                offset: offset_there,
-                length,
-                packet,
-                page,
-                at,
+                offset: half(offset),
+                length: half(now),
+                packet: self.number,
+                page: half(page),
+                at: half(at),
                 source,
-                done,
+                done: false,
             });
             self.at += now;
             offset += now.max(1);
