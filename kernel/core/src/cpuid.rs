@@ -191,15 +191,7 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
             [0, 0, ecx, 0]
         }
         0x8000_0005 | 0x8000_0006 => machine(),
-        0x8000_0001 => {
-            let [eax, ebx, ecx, edx] = machine();
-            let [_, _, _, leaf1] = platform.cpuid(1, 0);
-            let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
-            let edx = edx & EXT1_EDX | mirror | leaf1 & viewer.kernels(INITIAL_EDX);
-            let [eax, ebx] =
-                if is_intel() { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
-            [eax, ebx, ecx & EXT1_ECX, edx]
-        }
+        0x8000_0001 => extended_features(platform, viewer, is_intel()),
         0x8000_0007 if viewer != Viewer::Other => {
             let [_, _, _, edx] = machine();
             [0, 0, 0, edx & INVARIANT]
@@ -210,6 +202,16 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
         }
         _ => [0; 4],
     }
+}
+
+/// Leaf `0x8000_0001`: the features of AMD's, some of which mirror those of leaf 1 there.
+fn extended_features<P: Platform>(platform: &P, viewer: Viewer, is_intel: bool) -> [u32; 4] {
+    let [eax, ebx, ecx, edx] = platform.cpuid(0x8000_0001, 0);
+    let [_, _, _, leaf1] = platform.cpuid(1, 0);
+    let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
+    let edx = edx & EXT1_EDX | mirror | leaf1 & viewer.kernels(INITIAL_EDX);
+    let [eax, ebx] = if is_intel { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
+    [eax, ebx, ecx & EXT1_ECX, edx]
 }
 
 /// Hides XSAVE and what needs it: the kernel does not switch extended state yet.
