@@ -124,3 +124,23 @@ impl<P: Platform> System<P> {
 const fn bytes_of(map: Bitmap) -> u32 {
     map.nr_bits.wrapping_add(7) / 8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::life::tests::World;
+
+    #[test]
+    fn a_set_has_a_longest_length() {
+        let world = World::new(64);
+        let filled = |nr_bits| {
+            world.put(0, &[u64::MAX; 512]);
+            let map = Bitmap { nr_bits, ..Bitmap::default() };
+            world.system.write_bits(map, 0x102).map(|()| [0, 8, 4088].map(|at| world.told_at(at)))
+        };
+        let longest = 8 * MOST_BYTES as u32;
+        assert_eq!(filled(longest), Ok([0x102, 0, 0]));
+        assert_eq!(filled(longest + 1), Err(Errno::EINVAL));
+        assert_eq!(filled(9), Ok([!0xffff | 0x102, u64::MAX, u64::MAX]));
+    }
+}
