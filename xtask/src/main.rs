@@ -24,6 +24,7 @@ mod network;
 mod new_guest;
 mod options;
 mod packages;
+mod parts;
 mod ports;
 mod process;
 mod reference;

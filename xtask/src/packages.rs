@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::debian;
 use crate::process::{self, is_file};
+use crate::workspace;
 
 /// Xen's hypervisor as Debian installs it.
 const XEN_FILE: &str = "/boot/xen-4.17-amd64.gz";
@@ -63,6 +64,7 @@ impl Need {
 ///
 /// When something is missing and cannot be installed; the error says what to run.
 pub(crate) fn provide(needs: &[Need]) -> Result<()> {
+    let _alone = workspace::alone();
     let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     if missing.is_empty() {
@@ -84,6 +86,7 @@ pub(crate) fn provide(needs: &[Need]) -> Result<()> {
 ///
 /// When Debian's file cannot be unpacked.
 pub(crate) fn xen(folder: &Path) -> Result<PathBuf> {
+    let _alone = workspace::alone();
     let unpacked = folder.join("xen-4.17");
     let age = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
     if is_file(&unpacked) && age(&unpacked) > age(Path::new(XEN_FILE)) {

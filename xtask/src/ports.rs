@@ -1,19 +1,35 @@
 //! Ports of the host.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::iter;
 use std::net::TcpListener;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
-/// Takes a port: the one that is wanted if it is free, and else any, as for 0.
+/// How often the host is asked for a port that was not taken before.
+const TRIES: usize = 1000;
+
+/// Takes a port: the one that is wanted if it is free, and else any, as for 0. None is taken twice: what
+/// is free again may be about to be used.
 ///
 /// # Errors
 ///
 /// When there is none.
 pub(crate) fn take(wanted: u16) -> Result<TcpListener> {
-    TcpListener::bind(("127.0.0.1", wanted))
-        .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .context("the host has no free port")
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tried = Vec::new();
+    for port in iter::once(wanted).chain(iter::repeat_n(0, TRIES)) {
+        let Ok(free) = TcpListener::bind(("127.0.0.1", port)) else { continue };
+        if taken.insert(free.local_addr()?.port()) {
+            return Ok(free);
+        }
+        // Kept for now, so that the next is another one.
+        tried.push(free);
+    }
+    bail!("the host has no free port")
 }
 
 /// Ports that lead to domains on QEMU's user network. All are taken until the last is chosen, so that
@@ -41,5 +57,17 @@ impl Forwards {
     /// What QEMU is told of them; they are free again.
     pub(crate) fn words(self) -> String {
         self.words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take;
+
+    #[test]
+    fn a_port_that_is_free_again_is_not_taken_again() {
+        let port = |wanted| take(wanted).unwrap().local_addr().unwrap().port();
+        let first = port(0);
+        assert_ne!(port(first), first);
     }
 }

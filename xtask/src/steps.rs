@@ -34,6 +34,20 @@ impl Steps {
         Self { listed: Some(Vec::new()), ..Self::new("") }
     }
 
+    /// None yet, to be run or listed as these.
+    pub(crate) fn alike(&self) -> Self {
+        Self { listed: self.listed.as_ref().map(|_| Vec::new()), ..Self::new(&self.filter) }
+    }
+
+    /// Takes others as its own.
+    pub(crate) fn join(&mut self, mut others: Self) {
+        if let (Some(names), Some(more)) = (&mut self.listed, &mut others.listed) {
+            names.append(more);
+        }
+        self.passed += others.passed;
+        self.failed.append(&mut others.failed);
+    }
+
     /// The names, of steps that are listed.
     pub(crate) fn names(self) -> Vec<String> {
         self.listed.unwrap_or_default()
@@ -103,7 +117,24 @@ fn shortened(why: &str, room: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shortened;
+    use super::{Steps, shortened};
+
+    #[test]
+    fn steps_that_ran_beside_each_other_are_counted_together() {
+        let mut all = Steps::new("a");
+        all.run("a", || Ok(()));
+        let mut others = all.alike();
+        others.run("b is left out", || Ok(()));
+        others.run("a fails", || anyhow::bail!("so"));
+        all.join(others);
+        assert_eq!((all.passed, all.failed), (1, vec![("a fails".into(), "so".into())]));
+
+        let mut names = Steps::listing();
+        let mut others = names.alike();
+        others.run("not run", || unreachable!());
+        names.join(others);
+        assert_eq!(names.names(), ["not run"]);
+    }
 
     #[test]
     fn a_long_message_keeps_its_ends() {

@@ -6,27 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::block;
 use crate::book;
 use crate::boot::{self, End, Record, Watch};
 use crate::check;
 use crate::conformance;
-use crate::gdb;
-use crate::image;
-use crate::kv;
 use crate::machine::System;
-use crate::network;
-use crate::new_guest;
 use crate::options::TestOptions;
+use crate::parts;
 use crate::process;
 use crate::rule;
 use crate::run::{Builder, FAMILY, GuestChoice};
-use crate::servers;
 use crate::steps::Steps;
-use crate::stock;
-use crate::sweep;
 use crate::toolchain::Route;
-use crate::trace;
 use crate::transcript;
 use crate::workspace::{GuestBinary, Workspace};
 use crate::xen_linux::{self, Domain};
@@ -89,17 +80,17 @@ pub(crate) fn command(options: &TestOptions, boots: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(&options.filter);
     let mut listed = Steps::listing();
     check::all(&workspace, &mut builder, &mut listed);
-    all(&workspace, &mut builder, &TestOptions { full: true, ..options.clone() }, &mut listed);
+    parts::all(&workspace, &TestOptions { full: true, ..options.clone() }, &mut listed);
     check::all(&workspace, &mut builder, &mut steps);
     book::test((&workspace, &mut builder), options, listed.names(), boots, &mut steps);
     if boots {
-        all(&workspace, &mut builder, options, &mut steps);
+        parts::all(&workspace, options, &mut steps);
     }
     Ok(steps.finish())
 }
 
-/// All steps that `check` does not have.
-fn all(workspace: &Workspace, builder: &mut Builder<'_>, options: &TestOptions, steps: &mut Steps) {
+/// Runs random sequences that take longer than the other tests of the host.
+pub(crate) fn random(workspace: &Workspace, options: &TestOptions, steps: &mut Steps) {
     let random = |words: &str, count: Option<&str>| {
         let mut test = check::host(workspace, "test");
         test.args("-q --release -p kernel-core --lib".split(' ')).arg(words);
@@ -110,6 +101,15 @@ fn all(workspace: &Workspace, builder: &mut Builder<'_>, options: &TestOptions, 
         let name = "host tests: 1,000,000 random sequences of memory calls";
         steps.run(name, || random("random_calls", Some("1000000")));
     }
+}
+
+/// Boots every guest that runs alone, and some as domains.
+pub(crate) fn guests(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
     for guest in workspace.guests.iter().filter(|guest| !ALONE.contains(&&*guest.name)) {
         let well = (guest, WELL, &End::Success);
         on_both(workspace, builder, options, well, steps);
@@ -126,32 +126,30 @@ fn all(workspace: &Workspace, builder: &mut Builder<'_>, options: &TestOptions, 
         });
     }
     domains(workspace, builder, options, steps);
-    crowd(workspace, builder, options, steps);
+    hard(workspace, builder, options, steps);
+}
+
+/// Boots domains that compete.
+pub(crate) fn shares(
+    workspace: &Workspace,
+    builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
     for row in &SHARES {
         steps.run(&format!("shares by {} on paravane", row.0), || {
-            shares(workspace, builder, options, row)
+            share(workspace, builder, options, row)
         });
     }
-    ruled(workspace, builder, options, steps);
-    servers::test(workspace, builder, options, steps);
-    trace::test(workspace, builder, &options.machine, steps);
-    gdb::test(workspace, builder, &options.machine, steps);
-    new_guest::test(workspace, builder, &options.machine, steps);
-    block::test(workspace, builder, options, steps);
-    kv::test(workspace, builder, options, steps);
-    xen_linux::served::test(workspace, builder, options, steps);
-    stock::test(workspace, builder, options, steps);
-    block::faults::test(workspace, builder, options, steps);
-    network::test(workspace, builder, options, steps);
-    image::test(workspace, builder, options, steps);
-    hard(workspace, builder, options, steps);
-    hostile(workspace, builder, options, steps);
-    sweep::test(workspace, builder, options, steps);
-    cases(options, steps);
 }
 
 /// Runs the cases of conformance: the name of the step, and the words of the command.
-fn cases(options: &TestOptions, steps: &mut Steps) {
+pub(crate) fn cases(
+    _workspace: &Workspace,
+    _builder: &mut Builder<'_>,
+    options: &TestOptions,
+    steps: &mut Steps,
+) {
     let rows: [(&str, &[&str]); 3] = [
         ("conformance on both", &[]),
         ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
@@ -285,7 +283,7 @@ fn same_as_alone(
 
 /// What many domains cost the hypervisor, and whether anything is left of them. Only where instructions
 /// are counted, and on our kernel, is that to be strictly the same for all of them.
-fn crowd(
+pub(crate) fn crowd(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
@@ -313,7 +311,7 @@ fn crowd(
 
 /// Has three domains compete, and compares how long each ran with what it is due: but for the time until
 /// they have been made, which nobody gets.
-fn shares(
+fn share(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
@@ -354,7 +352,7 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 /// Boots dom0 with an operator, and rules domains from here.
-fn ruled(
+pub(crate) fn ruled(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,
@@ -414,7 +412,7 @@ const HOSTILE_LONG: [(&str, &str, u32, bool); 3] = [
 const AGAIN: &str = "only=fuzz seed=5 calls=50000";
 
 /// Lets hostile guests loose.
-fn hostile(
+pub(crate) fn hostile(
     workspace: &Workspace,
     builder: &mut Builder<'_>,
     options: &TestOptions,

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::debian;
 use crate::process::{self, say};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{self, Workspace, cargo};
 
 /// The bare-metal target.
 pub(crate) const TARGET: &str = "x86_64-unknown-none";
@@ -85,6 +85,7 @@ impl Toolchain {
             }
             (forced, _) => forced,
         };
+        let _alone = workspace::alone();
         let route = match forced {
             Some(Route::Rustup) => {
                 rustup().context("no bare-metal target by the route `rustup`")?;

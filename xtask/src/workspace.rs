@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -68,6 +69,29 @@ impl Workspace {
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(folder)
     }
+}
+
+/// While it is held, nobody else of this process installs or makes what several use.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static PROVIDING: Mutex<()> = Mutex::new(());
+    PROVIDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has what `recipe` says made in `folder`, if it was not made there by the same recipe before. Others who
+/// want it wait until it is there.
+///
+/// # Errors
+///
+/// Those of `make`.
+pub(crate) fn once(folder: &Path, recipe: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _alone = alone();
+    let complete = folder.join("complete");
+    if std::fs::read_to_string(&complete).is_ok_and(|made| made == recipe) {
+        return Ok(());
+    }
+    make()?;
+    std::fs::write(complete, recipe)?;
+    Ok(())
 }
 
 /// The cargo that started us, or the one in the PATH.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::packages;
 use crate::process;
+use crate::workspace;
 
 /// The file of random bytes on the first partition. Unit: bytes, and not a multiple of a sector.
 pub(crate) const DATA: usize = 1_200_345;
@@ -42,11 +43,11 @@ pub(crate) fn provide(folder: &Path) -> Result<Images> {
     packages::provide(&[packages::FILE_SYSTEMS])?;
     let [disk, fat, ext2] = ["disk.img", "fat.img", "ext2.img"].map(|name| folder.join(name));
     let data = random(DATA);
-    let (complete, contents) = (folder.join("complete"), folder.join("contents"));
+    let contents = folder.join("contents");
     let recipe = format!("{DATA} {FIRST:?} {SECTORS:?} {ALL} {HELLO} {GRUB}");
     std::fs::create_dir_all(&contents)?;
     let file = contents.join("DATA.BIN");
-    if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
+    workspace::once(folder, &recipe, || {
         std::fs::write(&file, &data)?;
         let sum = sum(&file)?;
         std::fs::write(contents.join("DATA.SHA"), format!("{sum}  DATA.BIN\n"))?;
@@ -59,9 +60,8 @@ pub(crate) fn provide(folder: &Path) -> Result<Images> {
         make_ext2(&ext2, SECTORS[1], &tree)?;
         let [one, two] = FIRST;
         let parts = [(one, SECTORS[0], Some(&*fat)), (two, SECTORS[1], Some(&*ext2))];
-        make_disk(&disk, ALL, &parts)?;
-        std::fs::write(complete, recipe)?;
-    }
+        make_disk(&disk, ALL, &parts)
+    })?;
     let zeros = data.iter().filter(|&&byte| byte == 0).count();
     Ok(Images { disk, fat, sum: sum(&file)?, zeros })
 }

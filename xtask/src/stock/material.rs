@@ -8,6 +8,7 @@ use crate::cpio::Archive;
 use crate::debian;
 use crate::packages;
 use crate::process::say;
+use crate::workspace;
 
 /// Names the kernel's package of today as the one it depends on.
 const LINUX: &str = "linux-image-cloud-amd64";
@@ -62,15 +63,13 @@ pub(super) struct Material {
 /// When a package cannot be had, or is not as Debian 12's.
 pub(super) fn provide(folder: &Path) -> Result<Material> {
     packages::provide(&[packages::DEBIAN])?;
-    let [linux, grub, tree, complete] =
-        ["linux", "grub", "tree", "complete"].map(|name| folder.join(name));
+    let [linux, grub, tree] = ["linux", "grub", "tree"].map(|name| folder.join(name));
     let recipe = format!("{PACKAGES:?} {CHOSEN:?} {MODULES:?}");
-    if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
+    workspace::once(folder, &recipe, || {
         say("fetching stock guests of Debian's packages, once");
         debian::or_afresh(|| make(&folder.join("packages"), &tree, [&linux, &grub]))
-            .context("cannot get stock guests: it takes Debian 12's packages")?;
-        std::fs::write(complete, recipe)?;
-    }
+            .context("cannot get stock guests: it takes Debian 12's packages")
+    })?;
     // The scripts change with this program, so this is done each time.
     Ok(Material { linux, grub, root: root(&tree)? })
 }

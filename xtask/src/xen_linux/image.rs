@@ -13,6 +13,7 @@ use toolstack::unpack::unpack;
 use crate::cpio::Archive;
 use crate::debian;
 use crate::process::say;
+use crate::workspace;
 
 /// Names the kernel's package of today as the one it depends on.
 const LINUX: &str = "linux-image-amd64";
@@ -94,15 +95,13 @@ pub(super) struct Image {
 /// When a package cannot be had, or is not as Debian 12's.
 pub(super) fn provide(folder: &Path) -> Result<Image> {
     let (linux, tree) = (folder.join("linux"), folder.join("tree"));
-    let (complete, recipe) =
-        (folder.join("complete"), format!("{PACKAGES:?} {CHOSEN:?} {MODULES:?}"));
-    if std::fs::read_to_string(&complete).ok().as_ref() != Some(&recipe) {
+    let recipe = format!("{PACKAGES:?} {CHOSEN:?} {MODULES:?}");
+    workspace::once(folder, &recipe, || {
         say("making a Xen machine with Linux of Debian's packages, once");
         let packages = folder.join("packages");
         debian::or_afresh(|| make(&packages, &tree, &linux))
-            .context("cannot make the Xen machine with Linux: it takes Debian 12's packages")?;
-        std::fs::write(complete, recipe)?;
-    }
+            .context("cannot make the Xen machine with Linux: it takes Debian 12's packages")
+    })?;
     // The scripts change with this program, so this is done each time.
     Ok(Image { linux, root: root(&tree)? })
 }
