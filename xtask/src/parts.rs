@@ -27,7 +27,7 @@ type Part = fn(&Workspace, &mut Builder<'_>, &TestOptions, &mut Steps);
 const PARTS: [Part; 18] = [
     test::guests,
     stock::test,
-    test::cases,
+    |_, _, options, steps| test::cases(options, steps),
     block::faults::test,
     network::test,
     test::hostile,

@@ -144,12 +144,7 @@ pub(crate) fn shares(
 }
 
 /// Runs the cases of conformance: the name of the step, and the words of the command.
-pub(crate) fn cases(
-    _workspace: &Workspace,
-    _builder: &mut Builder<'_>,
-    options: &TestOptions,
-    steps: &mut Steps,
-) {
+pub(crate) fn cases(options: &TestOptions, steps: &mut Steps) {
     let rows: [(&str, &[&str]); 3] = [
         ("conformance on both", &[]),
         ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
