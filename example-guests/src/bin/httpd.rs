@@ -211,19 +211,17 @@ async fn sum(
     behind: &mut Vec<u8>,
     length: usize,
 ) -> Result<String, ConnectionError> {
-    let (mut hash, mut piece) = (Sha256::new(), vec![0; 16 << 10]);
+    let mut hash = Sha256::new();
     let came: Vec<u8> = behind.drain(..behind.len().min(length)).collect();
     hash.update(&came);
     let mut left = length - came.len();
     while left > 0 {
-        let count = left.min(piece.len());
-        match connection.read(&mut piece[..count]).await? {
-            0 => return Err(ConnectionError::Reset),
-            count => {
-                hash.update(&piece[..count]);
-                left -= count;
-            }
-        }
+        let read = connection.read_with(|bytes| {
+            let ours = &bytes[..bytes.len().min(left)];
+            hash.update(ours);
+            (ours.len(), ours.len())
+        });
+        left -= read.await?.ok_or(ConnectionError::Reset)?;
     }
     Ok(digits(hash))
 }

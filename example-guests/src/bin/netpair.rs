@@ -39,7 +39,7 @@ const PORT: u16 = 7000;
 /// Connections that it has at a time.
 const CONNECTIONS: usize = 4;
 /// A socket's buffers. Unit: bytes.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 512 << 10;
 /// How much is read or written at once. Unit: bytes.
 const PIECE: usize = 32 << 10;
 /// How much is checked by hashes. Unit: bytes.
@@ -126,17 +126,16 @@ async fn give(connection: &Connection<'_>, (kind, count): Asked) -> Result<(), C
 
 /// Takes so many bytes, and says whether their hash, if they are hashed, is the one behind them.
 async fn take(connection: &Connection<'_>, (kind, count): Asked) -> Result<bool, ConnectionError> {
-    let (mut piece, mut hash, mut left) = (vec![0; PIECE], Sha256::new(), count);
+    let (mut hash, mut left) = (Sha256::new(), count);
     while left > 0 {
-        let now = left.min(PIECE);
-        let came = connection.read(&mut piece[..now]).await?;
-        if came == 0 {
-            return Err(ConnectionError::Reset);
-        }
-        if kind & HASHED != 0 {
-            hash.update(&piece[..came]);
-        }
-        left -= came;
+        let read = connection.read_with(|bytes| {
+            let ours = &bytes[..bytes.len().min(left)];
+            if kind & HASHED != 0 {
+                hash.update(ours);
+            }
+            (ours.len(), ours.len())
+        });
+        left -= read.await?.ok_or(ConnectionError::Reset)?;
     }
     if kind & HASHED == 0 {
         return Ok(true);

@@ -475,6 +475,41 @@ impl<S: Sharing> Connection<'_, '_, '_, S> {
         .await
     }
 
+    /// Waits for bytes, and shows some of them, at least one, where they lie, which spares a copy: `using`
+    /// returns how many of them are done with, and what this returns; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Reset`] if the connection broke.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use pv_guest_sdk::{net::{Connection, ConnectionError}, ring::Sharing};
+    /// # async fn example(connection: &Connection<'_, '_, '_, impl Sharing>) -> Result<u64, ConnectionError> {
+    /// let mut sum = 0;
+    /// let add = |bytes: &[u8]| (bytes.len(), bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>());
+    /// while let Some(more) = connection.read_with(add).await? {
+    ///     sum += more;
+    /// }
+    /// # Ok(sum)
+    /// # }
+    /// ```
+    pub async fn read_with<T>(
+        &self,
+        mut using: impl FnMut(&[u8]) -> (usize, T),
+    ) -> Result<Option<T>, ConnectionError> {
+        let mut look = |bytes: &mut [u8]| {
+            let used = (!bytes.is_empty()).then(|| using(bytes));
+            used.map_or((0, None), |(count, found)| (count.min(bytes.len()), Some(Ok(Some(found)))))
+        };
+        self.wait(|socket| match socket.recv(&mut look) {
+            Ok(found) => found,
+            Err(tcp::RecvError::Finished) => Some(Ok(None)),
+            Err(tcp::RecvError::InvalidState) => Some(Err(ConnectionError::Reset)),
+        })
+        .await
+    }
+
     /// Gives all bytes to the socket, after waiting for room.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ const PAIR: [(&str, &str); 2] = [
     ),
 ];
 /// What each of the two directions has to reach where instructions are counted. Unit: Mbit/s.
-const RATE: u32 = 5000;
+const RATE: u32 = 5900;
 /// How fast 16 MiB go out with a limit of 200 Mbit/s: headers count, and what the first interval brings
 /// goes at once. Unit: Mbit/s.
 const LIMITED: RangeInclusive<u32> = 180..=230;
