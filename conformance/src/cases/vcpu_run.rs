@@ -20,6 +20,8 @@ use crate::vcpus::{Ap, FAILSAFE, info_of, worker, yields};
 const MMUEXT_OP: u64 = 26;
 /// A flat data segment of ring 3, as a guest writes it.
 const DATA: u64 = 0x00cf_f300_0000_ffff;
+/// A slot of a top-level table that is not in use.
+const ELSEWHERE: u64 = 300;
 /// Where in vCPU 1's page arguments of its calls lie.
 const ARGUMENTS: u64 = 1024;
 
@@ -181,6 +183,28 @@ pub(crate) const CASES: &[Case] = &[
             equal("back", ext(ap, NEW_BASEPTR, root, 0)?, 0)?;
             equal("other's", read, a.ma())?;
             equal("first's", registers.rax, root << 12)
+        })
+    }),
+    case("vcpu_run/own_mapping", "What a vCPU's tables alone map is there for it.", |t| {
+        let ap = worker(t)?;
+        with(t, |[a, ..]| {
+            let root = duplicate(t, a)?;
+            equal("writable", a.map(LOADED), 0)?;
+            // A table of both is at another place of the second one's, too.
+            a.set(ELSEWHERE, a.get(ap::page() >> 39 & 511));
+            a.protect()?;
+            equal("pin", crate::raw::pages_calls::pin(4, a.mfn), 0)?;
+            equal("new", ext(ap, NEW_BASEPTR, a.mfn, 0)?, 0)?;
+            yields(10);
+            poke(ap::page(), 0);
+            let mut registers = Registers::new();
+            registers.rsi = 0xffff << 48 | ELSEWHERE << 39 | ap::page() & ((1 << 39) - 1);
+            registers.rax = 0x77;
+            ap.run(STORE, &registers)?;
+            let vector = caught_vector();
+            equal("back", ext(ap, NEW_BASEPTR, root, 0)?, 0)?;
+            equal("vector", vector, 999)?;
+            equal("stored", peek(ap::page()), 0x77)
         })
     }),
     case("vcpu_run/flush", "After a flush for a vCPU it sees a page that another mapped.", |t| {
