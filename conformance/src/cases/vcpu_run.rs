@@ -196,6 +196,8 @@ pub(crate) const CASES: &[Case] = &[
             equal("pin", crate::raw::pages_calls::pin(4, a.mfn), 0)?;
             equal("new", ext(ap, NEW_BASEPTR, a.mfn, 0)?, 0)?;
             yields(10);
+            // The processor has the first one's now, whatever it had before.
+            equal("first's anew", mmuext(NEW_BASEPTR, root, 0), 0)?;
             poke(ap::page(), 0);
             let mut registers = Registers::new();
             registers.rsi = 0xffff << 48 | ELSEWHERE << 39 | ap::page() & ((1 << 39) - 1);
