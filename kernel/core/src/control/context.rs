@@ -177,7 +177,7 @@ fn set_registers(context: &mut VcpuGuestContext, saved: &Saved, in_kernel: bool)
         gs: saved.selectors.gs,
         ..CpuUserRegs::default()
     });
-    context.fpu_ctxt = saved.fpu.0;
+    context.fpu_ctxt = *saved.fpu.legacy();
     let [fs, active, other] = saved.bases;
     let (kernel, user) = if in_kernel { (active, other) } else { (other, active) };
     (context.fs_base, context.gs_base_kernel, context.gs_base_user) = (fs, kernel, user);

@@ -348,7 +348,9 @@ impl Platform for Machine {
 
     fn save_fpu(&self, _into: &mut FpuState) {}
 
-    fn load_fpu(&self, _from: &FpuState) {}
+    fn load_fpu(&self, _from: &FpuState, _xcr0: u64) {}
+
+    fn set_xcr0(&self, _xcr0: u64) {}
 
     fn set_task_switched(&self, _set: bool) {}
 
