@@ -1,8 +1,10 @@
 //! The extended state of a vCPU: XSAVE, XCR0, the upper halves of the AVX registers; and the instructions
 //! that read and write segment bases.
 
+use super::control::{EOPNOTSUPP, ESRCH, FREE, answer, answers, domctl, with_domain};
 use super::cpuid::{ask, leaf_is};
 use super::trap_stage::{END, Stage, user_stage};
+use crate::call::{EFAULT, EINVAL};
 use crate::case::{Case, Outcome, Test, Verdict, case, equal, equal_at};
 use crate::raw::ap_snippets::{AVX_OFF, AVX_ON, BASES_YIELD, UPPER, UPPER_YIELD, XCR0, first};
 use crate::raw::memory::{arena_address, peek, poke};
@@ -189,7 +191,114 @@ pub(crate) const CASES: &[Case] = &[
         }
         Ok(())
     }),
+    case(
+        "xsave/outside_new",
+        "A vCPU that never had it in use has 16 bytes of extended state.",
+        |_| {
+            with_vcpu(|| {
+                equal("room", domctl(GET, FREE, &[0; 4]), 0)?;
+                let (kept, room) = (answer(1), answer(2));
+                equal("some parts", kept != 0, ask(1, 0).rcx & XSAVE != 0)?;
+                equal("some room", room >= 576 + 16, kept != 0)?;
+                equal("get", domctl(GET, FREE, &[0, kept, room, buffer()]), 0)?;
+                equal("bytes", answer(2), 16)?;
+                equal("words", peek(buffer()) | peek(buffer() + 8), 0)?;
+                answers(
+                    FREE,
+                    &[
+                        (GET, &[0, kept, 15, buffer()], EINVAL),
+                        (GET, &[0, kept ^ 8, 4096, buffer()], EINVAL),
+                        (GET, &[0, kept, 16, 0x1000], EFAULT),
+                        (GET, &[9, 0, 0, 0], ESRCH),
+                        (SET, &[9, 0, 16, buffer()], ESRCH),
+                        (SET, &[0, 0, 16, buffer()], 0),
+                        (SET, &[0, 0, 15, buffer()], EINVAL),
+                        (SET, &[0, 0, 24, buffer()], EINVAL),
+                        (SET, &[0, 0, 16, 0x1000], EFAULT),
+                        (SET, &[0, 0, room + 1, 0x1000], EINVAL),
+                    ],
+                )
+            })
+        },
+    ),
+    case("xsave/outside", "What is set from outside is what is got.", |_| {
+        has(XSAVE)?;
+        with_vcpu(|| {
+            equal("room", domctl(GET, FREE, &[0; 4]), 0)?;
+            let (kept, room) = (answer(1), answer(2));
+            describe([1, 3, 2]);
+            equal("set", domctl(SET, FREE, &[0, 0, SIZE, buffer()]), 0)?;
+            poke(buffer() + 16 + 160, 0);
+            equal("get", domctl(GET, FREE, &[0, kept, room, buffer()]), 0)?;
+            equal("bytes", answer(2), SIZE)?;
+            equal("XCR0", peek(buffer()), 1)?;
+            equal("parts", peek(buffer() + 8), 3)?;
+            equal("header", peek(buffer() + 16 + 512), 2)?;
+            equal("xmm0", peek(buffer() + 16 + 160), PATTERN[0])?;
+            equal("too little", domctl(GET, FREE, &[0, kept, SIZE - 1, buffer()]), EINVAL)
+        })
+    }),
+    case("xsave/outside_bad", "State that no processor could load is refused.", |_| {
+        has(XSAVE)?;
+        with_vcpu(|| {
+            let set = |size| domctl(SET, FREE, &[0, 0, size, buffer()]);
+            for words in [
+                [0, 3, 3],
+                [2, 3, 3],
+                [3, 1, 1],
+                [3, 2, 2],
+                [1, 1, 3],
+                [3, 3, 1 << 63],
+                [1 << 40 | 1, 1 << 40 | 1, 0],
+            ] {
+                describe(words);
+                equal_at("answer for XCR0", words[0], set(SIZE), EINVAL)?;
+            }
+            for (word, expected) in [(65, EOPNOTSUPP), (66, EIO), (71, EIO)] {
+                describe([3, 3, 3]);
+                poke(buffer() + 16 + 8 * word, 1 << 63);
+                equal_at("answer for word", word, set(SIZE), expected)?;
+            }
+            describe([0; 3]);
+            equal("nothing, at length", set(SIZE), EINVAL)?;
+            poke(buffer() + 16 + 8 * 65, 1 << 63);
+            equal("nothing, compacted", set(SIZE), EOPNOTSUPP)?;
+            describe([3, 3, 3]);
+            equal("too short", set(SIZE - 1), EINVAL)?;
+            equal("words alone", set(16), EINVAL)?;
+            equal("room", domctl(GET, FREE, &[0; 4]), 0)?;
+            let [kept, room] = [answer(1), answer(2)];
+            equal("get", domctl(GET, FREE, &[0, kept, room, buffer()]), 0)?;
+            equal("bytes", answer(2), 16)
+        })
+    }),
 ];
+
+/// Sub-ops of `domctl`, and bytes of a state without AVX.
+const SET: u64 = 62;
+const GET: u64 = 63;
+const SIZE: u64 = 16 + 576;
+const EIO: i64 = -5;
+
+/// Where a state lies.
+fn buffer() -> u64 {
+    arena_address() + 1024
+}
+
+/// Runs `body` while there is a domain with a vCPU that never ran.
+fn with_vcpu(body: impl FnOnce() -> Outcome) -> Outcome {
+    with_domain(|| {
+        answers(FREE, &[(15, &[1], 0)])?;
+        body()
+    })
+}
+
+/// Puts a state in the buffer: XCR0, the parts ever in use, those in the header.
+fn describe([xcr0, ever, parts]: [u64; 3]) {
+    (0..SIZE).step_by(8).for_each(|at| poke(buffer() + at, 0));
+    let words = [(0, xcr0), (8, ever), (16, 0x37f), (40, 0x1f80), (176, PATTERN[0]), (528, parts)];
+    words.into_iter().for_each(|(at, word)| poke(buffer() + at, word));
+}
 
 fn rax(value: u64) -> Registers {
     let mut registers = Registers::new();

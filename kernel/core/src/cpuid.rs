@@ -249,10 +249,15 @@ fn extended_features<P: Platform>(
     [eax, ebx, ecx & shown, edx]
 }
 
-/// The parts of the extended state that a domain with these limits may use; 0: XSAVE is hidden.
+/// The parts of the extended state that are kept for vCPUs.
+pub(crate) fn kept(platform: &impl Platform) -> u64 {
+    xcr0::kept(&|leaf, subleaf| platform.cpuid(leaf, subleaf))
+}
+
+/// Those that a domain with these limits may use; 0: XSAVE is hidden.
 fn parts(platform: &impl Platform, limits: &Limits) -> u64 {
     let [leaf1_ecx, ..] = limits.features;
-    xcr0::shown(xcr0::kept(&|leaf, subleaf| platform.cpuid(leaf, subleaf)), leaf1_ecx)
+    xcr0::shown(kept(platform), leaf1_ecx)
 }
 
 /// Leaf 0xd. The size in use, in ebx, depends on who runs ([`as_it_runs`]).

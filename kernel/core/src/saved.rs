@@ -1,5 +1,6 @@
 //! What is kept of a vCPU's registers while no CPU runs it, and the way from the machine and back.
 
+use hypercall_abi::errno::Errno;
 use hypercall_abi::types::Mfn;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -49,6 +50,30 @@ impl FpuState {
     #[must_use]
     pub const fn legacy(&self) -> &[u8; Self::LEGACY] {
         &self.legacy
+    }
+
+    /// Whether the header names the compacted form.
+    pub(crate) const fn is_compact(&self) -> bool {
+        let [form, ..] = self.zeros;
+        form >> 63 != 0
+    }
+
+    /// The same, if all that the header names is of these parts, which are kept here: only then it can be loaded.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: the compacted form.
+    /// - `EIO`: bits that must be 0.
+    pub(crate) fn checked(self, parts: u64) -> Option<Result<Self, Errno>> {
+        let [form, rest @ ..] = self.zeros;
+        if self.parts & !parts != 0 {
+            return None;
+        }
+        Some(match (form, rest) {
+            (0, [0, 0, 0, 0, 0, 0]) => Ok(self.loadable()),
+            (0, _) => Err(Errno::EIO),
+            _ => Err(Errno::EOPNOTSUPP),
+        })
     }
 
     /// Without what no processor could load.

@@ -4,6 +4,8 @@
 //! as is another register than ecx 0 (the upper halves of rax, rcx and rdx are ignored) and user
 //! mode. `#UD` while the guest's CR4.OSXSAVE is clear, although `xgetbv` works then.
 
+use crate::saved::FpuState;
+
 /// x87, always in use.
 const X87: u64 = 1 << 0;
 /// SSE.
@@ -51,6 +53,18 @@ pub(crate) const fn shown(kept: u64, features: u32) -> u64 {
         (0, _) => 0,
         (_, 0) => kept & !AVX,
         _ => kept,
+    }
+}
+
+/// Bytes of x87, SSE and the header of the state as it is saved.
+pub(crate) const LEAST: usize = 576;
+
+/// Bytes of these parts as they are saved; 0 of none.
+pub(crate) const fn bytes(parts: u64) -> usize {
+    match parts {
+        0 => 0,
+        _ if has_avx(parts) => size_of::<FpuState>(),
+        _ => LEAST,
     }
 }
 
