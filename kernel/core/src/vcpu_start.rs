@@ -118,8 +118,9 @@ impl<P: Platform> Context<'_, P> {
             && (user.0 != 0 || has(context, GuestContextFlags::IN_KERNEL));
         let same_tables = {
             let state = vcpu.state.lock(&self.system.platform);
-            let mut gdt = state.tables.gdt().iter().zip(context.gdt_frames);
-            let count = state.tables.gdt().iter().flatten().count();
+            let gdt = state.tables.gdt();
+            let count = gdt.iter().flatten().count();
+            let mut gdt = gdt.iter().zip(context.gdt_frames);
             gdt.all(|(frame, wanted)| frame.unwrap_or_default() == Mfn(wanted))
                 && count == pages(low_u32(context.gdt_ents))
                 && state.tables.ldt_address() == context.ldt_base
