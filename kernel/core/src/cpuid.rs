@@ -348,3 +348,6 @@ fn address_bits<P: Platform>(system: &System<P>) -> u32 {
     let last = (end.unwrap_or(0) >> PAGE_SHIFT).saturating_sub(1);
     u64::BITS.saturating_sub(last.leading_zeros()).saturating_add(PAGE_SHIFT)
 }
+
+#[cfg(test)]
+mod tests;

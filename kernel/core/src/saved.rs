@@ -185,3 +185,6 @@ impl<P: Platform> DomainVcpu<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
