@@ -154,7 +154,7 @@ fn all(workspace: &Workspace, builder: &mut Builder<'_>, options: &TestOptions, 
 fn cases(options: &TestOptions, steps: &mut Steps) {
     let rows: [(&str, &[&str]); 4] = [
         ("conformance on both", &[]),
-        // The usual model has no XSAVE; with SMAP Xen is not usable here (`CAVEATS.md`).
+        // The usual model has no XSAVE. With SMAP the emulator refuses guests' `iretq`.
         ("conformance of extended state on both", &["xsave/", "--cpu=max,-smap"]),
         ("conformance of pairs with 2 CPUs on paravane", &["pair_", "--on=paravane", "--smp=2"]),
         ("conformance of pairs below Linux on xen", &["pair_", "--on=xen-linux"]),

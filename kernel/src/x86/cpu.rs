@@ -33,6 +33,8 @@ pub(crate) struct Features {
     pub smap: bool,
     /// The parts of the extended state that are kept for vCPUs; 0: by `fxsave`.
     pub parts: u64,
+    /// `fxrstor` and `xrstor` leave the x87 pointers what they are unless an exception is pending.
+    pub keeps_x87_pointers: bool,
     /// Whether ring 3 cannot read ring 0's memory by speculation (see the module's text).
     pub meltdown_safe: bool,
 }
@@ -155,11 +157,13 @@ fn find_features() -> Features {
         huge_pages: has(0x8000_0001, 3, 26),
         smep: has(7, 1, 7),
         smap: has(7, 1, 20),
+        // AMD's, before they say that they always restore them.
+        keeps_x87_pointers: is_amd() && !has(0x8000_0008, 1, 2),
         parts: xcr0::kept(&|leaf, subleaf| {
             let CpuidResult { eax, ebx, ecx, edx } = cpuid(leaf, subleaf);
             [eax, ebx, ecx, edx]
         }),
-        meltdown_safe: unaffected_vendor() || says_rdcl_no() || emulated(),
+        meltdown_safe: is_amd() || says_rdcl_no() || emulated(),
     }
 }
 
@@ -170,7 +174,8 @@ fn has(leaf: u32, register: usize, bit: u32) -> bool {
     leaf <= highest && [found.eax, found.ebx, found.ecx, found.edx][register] >> bit & 1 != 0
 }
 
-fn unaffected_vendor() -> bool {
+/// AMD's and Hygon's.
+fn is_amd() -> bool {
     let leaf = cpuid(0, 0);
     let vendor = text([leaf.ebx, leaf.edx, leaf.ecx]);
     &vendor == b"AuthenticAMD" || &vendor == b"HygonGenuine"
