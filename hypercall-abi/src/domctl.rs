@@ -329,6 +329,21 @@ abi_structs! {
         8 ctxt: u64,
     }
 
+    /// Payload of [`SETVCPUEXTSTATE`] and [`GETVCPUEXTSTATE`].
+    VcpuExtState = "struct xen_domctl_vcpuextstate", size 32, align 8 {
+        /// In: which vCPU.
+        0 vcpu: VcpuId,
+        /// No meaning.
+        4 pad: u32 = "",
+        /// The parts of the extended state that are kept on this machine. Only read in [`GETVCPUEXTSTATE`].
+        8 xfeature_mask: u64,
+        /// Unit: bytes.
+        16 size: u64,
+        /// Guest address of XCR0, of the parts ever in use, and of them as `xsave` writes them; 0 asks for
+        /// the other two.
+        24 buffer: u64,
+    }
+
     /// Payload of [`GETVCPUINFO`].
     GetVcpuInfo = "struct xen_domctl_getvcpuinfo", size 24, align 8 {
         /// In: which vCPU.

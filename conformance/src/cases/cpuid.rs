@@ -252,7 +252,7 @@ const HIDDEN_ECX: u64 = 1 << 3 | 1 << 5 | 1 << 17 | 1 << 21 | 1 << 24;
 const SHOWN_EDX: u64 =
     1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 15 | 1 << 24 | 1 << 25 | 1 << 26;
 
-fn ask(leaf: u64, subleaf: u64) -> Registers {
+pub(super) fn ask(leaf: u64, subleaf: u64) -> Registers {
     asked(snippets::FORCED_CPUID, leaf, subleaf)
 }
 
@@ -268,7 +268,7 @@ fn asked(code: Code, leaf: u64, subleaf: u64) -> Registers {
     registers
 }
 
-fn leaf_is(leaf: u64, subleaf: u64, expected: [u64; 4]) -> Outcome {
+pub(super) fn leaf_is(leaf: u64, subleaf: u64, expected: [u64; 4]) -> Outcome {
     let seen = ask(leaf, subleaf);
     equal_at("eax of leaf", leaf, seen.rax, expected[0])?;
     equal_at("ebx of leaf", leaf, seen.rbx, expected[1])?;

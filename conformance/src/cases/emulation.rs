@@ -121,18 +121,6 @@ pub(crate) const CASES: &[Case] = &[
             Ok(())
         })
     }),
-    case("emulation/base_instructions", "RDFSBASE and WRGSBASE are where CPUID says so.", |t| {
-        stage(t, |s| {
-            let mut leaf = rax(7);
-            leaf.rcx = 0;
-            let known = s.quiet(code::FORCED_CPUID, leaf)?.rbx & 1 != 0;
-            for code in [code::RDFSBASE, code::WRGSBASE] {
-                let event = s.try_kernel(code, &mut Registers::new());
-                equal("undefined", event.is_some_and(|event| event.vector == 6), !known)?;
-            }
-            Ok(())
-        })
-    }),
     case("emulation/cpuid", "Plain CPUID runs on the processor, in both modes.", |t| {
         user_stage(t, |s| {
             let kernel = s.quiet(code::CPUID, rax(0))?;
@@ -188,12 +176,8 @@ pub(crate) const CASES: &[Case] = &[
             equal("undefined", event.is_some_and(|event| event.vector == 6), !known)
         })
     }),
-    case("emulation/xsetbv", "XSETBV does not work where CPUID says no OSXSAVE.", |t| {
-        stage(t, |s| {
-            let known = s.quiet(code::FORCED_CPUID, rax(1))?.rcx >> 27 & 1 != 0;
-            let event = s.try_kernel(code::XSETBV, &mut rax(3));
-            equal("undefined", event.is_some_and(|event| event.vector == 6), !known)
-        })
+    case("emulation/xsetbv", "XSETBV is undefined as long as CR4.OSXSAVE is not set.", |t| {
+        stage(t, |s| equal("vector", s.kernel(code::XSETBV, rax(3))?.vector, 6))
     }),
     case("emulation/time", "RDTSC goes forward, in both modes.", |t| {
         user_stage(t, |s| {

@@ -91,6 +91,7 @@ mod vcpu_run;
 mod vcpu_start;
 mod version;
 mod watchdog;
+mod xsave;
 
 use crate::case::Case;
 
@@ -123,6 +124,7 @@ const AREAS: &[&[Case]] = &[
     debug_ports::CASES,
     device::CASES,
     fpu::CASES,
+    xsave::CASES,
     trap_control::CASES,
     emulation::CASES,
     trap_ports::CASES,

@@ -78,8 +78,8 @@ sub_ops! { domctl "XEN_DOMCTL_" "Sub-ops of `domctl`." {
     59 GETTSCINFO "gettscinfo" Control Done "How a domain sees the time-stamp counter.";
     60 SETTSCINFO "settscinfo" Control Done "How a domain shall see the time-stamp counter.";
     61 GETPAGEFRAMEINFO3 "getpageframeinfo3" Control Done "What frames are used as.";
-    62 SETVCPUEXTSTATE "setvcpuextstate" Control Absent "Sets a vCPU's extended registers.";
-    63 GETVCPUEXTSTATE "getvcpuextstate" Control Absent "Returns a vCPU's extended registers.";
+    62 SETVCPUEXTSTATE "setvcpuextstate" Control Done "Sets a vCPU's extended registers.";
+    63 GETVCPUEXTSTATE "getvcpuextstate" Control Done "Returns a vCPU's extended registers.";
     64 SET_ACCESS_REQUIRED "set_access_required" Control Absent "Of watching a guest's accesses.";
     65 AUDIT_P2M "audit_p2m" Control Absent "Checks frame lists.";
     66 SET_VIRQ_HANDLER "set_virq_handler" Control Absent "Sends a virtual interrupt of the system to a domain.";

@@ -42,11 +42,26 @@ pub type GdtFrames = [Option<Mfn>; GDT_FRAMES];
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Frames of the GDT. Each holds a reference as descriptors.
-    gdt: GdtFrames,
+    gdt: [Slot; GDT_FRAMES],
     /// Frames of the LDT that are in the window. Each holds a reference as descriptors.
-    ldt: [Option<Mfn>; GDT_FRAMES + 2],
+    ldt: [Slot; GDT_FRAMES + 2],
     ldt_address: u64,
     ldt_entries: u32,
+}
+
+/// A frame's number plus 1; 0: none. So a vCPU fits in a page: the direct map ends long before the frames
+/// whose numbers are longer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot(u32);
+
+impl Slot {
+    fn new(frame: Option<Mfn>) -> Self {
+        Self(frame.and_then(|mfn| u32::try_from(mfn.0).ok()?.checked_add(1)).unwrap_or(0))
+    }
+
+    fn frame(self) -> Option<Mfn> {
+        self.0.checked_sub(1).map(|number| Mfn(number.into()))
+    }
 }
 
 impl Tables {
@@ -56,8 +71,8 @@ impl Tables {
     }
 
     /// Frames of the GDT, without gaps.
-    pub(crate) const fn gdt(&self) -> &GdtFrames {
-        &self.gdt
+    pub(crate) fn gdt(&self) -> GdtFrames {
+        self.gdt.map(Slot::frame)
     }
 
     /// The LDT's address.
@@ -67,12 +82,12 @@ impl Tables {
 
     /// All frames; each holds a reference.
     pub(crate) fn frames(&self) -> impl Iterator<Item = Mfn> {
-        self.gdt.iter().chain(&self.ldt).copied().flatten()
+        self.gdt.iter().chain(&self.ldt).filter_map(|slot| slot.frame())
     }
 
     /// The tables a vCPU starts with, whose frames are taken.
-    pub(crate) const fn start(&mut self, gdt: GdtFrames, ldt: Ldt) {
-        self.gdt = gdt;
+    pub(crate) fn start(&mut self, gdt: GdtFrames, ldt: Ldt) {
+        self.gdt = gdt.map(Slot::new);
         self.ldt_address = ldt.address;
         self.ldt_entries = ldt.entries;
     }
@@ -101,12 +116,12 @@ impl<P: Platform> Context<'_, P> {
         self.take_frames(self.mm(), &mut wanted)?;
         let old = {
             let mut state = self.vcpu.state.lock(platform);
-            core::mem::replace(&mut state.tables.gdt, wanted)
+            core::mem::replace(&mut state.tables.gdt, wanted.map(Slot::new))
         };
         for (page, frame) in (0_u8..).zip(wanted) {
             self.show(page, frame);
         }
-        self.put_frames(&old);
+        self.put_frames(&old.map(Slot::frame));
         DONE
     }
 
@@ -217,8 +232,8 @@ impl<P: Platform> Context<'_, P> {
         let platform = &self.system.platform;
         let tables = &self.vcpu.state.lock(platform).tables;
         let is_local = u64::from(selector) & CODE_LDT != 0;
-        let frames: &[Option<Mfn>] = if is_local { &tables.ldt } else { &tables.gdt };
-        let frame = frames.get(index >> 9).copied().flatten()?;
+        let frames: &[Slot] = if is_local { &tables.ldt } else { &tables.gdt };
+        let frame = frames.get(index >> 9)?.frame()?;
         let descriptor = platform.table(frame).get(index & 511)?;
         Some(descriptor.load(Ordering::Relaxed))
     }
@@ -227,7 +242,7 @@ impl<P: Platform> Context<'_, P> {
     fn is_shown(&self, offset: u64) -> bool {
         let number = usize::try_from(offset.wrapping_div(PAGE)).unwrap_or(usize::MAX);
         let tables = &self.vcpu.state.lock(&self.system.platform).tables;
-        tables.ldt.get(number).is_some_and(Option::is_some)
+        tables.ldt.get(number).is_some_and(|slot| slot.frame().is_some())
     }
 
     /// Guest address of a byte of the LDT, and the LDT's length in bytes.
@@ -244,7 +259,8 @@ impl<P: Platform> Context<'_, P> {
         let number = usize::try_from(offset.wrapping_div(PAGE)).unwrap_or(usize::MAX);
         let old = {
             let mut state = self.vcpu.state.lock(&self.system.platform);
-            state.tables.ldt.get_mut(number).and_then(|slot| slot.replace(mfn))
+            let slot = state.tables.ldt.get_mut(number);
+            slot.and_then(|slot| core::mem::replace(slot, Slot::new(Some(mfn))).frame())
         };
         self.put_frames(&[old]);
         self.show(LDT_PAGE.wrapping_add(u8::try_from(number).unwrap_or(0)), Some(mfn));
@@ -255,7 +271,7 @@ impl<P: Platform> Context<'_, P> {
 /// Takes the LDT's frames out of a vCPU's window.
 pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain<P>, vcpu: &Vcpu) {
     let platform = &system.platform;
-    let old = core::mem::take(&mut vcpu.state.lock(platform).tables.ldt);
+    let old = core::mem::take(&mut vcpu.state.lock(platform).tables.ldt).map(Slot::frame);
     for (page, _) in (LDT_PAGE..).zip(old).filter(|(_, frame)| frame.is_some()) {
         platform.set_window_page(vcpu.window, page, None);
     }
@@ -265,7 +281,7 @@ pub(crate) fn forget_ldt<P: Platform>(system: &System<P>, domain: &Domain<P>, vc
 /// Takes all frames out of the window of a vCPU that runs no more.
 pub(crate) fn end_tables<P: Platform>(system: &System<P>, domain: &Domain<P>, vcpu: &Vcpu) {
     forget_ldt(system, domain, vcpu);
-    let old = core::mem::take(&mut vcpu.state.lock(&system.platform).tables.gdt);
+    let old = core::mem::take(&mut vcpu.state.lock(&system.platform).tables.gdt).map(Slot::frame);
     for (page, _) in (0_u8..).zip(old).filter(|(_, frame)| frame.is_some()) {
         system.platform.set_window_page(vcpu.window, page, None);
     }

@@ -179,8 +179,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// Copies the floating-point registers of the running guest, whatever CR0.TS is; CR0.TS is
     /// clear afterwards.
     fn save_fpu(&self, into: &mut FpuState);
-    /// Loads the floating-point registers, with CR0.TS clear afterwards.
-    fn load_fpu(&self, from: &FpuState);
+    /// Loads the floating-point registers and XCR0, which is 0 or valid ([`crate::emulate::xcr0`]), with CR0.TS
+    /// clear afterwards.
+    fn load_fpu(&self, from: &FpuState, xcr0: u64);
+    /// Sets XCR0 to a valid value.
+    fn set_xcr0(&self, xcr0: u64);
     /// Sets or clears CR0.TS: while it is set, the guest's use of the FPU faults.
     fn set_task_switched(&self, set: bool);
     /// Sets one of the four breakpoint addresses; it is one of guest memory.
@@ -204,7 +207,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn load_ldt(&self, window: u32, entries: u32);
     /// Revision of the processor's microcode, as `MSR_BIOS_SIGN_ID` has it.
     fn microcode(&self) -> u64;
-    /// Sets those bits of CR4 that belong to the running guest: TSD and DE.
+    /// Sets those bits of CR4 that belong to the running guest: TSD, DE and FSGSBASE.
     fn set_guest_cr4(&self, bits: u64);
     /// Sets what `rdtscp` shows.
     fn set_tsc_aux(&self, value: u32);

@@ -1,38 +1,85 @@
 //! What is kept of a vCPU's registers while no CPU runs it, and the way from the machine and back.
 
+use hypercall_abi::errno::Errno;
 use hypercall_abi::types::Mfn;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::cpu::CpuId;
+use crate::emulate::xcr0;
 use crate::mm::Mode;
 use crate::platform::{Platform, SegmentBase};
 use crate::regs::GuestRegs;
 use crate::system::DomainVcpu;
 
-/// The registers of x87 and SSE, as `fxsave` writes them.
-#[derive(Clone, Debug)]
-#[repr(C, align(16))]
-pub struct FpuState(pub [u8; Self::SIZE]);
+/// The registers of x87, SSE and AVX, as `xsave` writes them in its standard form; without AVX or `xsave`,
+/// the first part of that.
+#[derive(Clone, Debug, FromBytes, Immutable, IntoBytes)]
+#[repr(C, align(64))]
+pub struct FpuState {
+    /// x87 and SSE, as `fxsave` writes them.
+    legacy: [u8; Self::LEGACY],
+    /// The parts that are not as at reset (XSTATE_BV).
+    parts: u64,
+    /// The rest of the header: to load anything but zeros would fault.
+    zeros: [u64; 7],
+    /// The upper halves of the AVX registers.
+    upper: [u8; 256],
+}
 
 impl FpuState {
-    /// Unit: bytes.
-    pub const SIZE: usize = 512;
+    /// Bytes of x87 and SSE.
+    pub const LEGACY: usize = 512;
 
     /// The state a vCPU starts with: FCW 0x37f, MXCSR 0x1f80, registers empty.
     pub const INITIAL: Self = {
-        let mut state = [0; Self::SIZE];
-        [state[0], state[1]] = [0x7f, 0x03];
-        [state[24], state[25]] = [0x80, 0x1f];
-        Self(state)
+        let mut legacy = [0; Self::LEGACY];
+        [legacy[0], legacy[1]] = [0x7f, 0x03];
+        [legacy[24], legacy[25]] = [0x80, 0x1f];
+        Self { legacy, parts: 0, zeros: [0; 7], upper: [0; 256] }
     };
 
-    /// A state that a guest described. Bits of MXCSR that no processor has are dropped: loading them
-    /// would fault.
+    /// A state that a guest described, of x87 and SSE. Bits of MXCSR that no processor has are dropped: loading
+    /// them would fault.
     #[must_use]
-    pub fn from_guest(mut state: [u8; Self::SIZE]) -> Self {
-        for byte in state.iter_mut().skip(26).take(2) {
-            *byte = 0;
+    pub fn from_guest(legacy: [u8; Self::LEGACY]) -> Self {
+        Self { legacy, parts: xcr0::AT_FIRST, ..Self::INITIAL }.loadable()
+    }
+
+    /// x87 and SSE.
+    #[must_use]
+    pub const fn legacy(&self) -> &[u8; Self::LEGACY] {
+        &self.legacy
+    }
+
+    /// Whether the header names the compacted form.
+    pub(crate) const fn is_compact(&self) -> bool {
+        let [form, ..] = self.zeros;
+        form >> 63 != 0
+    }
+
+    /// The same, if all that the header names is of these parts, which are kept here: only then it can be loaded.
+    ///
+    /// # Errors
+    ///
+    /// - `EOPNOTSUPP`: the compacted form.
+    /// - `EIO`: bits that must be 0.
+    pub(crate) fn checked(self, parts: u64) -> Option<Result<Self, Errno>> {
+        let [form, rest @ ..] = self.zeros;
+        if self.parts & !parts != 0 {
+            return None;
         }
-        Self(state)
+        Some(match (form, rest) {
+            (0, [0, 0, 0, 0, 0, 0]) => Ok(self.loadable()),
+            (0, _) => Err(Errno::EIO),
+            _ => Err(Errno::EOPNOTSUPP),
+        })
+    }
+
+    /// Without what no processor could load.
+    fn loadable(mut self) -> Self {
+        self.legacy.iter_mut().skip(26).take(2).for_each(|byte| *byte = 0);
+        self
     }
 }
 
@@ -117,7 +164,7 @@ impl<P: Platform> DomainVcpu<P> {
         for (base, value) in BASES.into_iter().zip(saved.bases) {
             platform.set_segment_base(base, value);
         }
-        platform.load_fpu(&saved.fpu);
+        platform.load_fpu(&saved.fpu, state.xcr0);
         platform.set_task_switched(state.task_switched);
         platform.set_guest_cr4(state.cr4);
         platform.set_tsc_aux(state.tsc_aux);
@@ -138,3 +185,6 @@ impl<P: Platform> DomainVcpu<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,10 @@ pub struct State {
     pub port_map: (u64, u32),
     /// The guest's own bits of CR4.
     pub cr4: u64,
+    /// The parts of the extended state that the guest has in use (XCR0); 0: it has not chosen.
+    pub xcr0: u64,
+    /// Those that it ever had.
+    pub xcr0_ever: u64,
     /// What `rdtscp` shows.
     pub tsc_aux: u32,
     /// Its machine-check registers.
@@ -234,6 +238,8 @@ impl Vcpu {
                 iopl: 0,
                 port_map: (0, 0),
                 cr4: 0,
+                xcr0: 0,
+                xcr0_ever: 0,
                 tsc_aux: 0,
                 machine_check: MachineCheck::default(),
                 task_switched: false,

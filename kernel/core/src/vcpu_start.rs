@@ -14,7 +14,6 @@ use crate::bounce::rflags;
 use crate::debug::DebugRegisters;
 use crate::descriptors::{GdtFrames, put_frames};
 use crate::dispatch::{Answer, DONE, Reply, low_u32};
-use crate::emulate::control::{CR4_DE, CR4_TSD};
 use crate::guest_memory::{self, GuestRange, is_canonical};
 use crate::mm::{Budget, Ldt, Mm, Stop};
 use crate::platform::Platform;
@@ -119,8 +118,9 @@ impl<P: Platform> Context<'_, P> {
             && (user.0 != 0 || has(context, GuestContextFlags::IN_KERNEL));
         let same_tables = {
             let state = vcpu.state.lock(&self.system.platform);
-            let mut gdt = state.tables.gdt().iter().zip(context.gdt_frames);
-            let count = state.tables.gdt().iter().flatten().count();
+            let gdt = state.tables.gdt();
+            let count = gdt.iter().flatten().count();
+            let mut gdt = gdt.iter().zip(context.gdt_frames);
             gdt.all(|(frame, wanted)| frame.unwrap_or_default() == Mfn(wanted))
                 && count == pages(low_u32(context.gdt_ents))
                 && state.tables.ldt_address() == context.ldt_base
@@ -140,7 +140,8 @@ impl<P: Platform> Context<'_, P> {
         let in_kernel = has(context, GuestContextFlags::IN_KERNEL);
         vcpu.set_kernel_mode(in_kernel);
         *vcpu.saved.lock(platform) = saved(context, in_kernel);
-        set_state(&mut vcpu.state.lock(platform), context);
+        let cr4_features = self.system.cr4_features(&target.domain);
+        set_state(&mut vcpu.state.lock(platform), context, cr4_features);
         // What it will read; its information does not say so.
         vcpu.cr2.store(context.ctrlreg[2], Ordering::Relaxed);
         vcpu.set_last_cpu(None);
@@ -223,7 +224,7 @@ fn general(regs: &CpuUserRegs) -> GuestRegs {
     })
 }
 
-fn set_state(state: &mut State, context: &VcpuGuestContext) {
+fn set_state(state: &mut State, context: &VcpuGuestContext, cr4_features: u64) {
     state.traps.clear();
     for (vector, row) in (0_u8..=255).zip(context.trap_ctxt) {
         state.traps.set(&hypercall_abi::trap::TrapInfo { vector, ..row });
@@ -238,7 +239,7 @@ fn set_state(state: &mut State, context: &VcpuGuestContext) {
     state.kernel_sp = context.kernel_sp;
     state.iopl = context.user_regs.rflags & rflags::IOPL;
     state.task_switched = context.ctrlreg[0] & CR0_TS != 0;
-    state.cr4 = context.ctrlreg[4] & (CR4_TSD | CR4_DE);
+    state.cr4 = context.ctrlreg[4] & cr4_features;
     state.debug = DebugRegisters::default();
     for number in [0_u8, 1, 2, 3, 6, 7] {
         let value = context.debugreg.get(usize::from(number)).copied().unwrap_or(0);

@@ -12,7 +12,7 @@ use crate::debug::Written;
 use crate::descriptors;
 use crate::domain::Domain;
 use crate::emulate::code::{CodeSize, NoDecode};
-use crate::emulate::control::{CR4_DE, CR4_TSD};
+use crate::emulate::control::{CR4_DE, CR4_OSXSAVE};
 use crate::emulate::execute::{self, After, Fault, Outcome};
 use crate::emulate::msr::MachineCheck;
 use crate::emulate::port::{IoPrivilege, KernelRing};
@@ -122,9 +122,15 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
             },
             microcode: self.platform().microcode(),
             is_boot_vcpu: self.vcpu.id.0 == 0,
-            cr4_features: CR4_TSD | CR4_DE,
-            xcr0_features: 0,
         }
+    }
+
+    fn cr4_features(&self) -> u64 {
+        self.system.cr4_features(self.domain)
+    }
+
+    fn xcr0_features(&self) -> u64 {
+        self.system.xcr0_features(self.domain)
     }
 
     fn mode(&self) -> Mode {
@@ -197,10 +203,16 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
     }
 
     fn xcr0(&self) -> u64 {
-        0
+        self.state().xcr0
     }
 
-    fn set_xcr0(&mut self, _value: u64) {}
+    fn set_xcr0(&mut self, value: u64) {
+        let mut state = self.state();
+        state.xcr0 = value;
+        state.xcr0_ever |= value;
+        drop(state);
+        self.platform().set_xcr0(value);
+    }
 
     fn segment_base(&self, which: BaseMsr) -> u64 {
         self.platform().segment_base(base(which))
@@ -250,7 +262,10 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
             Mode::User => Viewer::InitialUser,
         };
         let limits = *self.domain.cpuid.lock(self.platform());
-        cpuid::policy(self.system, viewer, &limits, (leaf, subleaf))
+        let registers = cpuid::policy(self.system, viewer, &limits, (leaf, subleaf));
+        // As on Xen, a kernel is told OSXSAVE even before it sets the bit: Linux relies on that.
+        let on = self.mode() == Mode::Kernel || self.cr4() & CR4_OSXSAVE != 0;
+        cpuid::as_it_runs(self.platform(), (leaf, subleaf), registers, on)
     }
 
     fn write_back_caches(&mut self) {

@@ -11,6 +11,7 @@
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 use kernel_core::emulate::msr::PAT;
+use kernel_core::emulate::xcr0;
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -30,6 +31,10 @@ pub(crate) struct Features {
     pub smep: bool,
     /// Ring 0 can be kept from reading and writing guests' pages.
     pub smap: bool,
+    /// The parts of the extended state that are kept for vCPUs; 0: by `fxsave`.
+    pub parts: u64,
+    /// `fxrstor` and `xrstor` leave the x87 pointers what they are unless an exception is pending.
+    pub keeps_x87_pointers: bool,
     /// Whether ring 3 cannot read ring 0's memory by speculation (see the module's text).
     pub meltdown_safe: bool,
 }
@@ -90,6 +95,7 @@ pub(crate) fn init() {
     cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, has(1, 3, 7));
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
+    cr4.set(Cr4Flags::OSXSAVE, features.parts != 0);
     // SAFETY: only features the CPU has; no kernel page is a user page but the M2P, which ring 0
     // reaches through the direct map.
     unsafe { Cr4::write(cr4) };
@@ -110,14 +116,14 @@ pub(crate) fn init() {
     unsafe { Star::write_raw(gdt::STAR_SYSRET, gdt::KERNEL_CS) };
 }
 
-/// Sets the running guest's own bits of CR4: TSD and DE.
+/// Sets the running guest's own bits of CR4: TSD, DE and FSGSBASE, which it may have only on a CPU that has it.
 pub(crate) fn set_guest_cr4(bits: u64) {
-    let owned = Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::DEBUGGING_EXTENSIONS;
+    let owned = Cr4Flags::TIMESTAMP_DISABLE | Cr4Flags::DEBUGGING_EXTENSIONS | Cr4Flags::FSGSBASE;
     let wanted = Cr4Flags::from_bits_truncate(bits) & owned;
     let old = Cr4::read();
     let new = (old - owned) | wanted;
     if new != old {
-        // SAFETY: neither bit matters to ring 0.
+        // SAFETY: none of these bits matters to ring 0, which reads bases by their MSRs.
         unsafe { Cr4::write(new) };
     }
 }
@@ -151,7 +157,13 @@ fn find_features() -> Features {
         huge_pages: has(0x8000_0001, 3, 26),
         smep: has(7, 1, 7),
         smap: has(7, 1, 20),
-        meltdown_safe: unaffected_vendor() || says_rdcl_no() || emulated(),
+        // AMD's, before they say that they always restore them.
+        keeps_x87_pointers: is_amd() && !has(0x8000_0008, 1, 2),
+        parts: xcr0::kept(&|leaf, subleaf| {
+            let CpuidResult { eax, ebx, ecx, edx } = cpuid(leaf, subleaf);
+            [eax, ebx, ecx, edx]
+        }),
+        meltdown_safe: is_amd() || says_rdcl_no() || emulated(),
     }
 }
 
@@ -162,7 +174,8 @@ fn has(leaf: u32, register: usize, bit: u32) -> bool {
     leaf <= highest && [found.eax, found.ebx, found.ecx, found.edx][register] >> bit & 1 != 0
 }
 
-fn unaffected_vendor() -> bool {
+/// AMD's and Hygon's.
+fn is_amd() -> bool {
     let leaf = cpuid(0, 0);
     let vendor = text([leaf.ebx, leaf.edx, leaf.ecx]);
     &vendor == b"AuthenticAMD" || &vendor == b"HygonGenuine"

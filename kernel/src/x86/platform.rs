@@ -220,8 +220,12 @@ impl Platform for X86 {
         fpu::save(into);
     }
 
-    fn load_fpu(&self, from: &FpuState) {
-        fpu::load(from);
+    fn load_fpu(&self, from: &FpuState, xcr0: u64) {
+        fpu::load(from, xcr0);
+    }
+
+    fn set_xcr0(&self, xcr0: u64) {
+        fpu::set_xcr0(xcr0);
     }
 
     fn set_task_switched(&self, set: bool) {

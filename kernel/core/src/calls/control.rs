@@ -79,6 +79,7 @@ const fn answers(cmd: u32) -> bool {
             | domctl::GETDOMAININFO
             | domctl::GETVCPUINFO
             | domctl::GETVCPUCONTEXT
+            | domctl::GETVCPUEXTSTATE
             | domctl::SCHEDULER_OP
             | domctl::GET_ADDRESS_SIZE
             | domctl::GETTSCINFO
@@ -146,6 +147,8 @@ fn change<P: Platform>(cx: &Context<'_, P>, domain: &P::Arc<Domain<P>>, op: &mut
         domctl::MAX_MEM => System::set_max_memory(domain, payload),
         domctl::SETVCPUCONTEXT => return cx.set_vcpu_context(domain, payload),
         domctl::GETVCPUCONTEXT => return cx.get_vcpu_context(domain, payload),
+        domctl::GETVCPUEXTSTATE => return cx.get_extended(domain, payload),
+        domctl::SETVCPUEXTSTATE => return cx.set_extended(domain, payload),
         domctl::SETVCPUAFFINITY => system.affinity(domain, op.cmd, payload)?,
         domctl::SCHEDULER_OP => system.scheduler_op(domain, payload)?,
         domctl::SETDOMAINHANDLE => {

@@ -117,7 +117,11 @@ impl<P: Platform> Context<'_, P> {
 
     /// Does something while a vCPU does not run. `None`: it has still to leave its CPU, and nothing was
     /// done.
-    fn while_still<T>(&self, target: &DomainVcpu<P>, what: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn while_still<T>(
+        &self,
+        target: &DomainVcpu<P>,
+        what: impl FnOnce() -> T,
+    ) -> Option<T> {
         // It does not run while this is held, if it does not run now.
         let pauses = target.domain.pauses.lock(&self.system.platform);
         self.system.hold(target, Reasons::PAUSED);
@@ -177,7 +181,7 @@ fn set_registers(context: &mut VcpuGuestContext, saved: &Saved, in_kernel: bool)
         gs: saved.selectors.gs,
         ..CpuUserRegs::default()
     });
-    context.fpu_ctxt = saved.fpu.0;
+    context.fpu_ctxt = *saved.fpu.legacy();
     let [fs, active, other] = saved.bases;
     let (kernel, user) = if in_kernel { (active, other) } else { (other, active) };
     (context.fs_base, context.gs_base_kernel, context.gs_base_user) = (fs, kernel, user);

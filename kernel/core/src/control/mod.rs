@@ -4,6 +4,7 @@
 mod affinity;
 mod context;
 mod create;
+mod extended;
 mod info;
 mod machine;
 mod policy;

@@ -266,12 +266,12 @@ impl<P: Platform> System<P> {
         if matches!(leaf, leaf::BASE | leaf::EXTENSION_BASE) {
             return Some(true);
         }
-        let ours = self.leaf(&Limits::NONE, leaf, if subleaf == NO_SUBLEAF { 0 } else { subleaf });
+        let first = if subleaf == NO_SUBLEAF { 0 } else { subleaf };
+        let ours = self.leaf(&Limits::NONE, leaf, first);
         let mut fits = true;
         for (number, (given, ours)) in [a, b, c, d].into_iter().zip(ours).enumerate() {
             let mut shown = FEATURES.iter().zip(&mut limits.features);
-            let is_first = matches!(subleaf, 0 | NO_SUBLEAF);
-            let shown = shown.find(|(place, _)| is_first && **place == (leaf, number));
+            let shown = shown.find(|(place, _)| **place == (leaf, first, number));
             if let Some((_, shown)) = shown {
                 *shown = given;
                 continue;
@@ -280,7 +280,8 @@ impl<P: Platform> System<P> {
                 (0 | EXTENDED, 0) => given <= ours,
                 (7, 0) => subleaf != 0 || given <= ours,
                 (1, 1) => given & NO_CPU == ours,
-                (0xb, 3) => true,
+                // The extended state follows from the features.
+                (0xb, 3) | (0xd, _) => true,
                 _ => ours == 0 || given == ours,
             };
         }

@@ -62,7 +62,7 @@ pub fn write(
         ControlRegister::Cr0 => state.set_task_switched(value & CR0_TS != 0),
         ControlRegister::Cr2 => state.set_fault_address(value),
         ControlRegister::Cr3 => state.set_root(value & !CR3_FLAGS)?,
-        ControlRegister::Cr4 => state.set_cr4(value & CR4_GUEST & state.facts().cr4_features),
+        ControlRegister::Cr4 => state.set_cr4(value & CR4_GUEST & state.cr4_features()),
     }
     Ok(())
 }

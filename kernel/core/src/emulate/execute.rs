@@ -245,7 +245,7 @@ impl<S: PrivilegedState> Executor<'_, S> {
             return Err(Fault::InvalidOpcode);
         }
         let value = self.pair();
-        if low_u32(self.regs.rcx) != 0 || !xcr0::is_valid(value, self.state.facts().xcr0_features) {
+        if low_u32(self.regs.rcx) != 0 || !xcr0::is_valid(value, self.state.xcr0_features()) {
             return Err(Fault::GeneralProtection);
         }
         self.state.set_xcr0(value);

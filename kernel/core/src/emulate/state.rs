@@ -48,10 +48,6 @@ pub struct Facts {
     pub microcode: u64,
     /// Whether this vCPU is the one the domain booted on.
     pub is_boot_vcpu: bool,
-    /// Bits of CR4 the guest may set: of TSD, DE, FSGSBASE and OSXSAVE those that work.
-    pub cr4_features: u64,
-    /// Bits of XCR0 the guest may set; 0 if XSAVE is hidden.
-    pub xcr0_features: u64,
 }
 
 /// A value the guest may not have.
@@ -64,6 +60,10 @@ pub struct Refused;
 pub trait PrivilegedState {
     /// Facts about the vCPU.
     fn facts(&self) -> Facts;
+    /// Bits of CR4 the guest may set: of TSD, DE, FSGSBASE and OSXSAVE those that work.
+    fn cr4_features(&self) -> u64;
+    /// Bits of XCR0 the guest may set; 0 if XSAVE is hidden.
+    fn xcr0_features(&self) -> u64;
     /// Which half runs.
     fn mode(&self) -> Mode;
 
@@ -86,7 +86,7 @@ pub trait PrivilegedState {
     ///
     /// [`Refused`] if the frame can't be the domain's level-4 table.
     fn set_root(&mut self, machine_address: u64) -> Result<(), Refused>;
-    /// The bits of CR4 that are the guest's own, within [`Facts::cr4_features`].
+    /// The bits of CR4 that are the guest's own, within [`Self::cr4_features`].
     fn cr4(&self) -> u64;
     /// Sets the guest's own bits of CR4, in the processor too.
     fn set_cr4(&mut self, bits: u64);

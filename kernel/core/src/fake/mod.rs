@@ -21,7 +21,8 @@ pub mod tlb;
 mod walk;
 
 use std::boxed::Box;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::vec::Vec;
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -59,6 +60,10 @@ pub struct Machine {
     flushes: AtomicU64,
     objects: AtomicU64,
     tsc: AtomicU64,
+    /// What CPUID answers, by leaf and subleaf; all zeros where it is silent.
+    pub leaves: Mutex<BTreeMap<(u32, u32), [u32; 4]>>,
+    /// Each CPU's floating-point registers, and XCR0.
+    units: Vec<Mutex<(FpuState, u64)>>,
     alarms: Vec<AtomicU64>,
     console: Mutex<Vec<u8>>,
     /// Made when it is first needed: few tests' stacks have room for it.
@@ -96,6 +101,8 @@ impl Machine {
             flushes: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             tsc: AtomicU64::new(0),
+            leaves: Mutex::default(),
+            units: (0..cpus).map(|_| Mutex::new((FpuState::INITIAL, 1))).collect(),
             alarms: (0..cpus).map(|_| AtomicU64::new(u64::MAX)).collect(),
             console: Mutex::new(Vec::new()),
             records: Mutex::new(None),
@@ -106,6 +113,11 @@ impl Machine {
         machine.table.add_free(Mfn(0), frames as u64);
         (1..cpus).filter_map(CpuId::new).for_each(|cpu| machine.table.epochs().cpu_online(cpu));
         machine
+    }
+
+    /// The floating-point registers and XCR0 of the CPU that this thread is.
+    pub fn unit(&self) -> MutexGuard<'_, (FpuState, u64)> {
+        self.units[self.current.load(Ordering::Relaxed)].lock().unwrap()
     }
 
     /// Limits what domains may do with a device's frames.
@@ -346,9 +358,17 @@ impl Platform for Machine {
         true
     }
 
-    fn save_fpu(&self, _into: &mut FpuState) {}
+    fn save_fpu(&self, into: &mut FpuState) {
+        *into = self.unit().0.clone();
+    }
 
-    fn load_fpu(&self, _from: &FpuState) {}
+    fn load_fpu(&self, from: &FpuState, xcr0: u64) {
+        *self.unit() = (from.clone(), xcr0);
+    }
+
+    fn set_xcr0(&self, xcr0: u64) {
+        self.unit().1 = xcr0;
+    }
 
     fn set_task_switched(&self, _set: bool) {}
 
@@ -434,8 +454,8 @@ impl Platform for Machine {
         self.tsc.load(Ordering::Relaxed)
     }
 
-    fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
-        [0; 4]
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        self.leaves.lock().unwrap().get(&(leaf, subleaf)).copied().unwrap_or_default()
     }
 
     fn is_tracing(&self) -> bool {

@@ -132,10 +132,10 @@ fn control_registers() {
     assert_eq!(read(vcpu, 0xe3), 0x660);
     assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
     assert_eq!(read(vcpu, 0xe3), 0x5_066c);
-    vcpu.facts.cr4_features = u64::MAX;
+    vcpu.cr4_features = u64::MAX;
     assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
     assert_eq!(read(vcpu, 0xe3), 0x5_066c);
-    vcpu.facts.cr4_features = 0xc;
+    vcpu.cr4_features = 0xc;
     assert_eq!(write(vcpu, 0xe0, u64::MAX), DONE);
     assert_eq!(read(vcpu, 0xe3), 0x66c);
     assert_eq!(write(vcpu, 0xe0, 0), DONE);
@@ -346,7 +346,7 @@ fn extended_control() {
         let valid = [1, 3, 7, 0xe7].contains(&value);
         assert_eq!(run(&mut vcpu, &mut rax(value), &set) == DONE, valid, "{value:x}");
     }
-    vcpu.facts.xcr0_features = 7;
+    vcpu.xcr0_features = 7;
     assert_eq!(run(&mut vcpu, &mut rax(0xe7), &set), GP);
     let high = GuestRegs { rax: 7, rdx: 1, ..GuestRegs::default() };
     assert_eq!(run(&mut vcpu, &mut { high }, &set), GP);

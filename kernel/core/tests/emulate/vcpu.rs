@@ -13,6 +13,8 @@ pub(crate) const PAGE: u64 = 0x11_8000;
 /// An initial domain's boot vCPU as Xen 4.17 shows it on an Intel processor with AVX.
 pub(crate) struct Vcpu {
     pub(crate) facts: Facts,
+    pub(crate) cr4_features: u64,
+    pub(crate) xcr0_features: u64,
     pub(crate) mode: Mode,
     pub(crate) io: IoPrivilege,
     pub(crate) open_ports: Vec<u16>,
@@ -40,13 +42,9 @@ pub(crate) struct Vcpu {
 impl Default for Vcpu {
     fn default() -> Self {
         Self {
-            facts: Facts {
-                vendor: Vendor::Intel,
-                microcode: 0x1_0000_0000,
-                is_boot_vcpu: true,
-                cr4_features: CR4_GUEST,
-                xcr0_features: 0xe7,
-            },
+            facts: Facts { vendor: Vendor::Intel, microcode: 0x1_0000_0000, is_boot_vcpu: true },
+            cr4_features: CR4_GUEST,
+            xcr0_features: 0xe7,
             mode: Mode::Kernel,
             io: IoPrivilege { level: 1, kernel_ring: KernelRing::Ring1 },
             open_ports: Vec::new(),
@@ -93,6 +91,14 @@ const fn base_index(which: BaseMsr) -> usize {
 impl PrivilegedState for Vcpu {
     fn facts(&self) -> Facts {
         self.facts
+    }
+
+    fn cr4_features(&self) -> u64 {
+        self.cr4_features
+    }
+
+    fn xcr0_features(&self) -> u64 {
+        self.xcr0_features
     }
 
     fn mode(&self) -> Mode {
