@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::vec::Vec;
 
 use super::{FEATURES, Limits, Viewer, as_it_runs, policy};
 use crate::emulate::xcr0;
@@ -96,4 +97,37 @@ fn what_depends_on_who_runs() {
     assert_eq!(as_it_runs(machine, (0xd, 0), [0; 4], true), [0; 4]);
     assert_eq!(as_it_runs(machine, (0xd, 1), [7, 0, 0, 0], true), [7, u32::MAX, 0, 0]);
     assert_eq!(as_it_runs(machine, (0xd, 1), [1, 0, 0, 0], true), [1, 0, 0, 0], "no XSAVEC");
+}
+
+/// Of all features there are these are shown, as on Xen; by their numbers.
+#[test]
+fn features_are_shown_one_by_one() {
+    let world = World::new(64);
+    *world.machine().leaves.lock().unwrap() = everything();
+    let shown = |viewer, leaf, register: usize| {
+        let bits = policy(&world.system, viewer, &Limits::NONE, (leaf, 0))[register];
+        (0..32).filter(|bit| bits >> bit & 1 != 0).collect::<Vec<_>>()
+    };
+    let expected: [(u32, usize, &[u32], Option<u32>); 6] = [
+        (1, 2, &[0, 1, 9, 12, 13, 19, 20, 22, 23, 25, 26, 28, 29, 30, 31], Some(7)),
+        (1, 3, &[0, 2, 4, 5, 6, 7, 8, 9, 14, 15, 16, 19, 22, 23, 24, 25, 26, 27, 28], Some(12)),
+        (7, 1, &[0, 3, 5, 8, 9, 18, 19, 23, 24, 29], None),
+        (7, 2, &[9, 10], None),
+        (0x8000_0001, 2, &[0, 5, 6, 7, 8, 11, 16, 21], None),
+        (
+            0x8000_0001,
+            3,
+            &[0, 2, 4, 5, 6, 7, 8, 9, 11, 14, 15, 16, 20, 22, 23, 24, 25, 27, 29, 30, 31],
+            Some(12),
+        ),
+    ];
+    for (leaf, register, all, kernels) in expected {
+        for viewer in [Viewer::Other, Viewer::InitialUser] {
+            assert_eq!(shown(viewer, leaf, register), all, "{leaf:#x}, {viewer:?}");
+        }
+        let mut more = all.to_vec();
+        more.extend(kernels);
+        more.sort_unstable();
+        assert_eq!(shown(Viewer::InitialKernel, leaf, register), more, "{leaf:#x}");
+    }
 }
