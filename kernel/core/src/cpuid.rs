@@ -175,7 +175,6 @@ fn whole<P: Platform>(
 ) -> [u32; 4] {
     let platform = &system.platform;
     let machine = || platform.cpuid(wanted, subleaf);
-    let with_avx = |bits| if xcr0::has_avx(parts) { bits } else { 0 };
     let is_intel = || {
         let [_, vendor, ..] = platform.cpuid(0, 0);
         vendor.to_le_bytes() == *b"Genu"
@@ -197,18 +196,11 @@ fn whole<P: Platform>(
             if is_intel() { [max, 0, 0, 0] } else { [max, ebx, ecx, edx] }
         }
         _ if !in_range(platform, wanted) => [0; 4],
-        1 => {
-            let [eax, ebx, ecx, edx] = machine();
-            let ecx = ecx & (LEAF1_ECX | with_avx(LEAF1_AVX) | viewer.kernels(INITIAL_ECX))
-                | HYPERVISOR
-                | if parts == 0 { 0 } else { XSAVE_FEATURE };
-            let edx = edx & LEAF1_EDX | edx & viewer.kernels(INITIAL_EDX);
-            [eax & SIGNATURE, ebx & NO_CPU, ecx, edx]
-        }
+        1 => features(machine(), viewer, parts),
         7 if subleaf == 0 => {
             let [_, ebx, ecx, _] = machine();
-            let ebx = ebx & (LEAF7_EBX | with_avx(LEAF7_EBX_AVX));
-            [0, ebx, ecx & with_avx(LEAF7_ECX_AVX), 0]
+            let ebx = ebx & (LEAF7_EBX | with_avx(parts, LEAF7_EBX_AVX));
+            [0, ebx, ecx & with_avx(parts, LEAF7_ECX_AVX), 0]
         }
         xcr0::LEAF => extended_state(platform, parts, subleaf),
         2 | 4 | 0x8000_0002..=0x8000_0004 => machine(),
@@ -218,10 +210,7 @@ fn whole<P: Platform>(
             [0, 0, ecx, 0]
         }
         0x8000_0005 | 0x8000_0006 => machine(),
-        0x8000_0001 => {
-            let ecx = EXT1_ECX | with_avx(EXT1_ECX_AVX);
-            extended_features(platform, viewer, is_intel(), ecx)
-        }
+        0x8000_0001 => extended_features(platform, viewer, is_intel(), parts),
         0x8000_0007 if viewer != Viewer::Other => {
             let [_, _, _, edx] = machine();
             [0, 0, 0, edx & INVARIANT]
@@ -234,19 +223,32 @@ fn whole<P: Platform>(
     }
 }
 
+/// These features, if AVX is one of the parts.
+const fn with_avx(parts: u64, features: u32) -> u32 {
+    if xcr0::has_avx(parts) { features } else { 0 }
+}
+
+/// Leaf 1, of what the machine has there.
+fn features([eax, ebx, ecx, edx]: [u32; 4], viewer: Viewer, parts: u64) -> [u32; 4] {
+    let shown = LEAF1_ECX | with_avx(parts, LEAF1_AVX) | viewer.kernels(INITIAL_ECX);
+    let xsave = if parts == 0 { 0 } else { XSAVE_FEATURE };
+    let edx = edx & (LEAF1_EDX | viewer.kernels(INITIAL_EDX));
+    [eax & SIGNATURE, ebx & NO_CPU, ecx & shown | HYPERVISOR | xsave, edx]
+}
+
 /// Leaf `0x8000_0001`: the features of AMD's, some of which mirror those of leaf 1 there.
 fn extended_features<P: Platform>(
     platform: &P,
     viewer: Viewer,
     is_intel: bool,
-    shown: u32,
+    parts: u64,
 ) -> [u32; 4] {
     let [eax, ebx, ecx, edx] = platform.cpuid(0x8000_0001, 0);
     let [_, _, _, leaf1] = platform.cpuid(1, 0);
     let mirror = edx & leaf1 & LEAF1_EDX & EXT1_EDX_MIRROR;
     let edx = edx & EXT1_EDX | mirror | leaf1 & viewer.kernels(INITIAL_EDX);
     let [eax, ebx] = if is_intel { [0, 0] } else { [eax & SIGNATURE, ebx & !0x00ff_0000] };
-    [eax, ebx, ecx & shown, edx]
+    [eax, ebx, ecx & (EXT1_ECX | with_avx(parts, EXT1_ECX_AVX)), edx]
 }
 
 /// The parts of the extended state that are kept for vCPUs.
