@@ -205,6 +205,8 @@ pub(crate) async fn serve(
         if served.again {
             yield_now().await;
         } else {
+            // What waits for room in the ring is no reason to look again: the domain tells of room.
+            wake.reset();
             select(channel.notified(), wake.wait()).await;
         }
     }
