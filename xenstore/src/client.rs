@@ -105,10 +105,15 @@ impl State {
     }
 
     /// An event that waits already is not queued again: who reads it then sees this change too. That
-    /// is not so for domains that come and go, each of which is told. One for which there is no room is left to the watch, and one that fits into no message names
-    /// the watched path.
+    /// is not so for domains that come and go, each of which is told. One for which there is no room
+    /// is left to the watch, as are those after it until it is made up for: else each of thousands of
+    /// changes would be looked for in a full queue. One that fits into no message names the watched
+    /// path.
     fn push_event(&mut self, place: usize, mut event: Event, limit: usize) {
         let watch = &mut self.watches[place];
+        if watch.has_missed {
+            return;
+        }
         if length(&event) > PAYLOAD_MAX as usize {
             event = watch.event(&watch.path);
         }

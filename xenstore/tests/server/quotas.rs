@@ -167,6 +167,24 @@ fn events_that_find_no_room_are_made_up_for() {
 }
 
 #[test]
+fn a_watch_that_has_missed_an_event_has_one_for_all_that_follow() {
+    let (mut store, me) = store_with(Quotas { events: 2000, ..Quotas::default() });
+    home(&mut store, me, 3);
+    let mut guest = Guest::new(&mut store, 3);
+    assert_eq!(guest.ask(&mut store, wire::WATCH, 0, "data|t|"), "OK|");
+    guest.events(&mut store);
+    for letter in ["a", "b", "c", "d"] {
+        let path = format!("/local/domain/3/data/{}", letter.repeat(700));
+        store.write(me, &path, b"1").unwrap();
+    }
+    store.write(me, "/local/domain/3/data/e", b"fits").unwrap();
+    let events = guest.events(&mut store);
+    let lengths: Vec<_> = events.iter().map(String::len).collect();
+    assert_eq!(lengths, [708, 708, 7], "{events:?}");
+    assert_eq!(events[2], "data|t|");
+}
+
+#[test]
 fn an_event_that_waits_stands_for_the_next_one() {
     let (mut store, me) = store();
     store.watch(me, "/a", b"t").unwrap();
