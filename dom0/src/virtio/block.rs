@@ -6,7 +6,7 @@
 //! back.
 
 use alloc::boxed::Box;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
@@ -106,6 +106,8 @@ struct State {
     parts: Vec<Part>,
     /// Who waits for a slot or for descriptors.
     waiting: Vec<Waker>,
+    /// The session that has the next room, if it is there.
+    first: Weak<Completions>,
     broken: bool,
 }
 
@@ -165,6 +167,7 @@ impl Block {
             free: (0..SLOTS).rev().collect(),
             parts: Vec::new(),
             waiting: Vec::new(),
+            first: Weak::new(),
             broken: false,
         };
         let block = Self {
@@ -280,16 +283,29 @@ impl Block {
         self.state.borrow_mut().waiting.push(context.waker().clone());
     }
 
+    /// Gives the next room to a session that has nothing under way, unless another one has that: what
+    /// is free now may not be enough, and others would take it again and again. It must stay until it
+    /// has begun what it waits with.
+    pub(crate) fn reserve(&self, session: &Rc<Completions>) {
+        let mut state = self.state.borrow_mut();
+        if state.first.strong_count() == 0 {
+            state.first = Rc::downgrade(session);
+        }
+    }
+
     fn part(&self, slot: u16, offset: u64, length: u32) -> Option<Piece> {
         self.headers.piece(u64::from(slot) * SLOT + offset, length)
     }
 
-    /// Gives the device a request: which slot it has. `None` if there is no room.
+    /// Gives the device a request: which slot it has. `None` if there is no room, or it is another's.
     pub(crate) fn begin(&self, order: &Order<'_>, who: Who) -> Option<Result<u16, DiskError>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if state.broken {
             return Some(Err(DiskError::Broken));
+        }
+        if state.first.strong_count() > 0 && !who.is(&state.first) {
+            return None;
         }
         let slot = state.free.last().copied()?;
         let discards = order.kind == Kind::Discard;
@@ -313,6 +329,7 @@ impl Block {
             return Some(Err(DiskError::Broken));
         }
         state.free.pop();
+        state.first = Weak::new();
         if let Some(place) = state.slots.get_mut(usize::from(slot)) {
             *place = Slot::Flying { who, pieces: order.list.to_vec(), expected };
         }
@@ -400,6 +417,10 @@ impl State {
 }
 
 impl Who {
+    fn is(&self, session: &Weak<Completions>) -> bool {
+        matches!(self, Self::Session(it, _) if core::ptr::eq(Rc::as_ptr(it), session.as_ptr()))
+    }
+
     /// Tells of an answer, or leaves it in the slot that was the request's.
     fn tell(self, slot: &mut Slot, answer: Result<(), DiskError>) {
         match self {
