@@ -41,6 +41,8 @@ const SLOTS: u16 = 64;
 const SLOT: u64 = 64;
 const RANGE: u64 = 16;
 const STATUS: u64 = 32;
+/// Parts into which a range to discard is cut at most.
+const MOST_DISCARDS: usize = 64;
 /// Descriptors beside those of pieces.
 const EXTRA: usize = 2;
 
@@ -255,7 +257,9 @@ impl Block {
         parts.chunks(self.most_pieces).map(|chunk| (first(chunk), chunk.to_vec())).collect()
     }
 
-    /// Cuts a range to what the device discards at once, which must not be nothing.
+    /// Cuts a range to what the device discards at once, which must not be nothing. Of a range that
+    /// would be very many parts the rest is left out: a domain says how long it is, and each part is
+    /// kept until the device has it.
     pub(crate) fn cut_range(
         &self,
         first: u64,
@@ -263,7 +267,8 @@ impl Block {
     ) -> impl Iterator<Item = (u64, u64)> + use<> {
         let (most, end) = (u64::from(self.most_discarded).max(1), first.saturating_add(count));
         let step = usize::try_from(most).unwrap_or(usize::MAX);
-        (first..end).step_by(step).map(move |sector| (sector, most.min(end - sector)))
+        let parts = (first..end).step_by(step).take(MOST_DISCARDS);
+        parts.map(move |sector| (sector, most.min(end - sector)))
     }
 
     async fn request(&self, order: Order<'_>) -> Result<(), DiskError> {

@@ -117,6 +117,17 @@ fn who_waits_for_room_gets_it_though_another_takes_every_bit_of_it_first() {
 }
 
 #[test]
+fn a_discard_has_no_more_parts_than_are_kept_gladly() {
+    let (model, block, disk) = started();
+    let mut session = Session::new(disk);
+    // The device discards four sectors at once: these are 500 parts.
+    session.submit(1, Command::Discard(0, 2000)).unwrap();
+    let done = answers(&mut session, Some((&model, &block)));
+    assert_eq!(done, [(1, Ok(()))].into());
+    assert_eq!(*model.log.borrow(), [11; 64], "it discards as much as it likes");
+}
+
+#[test]
 fn parts_that_fail_fail_the_request() {
     let (model, block, disk) = started();
     let buffer = Buffer::new(1 << 14, 0).unwrap();
