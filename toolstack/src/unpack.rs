@@ -14,7 +14,7 @@ use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::io::Read;
-use xz4rust::{XzDecoder, XzNextBlockResult};
+use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
 /// Bytes that are handed on at once, by formats that let us choose.
 pub(crate) const PIECE: usize = 64 << 10;
@@ -50,7 +50,9 @@ impl fmt::Display for UnpackError {
             Self::Format(format) => write!(f, "it is packed by {format}: {}", format.remedy()),
             Self::Cut(format) => write!(f, "it is packed by {format} and ends too early"),
             Self::Damaged(format) => write!(f, "it is packed by {format} and damaged"),
-            Self::Dictionary => f.write_str("its xz dictionary is larger than 64 MiB"),
+            Self::Dictionary => {
+                f.write_str("its xz dictionary is larger than 64 MiB, or than what is free")
+            }
         }
     }
 }
@@ -161,18 +163,28 @@ fn gzip_body(file: &[u8]) -> Option<&[u8]> {
 
 async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Xz;
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(XZ_FIRST_DICTIONARY, XZ_DICTIONARY);
+    let first = XZ_FIRST_DICTIONARY;
+    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(first, first);
     let mut rest = file;
+    let mut has_begun = false;
     let mut piece = vec![0; PIECE];
     loop {
-        let step = decoder.decode(rest, &mut piece).map_err(|error| match error {
-            xz4rust::XzError::DictionaryTooLarge(_) => UnpackError::Dictionary,
-            _ => UnpackError::Damaged(format),
-        })?;
+        let step = match decoder.decode(rest, &mut piece) {
+            Ok(step) => step,
+            Err(XzError::DictionaryTooLarge(length)) if !has_begun => {
+                let length = dictionary(length).ok_or(UnpackError::Dictionary)?;
+                decoder = XzDecoder::in_heap_with_alloc_dict_size(length, length);
+                (rest, has_begun) = (file, true);
+                continue;
+            }
+            Err(XzError::DictionaryTooLarge(_)) => return Err(UnpackError::Dictionary),
+            Err(_) => return Err(UnpackError::Damaged(format)),
+        };
         let (XzNextBlockResult::NeedMoreData(consumed, written)
         | XzNextBlockResult::EndOfStream(consumed, written)) = step;
         rest = rest.get(consumed..).unwrap_or_default();
         let ended = matches!(step, XzNextBlockResult::EndOfStream(..));
+        has_begun |= written > 0;
         if sink(piece.get(..written).unwrap_or_default()).is_break() || ended {
             return Ok(());
         }
@@ -181,6 +193,13 @@ async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
         }
         yield_now().await;
     }
+}
+
+/// The length of a dictionary that a file says it needs, if there is so much memory: a decoder that
+/// has none ends the program.
+fn dictionary(length: u64) -> Option<usize> {
+    let length = usize::try_from(length).ok().filter(|length| *length <= XZ_DICTIONARY)?;
+    Vec::<u8>::new().try_reserve_exact(length).ok().map(|()| length)
 }
 
 async fn zstd(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
@@ -315,6 +334,21 @@ mod tests {
             assert!(all(&boot_image(&file)).as_ref() == Ok(&data), "{command} in a boot image");
             file[half] ^= 0x55;
             assert!(all(&file) != Ok(data.clone()), "{command}, damaged");
+        }
+    }
+
+    #[test]
+    fn a_dictionary_is_had_or_refused_and_not_failed_for() {
+        assert_eq!(super::dictionary(1 << 20), Some(1 << 20));
+        assert_eq!(super::dictionary(super::XZ_DICTIONARY as u64 + 1), None);
+        assert_eq!(super::dictionary(u64::MAX), None);
+        let data = sample();
+        for (size, expected) in
+            [("64MiB", Ok(data.clone())), ("96MiB", Err(UnpackError::Dictionary))]
+        {
+            let command = std::format!("xz -c --check=crc32 --lzma2=dict={size}");
+            let Some(file) = packed(&command, &data) else { return };
+            assert!(all(&file) == expected, "{size}");
         }
     }
 
