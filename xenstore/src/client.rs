@@ -90,8 +90,9 @@ impl State {
     /// Tells those of its watches that are to hear of a change.
     pub(crate) fn tell(&mut self, changed: &str, reach: Reach, limit: usize) {
         for place in 0..self.watches.len() {
-            if self.watches[place].hears(changed, reach) {
-                let event = self.watches[place].event(changed);
+            let watch = &self.watches[place];
+            if !watch.has_missed && watch.hears(changed, reach) {
+                let event = watch.event(changed);
                 self.push_event(place, event, limit);
             }
         }
@@ -111,9 +112,6 @@ impl State {
     /// path.
     fn push_event(&mut self, place: usize, mut event: Event, limit: usize) {
         let watch = &mut self.watches[place];
-        if watch.has_missed {
-            return;
-        }
         if length(&event) > PAYLOAD_MAX as usize {
             event = watch.event(&watch.path);
         }
