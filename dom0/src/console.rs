@@ -92,11 +92,11 @@ impl Console {
             let Some(channel) = self.wire.borrow().as_ref().map(|wire| wire.channel.clone()) else {
                 return;
             };
-            if self.exchange(TURN) {
-                yield_now().await;
-            } else {
+            if !self.exchange(TURN) {
                 channel.notified().await;
             }
+            // Also then, as a domain may tell of something faster than this looks.
+            yield_now().await;
         }
     }
 

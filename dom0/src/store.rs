@@ -202,11 +202,15 @@ pub(crate) async fn serve(
             complaints.say(&alloc::format!("its store connection is broken: {fault:?}"));
         }
         is_broken = served.fault.is_some();
-        if served.again {
-            yield_now().await;
-        } else {
+        // Once more behind the event, as xenstored looks: Linux reads the ring's other index without
+        // waiting for its own to be seen, and may tell of nothing.
+        if !served.again && !server.has_work(&service.store.borrow()) {
+            // What waits for room in the ring is no reason to look again: the domain tells of room.
+            wake.reset();
             select(channel.notified(), wake.wait()).await;
         }
+        // Also then, as a domain may tell of something faster than this looks.
+        yield_now().await;
     }
 }
 

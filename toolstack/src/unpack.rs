@@ -12,9 +12,9 @@ use domain_builder::image::Compression;
 use embassy_futures::yield_now;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::io::Read;
-use xz4rust::{XzDecoder, XzNextBlockResult};
+use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
 
 /// Bytes that are handed on at once, by formats that let us choose.
 pub(crate) const PIECE: usize = 64 << 10;
@@ -22,6 +22,8 @@ pub(crate) const PIECE: usize = 64 << 10;
 const XZ_DICTIONARY: usize = 64 << 20;
 /// The dictionary before a file says how large its own is.
 const XZ_FIRST_DICTIONARY: usize = 64 << 10;
+/// A block of zstd unpacks to this at most. Unit: bytes.
+const ZSTD_BLOCK: usize = 128 << 10;
 /// A block of LZ4's legacy format unpacks to this at most. Unit: bytes.
 const LZ4_BLOCK: usize = 8 << 20;
 /// Of a Linux boot image: where its header says how long the part for real mode is, where the
@@ -50,7 +52,9 @@ impl fmt::Display for UnpackError {
             Self::Format(format) => write!(f, "it is packed by {format}: {}", format.remedy()),
             Self::Cut(format) => write!(f, "it is packed by {format} and ends too early"),
             Self::Damaged(format) => write!(f, "it is packed by {format} and damaged"),
-            Self::Dictionary => f.write_str("its xz dictionary is larger than 64 MiB"),
+            Self::Dictionary => {
+                f.write_str("its dictionary is larger than 64 MiB, or than what is free")
+            }
         }
     }
 }
@@ -161,18 +165,28 @@ fn gzip_body(file: &[u8]) -> Option<&[u8]> {
 
 async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Xz;
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(XZ_FIRST_DICTIONARY, XZ_DICTIONARY);
+    let first = XZ_FIRST_DICTIONARY;
+    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(first, first);
     let mut rest = file;
+    let mut has_begun = false;
     let mut piece = vec![0; PIECE];
     loop {
-        let step = decoder.decode(rest, &mut piece).map_err(|error| match error {
-            xz4rust::XzError::DictionaryTooLarge(_) => UnpackError::Dictionary,
-            _ => UnpackError::Damaged(format),
-        })?;
+        let step = match decoder.decode(rest, &mut piece) {
+            Ok(step) => step,
+            Err(XzError::DictionaryTooLarge(length)) if !has_begun => {
+                let length = dictionary(length).ok_or(UnpackError::Dictionary)?;
+                decoder = XzDecoder::in_heap_with_alloc_dict_size(length, length);
+                (rest, has_begun) = (file, true);
+                continue;
+            }
+            Err(XzError::DictionaryTooLarge(_)) => return Err(UnpackError::Dictionary),
+            Err(_) => return Err(UnpackError::Damaged(format)),
+        };
         let (XzNextBlockResult::NeedMoreData(consumed, written)
         | XzNextBlockResult::EndOfStream(consumed, written)) = step;
         rest = rest.get(consumed..).unwrap_or_default();
         let ended = matches!(step, XzNextBlockResult::EndOfStream(..));
+        has_begun |= written > 0;
         if sink(piece.get(..written).unwrap_or_default()).is_break() || ended {
             return Ok(());
         }
@@ -183,14 +197,41 @@ async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     }
 }
 
-async fn zstd(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+/// The length of a dictionary that a file says it needs, if there is so much memory.
+fn dictionary(length: u64) -> Option<usize> {
+    let length = usize::try_from(length).ok().filter(|length| *length <= XZ_DICTIONARY)?;
+    has_memory(length).map(|()| length)
+}
+
+/// Whether there is so much memory in a row, before a decoder wants it: one that has none ends the
+/// program. Unit: bytes.
+fn has_memory(length: usize) -> Option<()> {
+    Vec::<u8>::new().try_reserve_exact(length).ok()
+}
+
+async fn zstd(mut file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let damaged = UnpackError::Damaged(Compression::Zstd);
-    let mut decoder = StreamingDecoder::new(file).map_err(|_| damaged)?;
+    let mut decoder = FrameDecoder::new();
+    decoder.init(&mut file).map_err(|_| damaged)?;
     let mut piece = vec![0; PIECE];
+    // What the decoder holds at most, and for how much of it there was memory.
+    let (mut held, mut room) = (0, 0);
     loop {
-        let read = decoder.read(&mut piece).map_err(|_| damaged)?;
-        if read == 0 || sink(piece.get(..read).unwrap_or_default()).is_break() {
-            return Ok(());
+        // It gives nothing away before its window is full, which may be longer than the kernel.
+        if decoder.can_collect() < PIECE && !decoder.is_finished() {
+            held += ZSTD_BLOCK;
+            if held > room {
+                room = held.next_power_of_two();
+                has_memory(room + 3 * ZSTD_BLOCK).ok_or(UnpackError::Dictionary)?;
+            }
+            let one = BlockDecodingStrategy::UptoBlocks(1);
+            decoder.decode_blocks(&mut file, one).map_err(|_| damaged)?;
+        } else {
+            let read = decoder.read(&mut piece).map_err(|_| damaged)?;
+            held = held.saturating_sub(read);
+            if read == 0 || sink(piece.get(..read).unwrap_or_default()).is_break() {
+                return Ok(());
+            }
         }
         yield_now().await;
     }
@@ -241,7 +282,7 @@ mod tests {
     use domain_builder::image::Compression;
     use embassy_futures::block_on;
 
-    use super::{PIECE, UnpackError, unpack};
+    use super::{PIECE, UnpackError, ZSTD_BLOCK, unpack};
 
     fn all(file: &[u8]) -> Result<Vec<u8>, UnpackError> {
         let mut out = Vec::new();
@@ -315,6 +356,42 @@ mod tests {
             assert!(all(&boot_image(&file)).as_ref() == Ok(&data), "{command} in a boot image");
             file[half] ^= 0x55;
             assert!(all(&file) != Ok(data.clone()), "{command}, damaged");
+        }
+    }
+
+    #[test]
+    fn others_get_their_turn_while_a_window_is_filled() {
+        let data: Vec<u8> = sample().into_iter().cycle().take(8 * ZSTD_BLOCK).collect();
+        let Some(file) = packed("zstd -c -q -3", &data) else { return };
+        let taken = core::cell::Cell::new(0);
+        let mut sink = |piece: &[u8]| {
+            taken.set(taken.get() + piece.len());
+            ControlFlow::Continue(())
+        };
+        let mut unpacking = pin!(unpack(&file, &mut sink));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turns = 0;
+        while taken.get() == 0 {
+            assert!(unpacking.as_mut().poll(&mut context).is_pending());
+            turns += 1;
+        }
+        assert!(turns >= 8, "{turns}: the window is longer than all of it");
+        block_on(unpacking).unwrap();
+        assert_eq!(taken.get(), data.len());
+    }
+
+    #[test]
+    fn a_dictionary_is_had_or_refused_and_not_failed_for() {
+        assert_eq!(super::dictionary(1 << 20), Some(1 << 20));
+        assert_eq!(super::dictionary(super::XZ_DICTIONARY as u64 + 1), None);
+        assert_eq!(super::dictionary(u64::MAX), None);
+        let data = sample();
+        for (size, expected) in
+            [("64MiB", Ok(data.clone())), ("96MiB", Err(UnpackError::Dictionary))]
+        {
+            let command = std::format!("xz -c --check=crc32 --lzma2=dict={size}");
+            let Some(file) = packed(&command, &data) else { return };
+            assert!(all(&file) == expected, "{size}");
         }
     }
 

@@ -90,8 +90,9 @@ impl State {
     /// Tells those of its watches that are to hear of a change.
     pub(crate) fn tell(&mut self, changed: &str, reach: Reach, limit: usize) {
         for place in 0..self.watches.len() {
-            if self.watches[place].hears(changed, reach) {
-                let event = self.watches[place].event(changed);
+            let watch = &self.watches[place];
+            if !watch.has_missed && watch.hears(changed, reach) {
+                let event = watch.event(changed);
                 self.push_event(place, event, limit);
             }
         }
@@ -105,8 +106,10 @@ impl State {
     }
 
     /// An event that waits already is not queued again: who reads it then sees this change too. That
-    /// is not so for domains that come and go, each of which is told. One for which there is no room is left to the watch, and one that fits into no message names
-    /// the watched path.
+    /// is not so for domains that come and go, each of which is told. One for which there is no room
+    /// is left to the watch, as are those after it until it is made up for: else each of thousands of
+    /// changes would be looked for in a full queue. One that fits into no message names the watched
+    /// path.
     fn push_event(&mut self, place: usize, mut event: Event, limit: usize) {
         let watch = &mut self.watches[place];
         if length(&event) > PAYLOAD_MAX as usize {

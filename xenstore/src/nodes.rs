@@ -12,7 +12,7 @@ use crate::path;
 use crate::perms::{Access, Identity, Perms};
 use crate::store::{INTRODUCE, RELEASE, Store};
 use crate::transaction::Transaction;
-use crate::tree::Node;
+use crate::tree::{Node, cost};
 use crate::watch::{Reach, Watch};
 use hypercall_abi::xenstore::RELATIVE_PATH_MAX;
 
@@ -59,7 +59,7 @@ impl Store {
         }
         let is_limited = !self.identity(scope.client)?.is_privileged();
         let state = self.clients.get_mut(&scope.client).ok_or(Error::Einval)?;
-        let memory = state.memory();
+        let memory = state.memory() + self.tree.owned(state.domid).memory;
         let transaction = state.transactions.get_mut(&scope.transaction).ok_or(Error::Enoent)?;
         if let Some(own) = transaction.get(path) {
             return Ok(own.clone());
@@ -129,10 +129,8 @@ impl Store {
             return Ok(());
         }
         let is_limited = !self.identity(scope.client)?.is_privileged();
-        let limit = self.quotas.memory;
+        let is_full = is_limited && self.is_full(scope.client, node.as_ref().map_or(0, Node::size));
         let state = self.state(scope.client)?;
-        let more = node.as_ref().map_or(0, Node::size);
-        let is_full = is_limited && state.memory() + more > limit;
         let transaction = state.transactions.get_mut(&scope.transaction).ok_or(Error::Enoent)?;
         if is_full {
             transaction.doom = Some(Error::Enomem);
@@ -142,11 +140,34 @@ impl Store {
         Ok(())
     }
 
+    /// Whether so many bytes are more than are left of a client's share of memory.
+    fn is_full(&self, client: Client, more: usize) -> bool {
+        let state = self.clients.get(&client);
+        let held = state.map_or(0, |state| state.memory() + self.tree.owned(state.domid).memory);
+        held + more > self.quotas.memory
+    }
+
     /// Whether a node is small enough for the client to write it.
     pub(crate) fn fits(&self, client: Client, node: &Node) -> Result<(), Error> {
         let is_limited = !self.identity(client)?.is_privileged();
         if is_limited && node.size() >= self.quotas.node_size {
             return Err(Error::Enospc);
+        }
+        Ok(())
+    }
+
+    /// The same of one that takes another's place.
+    pub(crate) fn fits_for(&self, scope: Scope, old: &Node, new: &Node) -> Result<(), Error> {
+        self.fits(scope.client, new)?;
+        self.may_hold(scope, new.size().saturating_sub(old.size()))
+    }
+
+    /// Whether the client may have so many bytes more in the tree; what a transaction has is counted
+    /// there.
+    fn may_hold(&self, scope: Scope, more: usize) -> Result<(), Error> {
+        let is_limited = !self.identity(scope.client)?.is_privileged();
+        if is_limited && more > 0 && scope.transaction == 0 && self.is_full(scope.client, more) {
+            return Err(Error::Enomem);
         }
         Ok(())
     }
@@ -170,6 +191,8 @@ impl Store {
         }
         self.fits(scope.client, &new)?;
         changes.push((at, new));
+        let costs = changes.iter().map(|(path, node)| cost(path, node)).sum();
+        self.may_hold(scope, costs)?;
         let mut root = (*above).clone();
         root.children.extend(leaves(at));
         self.fits(scope.client, &root)?;
@@ -183,7 +206,7 @@ impl Store {
 
     /// Whether the client may own so many nodes more.
     fn may_own(&mut self, scope: Scope, who: Identity, more: usize) -> Result<(), Error> {
-        let owned = i64::from(self.tree.owned(who.domid));
+        let owned = i64::from(self.tree.owned(who.domid).nodes);
         let limit = i64::from(self.quotas.nodes);
         let transaction = self.state(scope.client)?.transactions.get(&scope.transaction);
         let nodes = owned + transaction.map_or(0, |one| one.owned(who.domid));
@@ -285,10 +308,11 @@ impl Store {
             if state.watches.len() > quotas.watches {
                 return Err(Error::E2big);
             }
-            if state.memory() + watch.cost() > quotas.memory {
+            if self.is_full(client, watch.cost()) {
                 return Err(Error::Enomem);
             }
         }
+        let state = self.state(client)?;
         state.watches.push(watch);
         Ok(state.watches.len() - 1)
     }

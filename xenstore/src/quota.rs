@@ -26,7 +26,7 @@ pub struct Quotas {
     pub transactions: usize,
     /// Nodes that one transaction looks at. More: `ENOSPC`, and the transaction cannot be kept.
     pub accessed: usize,
-    /// What a client's watches and transactions hold. More: `ENOMEM`. Unit: bytes.
+    /// What a client's nodes, watches and transactions hold. More: `ENOMEM`. Unit: bytes.
     pub memory: usize,
     /// Answers not yet taken. With so many, no further request is read.
     pub answers: usize,

@@ -3,7 +3,7 @@
 //! Both ends may write anything at any time. Bytes are copied once; indices are believed only as
 //! far as they keep within the ring, and the worst that a liar gets is a stream of his own bytes.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
 
 use hypercall_abi::types::PAGE_SIZE;
 use hypercall_abi::xenstore::{RING_SIZE, Ring as Layout};
@@ -46,6 +46,10 @@ pub const ANSWERS: Direction = Direction {
 };
 
 /// The page, seen from either end.
+///
+/// Who has moved an index on looks at the other one next, and waits if there is nothing to do; the other
+/// end does the same the other way round, and tells only who may wait. So that one of both notices, an
+/// index is seen before the other one is read: hence the fences.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring<'a> {
     bytes: &'a Bytes,
@@ -90,6 +94,7 @@ impl<'a> Ring<'a> {
             index = index.wrapping_add(1);
         }
         self.words[on.produced].store(index, Ordering::Release);
+        fence(Ordering::SeqCst);
         Ok(room.min(bytes.len()))
     }
 
@@ -106,6 +111,7 @@ impl<'a> Ring<'a> {
             index = index.wrapping_add(1);
         }
         self.words[on.consumed].store(index, Ordering::Release);
+        fence(Ordering::SeqCst);
         Ok(taken)
     }
 

@@ -116,14 +116,14 @@ impl Store {
     ///
     /// [`Error::Eacces`]: the client may not write the node, or the nearest node above it if it is
     /// new; [`Error::Enospc`]: too many nodes, or one is too large, or the transaction is;
-    /// [`Error::Enomem`]: the transaction is too large.
+    /// [`Error::Enomem`]: all that the client has is too large.
     pub fn write(&mut self, by: impl Into<Scope>, path: &str, value: &[u8]) -> Result<(), Error> {
         let scope = by.into();
         let path = self.path(scope, path)?;
         match self.node(scope, &path, Access::WRITE) {
             Ok(node) => {
                 let new = Node { value: value.to_owned(), ..(*node).clone() };
-                self.fits(scope.client, &new)?;
+                self.fits_for(scope, &node, &new)?;
                 self.change(scope, &path, Some(new))?;
             }
             Err(Error::Enoent) => self.create(scope, &path, value)?,
@@ -176,8 +176,8 @@ impl Store {
     ///
     /// [`Error::Enoent`]: there is none; [`Error::Eacces`]: the client is not its owner;
     /// [`Error::Eperm`]: only the privileged may change the owner; [`Error::Enospc`]: too many rows,
-    /// or the node is too large, or the transaction is; [`Error::Enomem`]: the transaction is too
-    /// large.
+    /// or the node is too large, or the transaction is; [`Error::Enomem`]: all that the client has is
+    /// too large.
     pub fn set_perms(
         &mut self,
         by: impl Into<Scope>,
@@ -206,7 +206,7 @@ impl Store {
             return Err(Error::Eperm);
         }
         let new = Node { perms: perms.clone(), ..(*node).clone() };
-        self.fits(scope.client, &new)?;
+        self.fits_for(scope, &node, &new)?;
         self.change(scope, &path, Some(new))?;
         self.tell(scope, &path, Reach::Above, Some(&node.perms));
         Ok(())
@@ -282,7 +282,7 @@ impl Store {
             return Err(doom);
         }
         let more = transaction.owned(who.domid);
-        let nodes = i64::from(self.tree.owned(who.domid)) + more;
+        let nodes = i64::from(self.tree.owned(who.domid).nodes) + more;
         if !who.is_privileged() && more > 0 && nodes > i64::from(self.quotas.nodes) {
             return Err(Error::Enospc);
         }

@@ -34,13 +34,26 @@ impl Node {
     }
 }
 
+/// What a domain owns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Owned {
+    pub(crate) nodes: u32,
+    /// As [`cost`] counts it. Unit: bytes.
+    pub(crate) memory: usize,
+}
+
+/// What the memory quota counts for a node. Unit: bytes.
+pub(crate) fn cost(path: &str, node: &Node) -> usize {
+    path.len() + node.size()
+}
+
 /// All nodes by their paths, and how many each domain owns.
 ///
 /// Always true: the root is there; a node's parent is there and names it exactly once.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: BTreeMap<String, Arc<Node>>,
-    owned: BTreeMap<u16, u32>,
+    owned: BTreeMap<u16, Owned>,
     generation: u64,
 }
 
@@ -64,12 +77,13 @@ impl Tree {
     /// Puts a node as it is; its parent's list of children is the caller's to keep.
     pub(crate) fn put(&mut self, path: &str, mut node: Node) {
         node.generation = self.generation();
-        *self.owned.entry(node.perms.owner()).or_default() += 1;
+        let owned = self.owned.entry(node.perms.owner()).or_default();
+        (owned.nodes, owned.memory) = (owned.nodes + 1, owned.memory + cost(path, &node));
         let node = Arc::new(node);
         match self.nodes.get_mut(path) {
             Some(place) => {
                 let old = core::mem::replace(place, node);
-                self.disown(old.perms.owner());
+                self.disown(path, &old);
             }
             None => {
                 self.nodes.insert(path.into(), node);
@@ -80,22 +94,23 @@ impl Tree {
     /// Removes a node; its parent's list of children and the nodes below are the caller's to keep.
     pub(crate) fn take(&mut self, path: &str) {
         if let Some(old) = self.nodes.remove(path) {
-            self.disown(old.perms.owner());
+            self.disown(path, &old);
         }
     }
 
-    fn disown(&mut self, owner: u16) {
-        if let Some(count) = self.owned.get_mut(&owner) {
-            *count -= 1;
-            if *count == 0 {
+    fn disown(&mut self, path: &str, node: &Node) {
+        let owner = node.perms.owner();
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            (owned.nodes, owned.memory) = (owned.nodes - 1, owned.memory - cost(path, node));
+            if owned.nodes == 0 {
                 self.owned.remove(&owner);
             }
         }
     }
 
-    /// How many nodes a domain owns.
-    pub(crate) fn owned(&self, domid: u16) -> u32 {
-        self.owned.get(&domid).copied().unwrap_or(0)
+    /// What a domain owns.
+    pub(crate) fn owned(&self, domid: u16) -> Owned {
+        self.owned.get(&domid).copied().unwrap_or_default()
     }
 
     /// How many nodes there are, with the root.
@@ -130,7 +145,9 @@ impl Tree {
             };
             path == "/" || above.map(times) == Some(1)
         });
-        let counted: u32 = self.owned.values().sum();
-        reached && named && counted as usize == self.nodes.len()
+        let nodes: u32 = self.owned.values().map(|owned| owned.nodes).sum();
+        let memory: usize = self.owned.values().map(|owned| owned.memory).sum();
+        let costs: usize = self.nodes.iter().map(|(path, node)| cost(path, node)).sum();
+        reached && named && nodes as usize == self.nodes.len() && memory == costs
     }
 }

@@ -185,7 +185,9 @@ impl Store {
             answers += state.answers();
             memory += state.memory();
         }
-        let nodes = self.tree.owned(domid);
+        let owned = self.tree.owned(domid);
+        memory += owned.memory;
+        let nodes = owned.nodes;
         let mut table = alloc::format!("Domain {domid}:\n");
         let rows = [("watches", watches), ("transactions", transactions), ("outstanding", answers)];
         // Writing into a string does not fail.

@@ -152,7 +152,8 @@ impl Session {
             match block.begin(&order, Who::Session(self.completions.clone(), number)) {
                 Some(Ok(_)) => self.flying += 1,
                 Some(Err(error)) => self.at_once.push_back((number, Err(error))),
-                None => break,
+                None if self.flying > 0 => break,
+                None => return block.reserve(&self.completions),
             }
             self.kept.pop_front();
         }

@@ -132,12 +132,9 @@ fn regions_and_ram_disks_keep_to_their_limits() {
     assert!(disk.region(60, 5).is_none() && disk.region(u64::MAX, 2).is_none());
     assert!(region.region(8, 9).is_none());
     let inner = region.region(8, 8).unwrap();
-    now(inner.discard(7, 1)).unwrap();
-    assert_eq!(
-        now(super::gpt::read(&disk, 22, 3)).unwrap().iter().filter(|&&it| it == 0).count(),
-        512
-    );
-    assert_eq!(now(super::gpt::read(&disk, 23, 1)).unwrap(), [0; 512]);
+    now(inner.discard(0, 8)).unwrap();
+    let whole = now(super::gpt::read(&disk, 0, 64)).unwrap();
+    assert!(whole.iter().all(|&it| it == 1), "to discard costs nothing, however much it is");
     assert_eq!(now(inner.discard(8, 1)), Err(DiskError::Range));
     let own = region.resident(14, 5).unwrap();
     assert_eq!(own.length(), 2 * 512, "up to the region's end");

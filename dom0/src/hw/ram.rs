@@ -59,14 +59,4 @@ impl Ram {
         let room = u32::try_from(PAGE - offset % PAGE).ok()?;
         page.piece(offset % PAGE, most.min(room))
     }
-
-    /// Zeros words from `offset` on.
-    pub(crate) fn clear(&self, offset: u64, length: u64) {
-        for at in (offset..offset.saturating_add(length)).step_by(8) {
-            let page = usize::try_from(at / PAGE).ok().and_then(|page| self.0.get(page));
-            if let (Some(page), Ok(place)) = (page, usize::try_from(at % PAGE)) {
-                page.write(place, &[0]);
-            }
-        }
-    }
 }

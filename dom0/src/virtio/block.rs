@@ -6,7 +6,7 @@
 //! back.
 
 use alloc::boxed::Box;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::{Future, poll_fn};
@@ -41,6 +41,8 @@ const SLOTS: u16 = 64;
 const SLOT: u64 = 64;
 const RANGE: u64 = 16;
 const STATUS: u64 = 32;
+/// Parts into which a range to discard is cut at most.
+const MOST_DISCARDS: usize = 64;
 /// Descriptors beside those of pieces.
 const EXTRA: usize = 2;
 
@@ -106,6 +108,8 @@ struct State {
     parts: Vec<Part>,
     /// Who waits for a slot or for descriptors.
     waiting: Vec<Waker>,
+    /// The session that has the next room, if it is there.
+    first: Weak<Completions>,
     broken: bool,
 }
 
@@ -165,6 +169,7 @@ impl Block {
             free: (0..SLOTS).rev().collect(),
             parts: Vec::new(),
             waiting: Vec::new(),
+            first: Weak::new(),
             broken: false,
         };
         let block = Self {
@@ -252,7 +257,9 @@ impl Block {
         parts.chunks(self.most_pieces).map(|chunk| (first(chunk), chunk.to_vec())).collect()
     }
 
-    /// Cuts a range to what the device discards at once, which must not be nothing.
+    /// Cuts a range to what the device discards at once, which must not be nothing. Of a range that
+    /// would be very many parts the rest is left out: a domain says how long it is, and each part is
+    /// kept until the device has it.
     pub(crate) fn cut_range(
         &self,
         first: u64,
@@ -260,7 +267,8 @@ impl Block {
     ) -> impl Iterator<Item = (u64, u64)> + use<> {
         let (most, end) = (u64::from(self.most_discarded).max(1), first.saturating_add(count));
         let step = usize::try_from(most).unwrap_or(usize::MAX);
-        (first..end).step_by(step).map(move |sector| (sector, most.min(end - sector)))
+        let parts = (first..end).step_by(step).take(MOST_DISCARDS);
+        parts.map(move |sector| (sector, most.min(end - sector)))
     }
 
     async fn request(&self, order: Order<'_>) -> Result<(), DiskError> {
@@ -280,16 +288,29 @@ impl Block {
         self.state.borrow_mut().waiting.push(context.waker().clone());
     }
 
+    /// Gives the next room to a session that has nothing under way, unless another one has that: what
+    /// is free now may not be enough, and others would take it again and again. It must stay until it
+    /// has begun what it waits with.
+    pub(crate) fn reserve(&self, session: &Rc<Completions>) {
+        let mut state = self.state.borrow_mut();
+        if state.first.strong_count() == 0 {
+            state.first = Rc::downgrade(session);
+        }
+    }
+
     fn part(&self, slot: u16, offset: u64, length: u32) -> Option<Piece> {
         self.headers.piece(u64::from(slot) * SLOT + offset, length)
     }
 
-    /// Gives the device a request: which slot it has. `None` if there is no room.
+    /// Gives the device a request: which slot it has. `None` if there is no room, or it is another's.
     pub(crate) fn begin(&self, order: &Order<'_>, who: Who) -> Option<Result<u16, DiskError>> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if state.broken {
             return Some(Err(DiskError::Broken));
+        }
+        if state.first.strong_count() > 0 && !who.is(&state.first) {
+            return None;
         }
         let slot = state.free.last().copied()?;
         let discards = order.kind == Kind::Discard;
@@ -313,6 +334,7 @@ impl Block {
             return Some(Err(DiskError::Broken));
         }
         state.free.pop();
+        state.first = Weak::new();
         if let Some(place) = state.slots.get_mut(usize::from(slot)) {
             *place = Slot::Flying { who, pieces: order.list.to_vec(), expected };
         }
@@ -400,6 +422,10 @@ impl State {
 }
 
 impl Who {
+    fn is(&self, session: &Weak<Completions>) -> bool {
+        matches!(self, Self::Session(it, _) if core::ptr::eq(Rc::as_ptr(it), session.as_ptr()))
+    }
+
     /// Tells of an answer, or leaves it in the slot that was the request's.
     fn tell(self, slot: &mut Slot, answer: Result<(), DiskError>) {
         match self {

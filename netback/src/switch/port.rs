@@ -190,13 +190,14 @@ impl<B: Buffer> Port<B> {
     }
 
     /// Whether a packet from a port may wait, while so many pages are left for all packets. A
-    /// sender has at most as much as is left for the others, and a queue as much as is left for the
-    /// other queues: so neither who floods nor who takes nothing keeps them from being served.
+    /// sender has at most as much as is left for the others, and a queue a quarter of what is left for
+    /// the other queues: so neither who floods nor who takes nothing keeps them from being served, and
+    /// several that fill their queues one after the other leave something too.
     pub(super) fn has_room(&self, from: PortId, left: usize) -> bool {
         let share = self.shares.get(usize::from(from.0)).copied().unwrap_or_default();
         self.all.packets + share.packets < self.rules.packets
             && self.all.pages + share.pages < self.rules.pages
-            && self.all.pages <= left
+            && self.all.pages.saturating_mul(4) <= left
     }
 
     /// Puts a packet in line, made as the port takes it; or drops it.

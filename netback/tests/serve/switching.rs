@@ -202,6 +202,23 @@ fn who_takes_nothing_leaves_pages_for_others() {
 }
 
 #[test]
+fn who_take_nothing_one_after_the_other_leave_pages_for_others() {
+    let mut it = Ports::new(&[Rules::default(); 10]);
+    (0..10).for_each(|port| drop(it.send(port, Mac([0xff; 6]), mac(port as u8))));
+    it.0.switch.pool().most = 400;
+    // Each has as much as it can get, and eight of them that share evenly leave less than 45.
+    for port in 2..10 {
+        for _ in 0..400 {
+            let bytes = frame(mac(port), mac(0)).bytes;
+            let packet = Packet::of(&bytes, it.0.switch.pool()).expect("a page is left");
+            it.0.switch.send(it.1[0], packet);
+        }
+    }
+    assert!(it.0.used.get() <= 400 - 400 / 8, "{} pages", it.0.used.get());
+    assert!(it.0.drain(it.1[2]).len() >= 400 / 8, "who is alone has enough");
+}
+
+#[test]
 fn packets_do_not_wait_for_one_that_does_not_tell() {
     let mut nodes = PLAIN.to_vec();
     nodes.retain(|(name, _)| *name != "feature-rx-notify");

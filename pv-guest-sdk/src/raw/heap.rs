@@ -59,11 +59,11 @@ impl fmt::Debug for Heap {
     }
 }
 
-/// Makes the heap longer by at least `bytes`, or by less if memory is used up.
+/// Makes the heap longer by at least `bytes`, unless fewer are free.
 fn grow(heap: &mut FreeList, bytes: usize) -> Result<(), MemoryError> {
     let end = BASE + heap.size() as u64;
     let wanted = bytes.max(STEP).next_multiple_of(PAGE_SIZE);
-    let length = map_kept(end, wanted)?;
+    let length = map_kept(end, wanted, bytes)?;
     if heap.size() == 0 {
         // SAFETY: the bytes from the base on were just mapped, for ever and for this alone.
         unsafe { heap.init(super::memory::pointer(BASE), length) };

@@ -169,8 +169,8 @@ fn make_ready(id: VcpuId, number: usize, work: &Work) -> Result<(), SpawnError> 
         yield_now();
     }
     if !work.ready.load(Ordering::SeqCst) {
-        let stack = stack_of(number);
-        if map_kept(stack.start as u64, STACK_SIZE + PAGE_SIZE)? < STACK_SIZE + PAGE_SIZE {
+        let (stack, length) = (stack_of(number), STACK_SIZE + PAGE_SIZE);
+        if map_kept(stack.start as u64, length, length)? < length {
             return Err(MemoryError::Exhausted.into());
         }
         // SAFETY: it has no state, so that it never ran, and `OWNED` is for one.

@@ -262,9 +262,9 @@ fn cpus(value: &DeValue<'_>) -> Result<u64, Problem> {
     const WRONG: Problem = Problem::Value("CPUs are \"all\" or like \"0,2-3,^1\", up to 63");
     let words = match value {
         DeValue::Integer(_) => return Ok(1 << number(value, 0, 63)?),
-        DeValue::Array(values) if values.iter().all(|it| it.get_ref().is_integer()) => {
-            let bits = values.iter().map(|it| Ok(1 << number(it.get_ref(), 0, 63)?));
-            return bits.sum::<Result<u64, Problem>>();
+        DeValue::Array(values) if values.first().is_some_and(|it| it.get_ref().is_integer()) => {
+            let mut numbers = values.iter().map(|it| number(it.get_ref(), 0, 63));
+            return numbers.try_fold(0, |set, cpu| Ok(set | 1 << cpu?));
         }
         _ => list(value)?.join(","),
     };

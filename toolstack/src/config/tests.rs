@@ -77,6 +77,7 @@ fn what_is_wrong_is_said_with_file_line_and_key() {
         ("vif = ['script=x']", "`vif`: `script=x`: nothing of an interface here"),
         ("cpus = '3-1'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
         ("cpus = '64'", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
+        ("cpus = []", "`cpus`: CPUs are \"all\" or like \"0,2-3,^1\", up to 63"),
         (
             "on_crash = 'rename-restart'",
             "`on_crash`: \"destroy\", \"restart\", \"preserve\", \"coredump-destroy\" and \"coredump-restart\" are possible",
@@ -98,6 +99,8 @@ fn cpus_come_in_several_ways() {
         |value: &str| Config::parse("d", &with(&alloc::format!("cpus = {value}"))).unwrap().cpus;
     assert_eq!(cpus("'all'"), u64::MAX);
     assert_eq!(cpus("1"), 2);
+    assert_eq!(cpus("[0, 1, 1]"), 3, "one that is named twice is one");
+    assert_eq!(cpus("[63, 63]"), 1 << 63);
     assert_eq!(cpus("[0, 3]"), 9);
     assert_eq!(cpus("['0', '2-3']"), 13);
     assert_eq!(cpus("'0-63,^5'"), !32);

@@ -82,9 +82,16 @@ fn columns(verb: &str) -> &'static [Column] {
     }
 }
 
-/// An answer as text, which ends with a line feed unless it is empty.
+/// An answer as text, which ends with a line feed unless it is empty. What domains have written is in
+/// some: control characters, which a terminal might obey, are dots.
 #[must_use]
 pub fn text(verb: &str, answer: &Value) -> String {
+    let text = raw(verb, answer);
+    let shown = |it: char| if it.is_control() && !"\n\t".contains(it) { '.' } else { it };
+    text.chars().filter(|it| *it != '\r').map(shown).collect()
+}
+
+fn raw(verb: &str, answer: &Value) -> String {
     match answer {
         Value::Null => String::new(),
         Value::String(text) if text.is_empty() || text.ends_with('\n') => text.clone(),
@@ -263,6 +270,15 @@ web                                         12  1024     2     -b----       0.0
             text("uptime", &uptime).ends_with(" 1 day, 2:03:04\n".replace("day", "days").as_str())
         );
         assert!(text("top", &json!([{ "name": "a", "share": 1_005 }])).contains(" 100.5 "));
+    }
+
+    #[test]
+    fn what_a_domain_has_written_does_nothing_to_a_terminal() {
+        let rows = json!([{ "idx": "0", "evt_ch": "7\u{1b}[2J\u{9b}1m" }]);
+        assert!(text("network-list", &rows).contains(" 7.[2J.1m "));
+        let log = json!({ "next": 9, "text": "a\u{1b}c\r\n\tb\u{7}" });
+        assert_eq!(text("log", &log), "a.c\n\tb.");
+        assert_eq!(text("dmesg", &json!("x\u{1b}]0;y\u{7}\n")), "x.]0;y.\n");
     }
 
     #[test]

@@ -125,6 +125,75 @@ fn a_domain_that_runs_at_the_same_time_as_the_store() {
     });
 }
 
+/// Both ends at once, again and again: one puts or takes bytes and then looks whether the other one
+/// has come so far that it is to be told, the other takes or puts and then looks whether there is more
+/// to do. How often both saw nothing, with so many bytes in the ring before: then nobody would go on.
+fn standstills(
+    before: usize,
+    turn: impl Fn(Ring<'_>) -> bool,
+    other: impl Fn(Ring<'_>) -> bool + Sync,
+) -> u32 {
+    const ROUNDS: u32 = 10_000;
+    let page = Page::new();
+    let (gate, asleep) = (AtomicU32::new(0), AtomicBool::new(false));
+    let meet = |count: u32| {
+        gate.fetch_add(1, Ordering::SeqCst);
+        for tries in 0.. {
+            if gate.load(Ordering::SeqCst) >= count {
+                break;
+            }
+            if tries % 20_000 == 19_999 {
+                std::thread::yield_now();
+            }
+        }
+    };
+    let mut both = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                meet(4 * round + 2);
+                asleep.store(other(page.ring()), Ordering::Relaxed);
+                meet(4 * round + 4);
+            }
+        });
+        for round in 0..ROUNDS {
+            for place in [2048, 2052, 2056, 2060] {
+                page.set(place, 0);
+            }
+            page.ring().put(REQUESTS, &vec![0; before]).unwrap();
+            meet(4 * round + 2);
+            let is_silent = turn(page.ring());
+            meet(4 * round + 4);
+            both += u32::from(is_silent && asleep.load(Ordering::Relaxed));
+        }
+    });
+    both
+}
+
+#[test]
+fn nothing_is_missed_that_the_domain_does_not_tell_of() {
+    // As Linux does: who has put bytes tells of them if all before were taken.
+    let puts = |ring: Ring<'_>| {
+        let _put = ring.put(REQUESTS, &[0]).unwrap();
+        ring.waiting(REQUESTS).unwrap() > 1
+    };
+    let takes = |ring: Ring<'_>| {
+        let _taken = ring.take(REQUESTS, &mut [0]).unwrap();
+        ring.waiting(REQUESTS).unwrap() == 0
+    };
+    assert_eq!(standstills(1, puts, takes), 0, "bytes");
+    // And who has taken bytes tells of the room if there was none before.
+    let takes = |ring: Ring<'_>| {
+        let _taken = ring.take(REQUESTS, &mut [0]).unwrap();
+        ring.waiting(REQUESTS).unwrap() < 1023
+    };
+    let puts = |ring: Ring<'_>| {
+        let _put = ring.put(REQUESTS, &[0]).unwrap();
+        ring.waiting(REQUESTS).unwrap() == 1024
+    };
+    assert_eq!(standstills(1023, takes, puts), 0, "room");
+}
+
 #[test]
 fn one_call_handles_one_request() {
     let (mut store, me) = store();

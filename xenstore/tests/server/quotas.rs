@@ -126,6 +126,39 @@ fn a_transaction_is_only_so_large() {
 }
 
 #[test]
+fn nodes_and_what_is_open_share_one_limit() {
+    let (mut store, me) = store_with(Quotas { memory: 20_000, ..Quotas::default() });
+    home(&mut store, me, 3);
+    let guest = store.connect(3);
+    let mut last = Ok(());
+    let place = |number: usize| format!("data/{number}");
+    let count = (0..100).take_while(|&number| {
+        last = store.write(guest, &place(number), &[0; 1000]);
+        last.is_ok()
+    });
+    let count = count.count();
+    assert_eq!((count, last), (18, Err(Error::Enomem)), "and 18 paths");
+    assert_eq!(store.write(guest, "data/0", &[0; 2000]), Err(Error::Enomem));
+    assert_eq!(store.write(guest, "data/0", &[1; 1000]), Ok(()), "no more than was there");
+    assert_eq!(store.watch(guest, "data", &[b't'; 2000]), Err(Error::Enomem));
+    store.rm(guest, "data/1").unwrap();
+    // What a transaction holds is not free for nodes, and what it has made counts when it is kept.
+    let held = store.start(guest).unwrap();
+    store.write(held, "data/1", &[0; 900]).unwrap();
+    assert_eq!(store.write(guest, "data/2", &[0; 1900]), Err(Error::Enomem));
+    store.commit(held).unwrap();
+    assert_eq!(store.write(guest, "data/2", &[0; 1900]), Ok(()));
+    assert_eq!(store.write(guest, "data/1", &[0; 1500]), Err(Error::Enomem));
+    let rows = (4..8).fold(Perms::new(3, Access::NONE), |rows, id| rows.with(id, Access::READ));
+    let set = (0..count).find_map(|number| store.set_perms(guest, &place(number), &rows).err());
+    assert_eq!(set, Some(Error::Enomem));
+    store.gone(3);
+    home(&mut store, me, 3);
+    let guest = store.connect(3);
+    assert_eq!(store.write(guest, "data/0", &[0; 2000]), Ok(()), "all of it is free again");
+}
+
+#[test]
 fn a_domain_that_does_not_read_stops_being_heard() {
     let (mut store, me) = store_with(Quotas { answers: 3, ..Quotas::default() });
     home(&mut store, me, 3);
@@ -164,6 +197,24 @@ fn events_that_find_no_room_are_made_up_for() {
     // Room again: nothing is made up for twice.
     store.write(me, "/local/domain/3/data/0", b"3").unwrap();
     assert_eq!(guest.events(&mut store), ["data/0|one|", "data/0|two|"]);
+}
+
+#[test]
+fn a_watch_that_has_missed_an_event_has_one_for_all_that_follow() {
+    let (mut store, me) = store_with(Quotas { events: 2000, ..Quotas::default() });
+    home(&mut store, me, 3);
+    let mut guest = Guest::new(&mut store, 3);
+    assert_eq!(guest.ask(&mut store, wire::WATCH, 0, "data|t|"), "OK|");
+    guest.events(&mut store);
+    for letter in ["a", "b", "c", "d"] {
+        let path = format!("/local/domain/3/data/{}", letter.repeat(700));
+        store.write(me, &path, b"1").unwrap();
+    }
+    store.write(me, "/local/domain/3/data/e", b"fits").unwrap();
+    let events = guest.events(&mut store);
+    let lengths: Vec<_> = events.iter().map(String::len).collect();
+    assert_eq!(lengths, [708, 708, 7], "{events:?}");
+    assert_eq!(events[2], "data|t|");
 }
 
 #[test]

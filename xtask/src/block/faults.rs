@@ -94,8 +94,9 @@ impl Bench<'_, '_> {
         Ok(files)
     }
 
-    /// Has guests lie to the back ends of their disks and to the store, while another works on its
-    /// disk again and again; twice, so that what is left of the first time shows.
+    /// Has guests lie to the back ends of their disks and to the store, and one take no answer of the
+    /// store's, while another works on its disk again and again; twice, so that what is left of the
+    /// first time shows.
     fn lies(&mut self, system: System, cpus: u32) -> Result<()> {
         let scratch = self.workspace.scratch(&format!("disk-lies-{}", system.name()))?;
         let disks = "'/dev/vdb,raw,xvda,w', 'ram:1,raw,xvdb,w', 'ram:1,raw,xvdc,r'";
@@ -103,6 +104,7 @@ impl Bench<'_, '_> {
         bundle.push(config("work", "blk", "'/dev/vda1,raw,xvda,w'", ""));
         bundle.push(config("liar", "liar", disks, ""));
         bundle.push(config("talker", "liar", "", "store"));
+        bundle.push(config("mute", "liar", "", "mute"));
         std::fs::File::create(scratch.join("second.img"))?.set_len(512 * SECTORS)?;
         let at = ("second.img", &*scratch);
         let (machine, images) = self.machine(system, cpus, &bundle, at)?;
@@ -110,6 +112,8 @@ impl Bench<'_, '_> {
             let mut session = Session::new(channel, deadline);
             let mut before = Value::Null;
             for round in 0..2 {
+                session.order("create mute")?;
+                session.hears("mute", "no answer is taken")?;
                 session.order("create liar")?;
                 session.order("create talker")?;
                 session.order("create work")?;
@@ -122,6 +126,7 @@ impl Bench<'_, '_> {
                         session.order("create work")?;
                     }
                 }
+                session.order("destroy mute")?;
                 match round {
                     0 => before = session.audit()?,
                     // A CPU that is idle keeps the record of the domain it ran last, and Xen more.

@@ -79,6 +79,55 @@ fn a_session_without_requests_has_room_though_others_fill_the_device() {
 }
 
 #[test]
+fn who_waits_for_room_gets_it_though_another_takes_every_bit_of_it_first() {
+    let (model, block, disk) = started();
+    let buffer = Buffer::new(1 << 14, 0).unwrap();
+    // Three descriptors, and five: as many are never free at once while the other one is served.
+    let (small, large) = ([piece(&buffer, 0, 1)], [0, 2, 4].map(|at| piece(&buffer, at, 1)));
+    for wanted in [&small[..], &large[..]] {
+        let (mut hog, mut other) = (Session::new(disk.clone()), Session::new(disk.clone()));
+        let mut next = 100;
+        let mut take_all = |hog: &mut Session| {
+            while hog.submit(next, Command::Transfer(Operation::Read, 0, &small)).is_ok() {
+                next += 1;
+            }
+        };
+        take_all(&mut hog);
+        let mut answered = false;
+        for round in 0..2 {
+            other.submit(round, Command::Transfer(Operation::Read, 0, wanted)).unwrap();
+            assert!(other.poll(&Context::from_waker(Waker::noop())).is_pending());
+            for _ in 0..20 {
+                assert!(model.serve());
+                block.on_interrupt();
+                while hog.poll(&Context::from_waker(Waker::noop())).is_ready() {}
+                take_all(&mut hog);
+                answered = other.poll(&Context::from_waker(Waker::noop())).is_ready();
+                if answered {
+                    break;
+                }
+            }
+            assert!(answered, "{} pieces, round {round}", wanted.len());
+        }
+        while model.serve() {
+            block.on_interrupt();
+            while hog.poll(&Context::from_waker(Waker::noop())).is_ready() {}
+        }
+    }
+}
+
+#[test]
+fn a_discard_has_no_more_parts_than_are_kept_gladly() {
+    let (model, block, disk) = started();
+    let mut session = Session::new(disk);
+    // The device discards four sectors at once: these are 500 parts.
+    session.submit(1, Command::Discard(0, 2000)).unwrap();
+    let done = answers(&mut session, Some((&model, &block)));
+    assert_eq!(done, [(1, Ok(()))].into());
+    assert_eq!(*model.log.borrow(), [11; 64], "it discards as much as it likes");
+}
+
+#[test]
 fn parts_that_fail_fail_the_request() {
     let (model, block, disk) = started();
     let buffer = Buffer::new(1 << 14, 0).unwrap();

@@ -111,9 +111,18 @@ pub(in crate::raw) fn hook<T, E: From<MemoryError>>(
 }
 
 /// Maps frames for the heap or a stack at `end` and behind, for ever: `wanted` bytes, or less if memory is
-/// used up. Returns how many bytes there are, not none.
-pub(in crate::raw) fn map_kept(end: u64, wanted: usize) -> Result<usize, MemoryError> {
-    let tables = Tables::at(layout()?.root);
+/// used up. Returns how many bytes there are, not none. Where not even `least` bytes are free nothing is
+/// taken: it would be of no use, and lost for others.
+pub(in crate::raw) fn map_kept(
+    end: u64,
+    wanted: usize,
+    least: usize,
+) -> Result<usize, MemoryError> {
+    let layout = layout()?;
+    if layout.free() < least.div_ceil(PAGE_SIZE) as u64 {
+        return Err(MemoryError::Exhausted);
+    }
+    let tables = Tables::at(layout.root);
     let _changing = KERNEL.lock();
     let mut done = 0;
     while done < wanted {

@@ -4,7 +4,7 @@
 //! cannot be, wrong nodes and states in wrong orders, with pages that the back end keeps and without;
 //! each is to be answered by the error that belongs to it, and after each the disk is to work as
 //! before, with every page given back. With the word `store` it does the like to the store, by its
-//! ring. With `load` it keeps 32 requests in flight until it is ended, in pages that stay mapped.
+//! ring; with `mute` it asks there for ever more and takes no answer. With `load` it keeps 32 requests in flight until it is ended, in pages that stay mapped.
 //!
 //! It ends well if everything was as it should. It ends without closing what it has open.
 #![no_std]
@@ -46,6 +46,9 @@ fn main(boot: &BootInfo<'static>) -> Outcome {
     let is = |wanted| boot.arguments().any(|word| word == wanted);
     if is("store") {
         return block_on(store::attack(boot));
+    }
+    if is("mute") {
+        return block_on(store::mute(boot));
     }
     let grants = Grants::start(4)?;
     let store = xenstore::connect(boot)?;

@@ -4,12 +4,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::future::pending;
 
 use hypercall_abi::xenstore::{
     CONTROL, DIRECTORY, ERROR, GET_PERMS, INTRODUCE, IS_DOMAIN_INTRODUCED, MKDIR, PAYLOAD_MAX,
     READ, RELEASE, RESET_WATCHES, RESUME, RING_SIZE, RM, SET_PERMS, SET_TARGET, TRANSACTION_END,
     TRANSACTION_START, UNWATCH, WATCH, WATCH_EVENT, WRITE,
 };
+use pv_guest_sdk::time::{Duration, sleep};
 use pv_guest_sdk::{BootInfo, println};
 
 use crate::wire::{Wire, Word};
@@ -35,6 +37,25 @@ pub(crate) async fn attack(boot: &BootInfo<'static>) -> Outcome {
     let _begun = wire.ask(TRANSACTION_START, 0, b"\0").await?;
     let half = wire.message(WRITE, 0, b"data/half\0value")?;
     wire.put_all(half.get(..20).unwrap_or_default()).await
+}
+
+/// Asks until the store takes no more, and never takes an answer.
+pub(crate) async fn mute(boot: &BootInfo<'static>) -> Outcome {
+    let mut wire = Wire::new(boot);
+    let (mut rest, mut full) = (Vec::new(), 0);
+    while full < 100 {
+        if rest.is_empty() {
+            rest = wire.message(READ, 0, b"name\0")?;
+        }
+        let done = wire.put(&rest)?;
+        rest.drain(..done);
+        if !rest.is_empty() {
+            full += 1;
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    println!("no answer is taken");
+    pending().await
 }
 
 /// The connection works.
