@@ -41,6 +41,7 @@ impl<P: Platform> Context<'_, P> {
         let platform = &self.system.platform;
         // Five KiB: too large to be copied from place to place on the stack.
         let context: VcpuGuestContext = guest_memory::read(platform, argument)?;
+        let Some(_claim) = target.vcpu.claim() else { return Ok(Reply::Again(self.args)) };
         if target.vcpu.is_initialised() {
             return Err(Errno::EEXIST);
         }
@@ -50,7 +51,7 @@ impl<P: Platform> Context<'_, P> {
         answer
     }
 
-    /// Gives a vCPU that never ran its state, for `call`.
+    /// Gives a vCPU that never ran its state, for `call`. The caller has the vCPU's claim.
     ///
     /// # Errors
     ///

@@ -38,6 +38,7 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EINVAL);
         }
         let target = find::<P>(domain, asked.vcpu.0).map_err(|_| Errno::EINVAL)?;
+        let Some(_claim) = target.vcpu.claim() else { return Ok(Reply::Again(self.args)) };
         if asked.ctxt == 0 && !target.vcpu.is_initialised() {
             return DONE;
         }

@@ -1,6 +1,8 @@
 //! Domains that are made, used and ended by the privileged one, by its hypercalls where there are
 //! some, on a machine of host memory. All references are counted after each step.
 
+mod interleavings;
+
 use std::sync::Arc;
 use std::vec::Vec;
 
