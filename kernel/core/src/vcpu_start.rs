@@ -66,6 +66,9 @@ impl<P: Platform> Context<'_, P> {
     ) -> Answer {
         let mm = Mm::new(&self.system.platform, &target.domain.memory, self.system);
         check(context)?;
+        if mm.finish_pending(budget).is_err() {
+            return Ok(Reply::Again(self.args));
+        }
         let mut gdt = GdtFrames::default();
         let entries = low_u32(context.gdt_ents);
         for (slot, frame) in gdt.iter_mut().zip(context.gdt_frames).take(pages(entries)) {

@@ -16,7 +16,7 @@ use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
-use crate::mm::{Budget, Mm};
+use crate::mm::{Budget, Mm, Stop};
 use crate::platform::Platform;
 use crate::regs::with_general;
 use crate::saved::Saved;
@@ -44,7 +44,7 @@ impl<P: Platform> Context<'_, P> {
         }
         if asked.ctxt == 0 {
             let reset = self.while_still(&target, || self.reset(&target));
-            return reset.map_or(Ok(Reply::Again(self.args)), |()| DONE);
+            return if reset == Some(Ok(())) { DONE } else { Ok(Reply::Again(self.args)) };
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let known = ASSISTS.into_iter().fold(0, |bits, assist| bits | 1_u64.wrapping_shl(assist));
@@ -80,15 +80,25 @@ impl<P: Platform> Context<'_, P> {
 
     /// Takes its state from a vCPU that does not run: it is down, refers to nothing, and can be given
     /// another.
-    fn reset(&self, target: &DomainVcpu<P>) {
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Again`]: the domain has something to be undone first.
+    fn reset(&self, target: &DomainVcpu<P>) -> Result<(), Stop> {
         let (system, DomainVcpu { domain, vcpu }) = (self.system, target);
+        let mm = Mm::new(&system.platform, &domain.memory, system);
+        let budget = &mut Budget::new();
+        mm.finish_pending(budget)?;
         system.hold(target, Reasons::DOWN);
         descriptors::end_tables(system, domain, vcpu);
-        let mm = Mm::new(&system.platform, &domain.memory, system);
-        mm.end_roots(&vcpu.roots, &mut Budget::new());
-        vcpu.poll.end();
+        mm.end_roots(&vcpu.roots, budget);
+        if vcpu.poll.is_on() {
+            vcpu.poll.end();
+            domain.poller_goes();
+        }
         vcpu.set_initialised(false);
         system.wake(target, Reasons::WAITING);
+        Ok(())
     }
 
     /// `getvcpucontext`.

@@ -2,6 +2,7 @@
 //! some, on a machine of host memory. All references are counted after each step.
 
 mod interleavings;
+mod slices;
 
 use std::sync::Arc;
 use std::vec::Vec;
