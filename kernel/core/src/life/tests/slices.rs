@@ -174,3 +174,20 @@ fn roots_of_a_state_that_is_refused() {
         });
     }
 }
+
+/// As many CPUs as there may be give up a tree each at once, and only then somebody goes on with them.
+#[test]
+fn trees_that_many_cpus_give_up_at_once() {
+    let world = World::new(512);
+    let guest = large_guest(&world);
+    let (mm, others) = (world.mm(&guest.domain), tables(&world));
+    let roots = [(); 8].map(|()| tree(&world, &guest.domain, guest.pages[0]));
+    let held = roots.map(|root| mm.take_table(root, Level::L4, &mut Budget::unlimited()).unwrap());
+    for root in held {
+        let before = tables(&world).len();
+        mm.drop_table(root, &mut Budget::new());
+        assert!(before - tables(&world).len() <= MOST);
+    }
+    in_slices(&world, || mm.finish_pending(&mut Budget::new()).is_ok());
+    assert_eq!(tables(&world), others);
+}
