@@ -15,8 +15,13 @@ pub(super) fn save(into: &mut FpuState) {
 }
 
 /// Loads the unit's registers. CR0.TS is clear afterwards.
+///
+/// `fxrstor64` is not enough: AMD's processors leave the addresses of the last instruction and operand
+/// what they are unless an exception is pending, and those were another guest's.
 pub(super) fn load(from: &FpuState) {
     set_task_switched(false);
+    // SAFETY: the unit is not locked, and ring 0 does not use it.
+    unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
     // SAFETY: 512 bytes, aligned to 16 by their type; MXCSR has no bits that the processor lacks
     // (`FpuState` sees to it), and ring 0 does not use the unit.
     unsafe { asm!("fxrstor64 [{}]", in(reg) from.0.as_ptr(), options(nostack, preserves_flags)) };
