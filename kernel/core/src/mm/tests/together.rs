@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use core::sync::atomic::Ordering;
+
 use hypercall_abi::mmu::MmuextOp;
 use hypercall_abi::mmu::mmuext::*;
 use hypercall_abi::types::Mfn;
+use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
 
 use super::world::*;
@@ -43,4 +46,40 @@ fn unpinned_is_undone() {
 #[test]
 fn unpinned_is_undone_in_any_order() {
     shuttle::check_random(unpinned_is_undone, ORDERS);
+}
+
+/// Two frames that refer to each other, each checked as a table above the other: who gives up waits for
+/// nobody that waits for him.
+fn pinned_both_ways() {
+    let world = World::new(8, 2, 1);
+    let frames = [world.frame(0), world.frame(0)];
+    for (table, other) in [frames, [frames[1], frames[0]]].map(Into::into) {
+        world.poke(table, 0, entry(other, P | RW));
+    }
+    world.machine.pause_with(Some(|waits| {
+        if waits {
+            thread::yield_now();
+        } else {
+            let _ = AtomicBool::new(false).load(Ordering::SeqCst);
+        }
+    }));
+    let world = Arc::new(world);
+    let pin = move |world: &World, cpu: usize, level| {
+        for _ in 0..6 {
+            world.machine.on(cpu);
+            let pinned = world.mm(0).pin(frames[cpu], level, &mut Budget::unlimited());
+            assert!(matches!(pinned, Err(Stop::Refused(_))));
+        }
+    };
+    let other = Arc::clone(&world);
+    let helper = thread::spawn(move || pin(&other, 1, Level::L4));
+    pin(&world, 0, Level::L3);
+    helper.join().unwrap();
+    world.machine.pause_with(None);
+    world.check();
+}
+
+#[test]
+fn nobody_waits_for_who_waits_for_him() {
+    shuttle::check_random(pinned_both_ways, ORDERS);
 }
