@@ -43,8 +43,7 @@ impl<P: Platform> Context<'_, P> {
             return DONE;
         }
         if asked.ctxt == 0 {
-            let reset = self.while_still(&target, || self.reset(&target));
-            return if reset == Some(Ok(())) { DONE } else { Ok(Reply::Again(self.args)) };
+            return self.reset(&target).map_or(Ok(Reply::Again(self.args)), |()| DONE);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let known = ASSISTS.into_iter().fold(0, |bits, assist| bits | 1_u64.wrapping_shl(assist));
@@ -78,25 +77,29 @@ impl<P: Platform> Context<'_, P> {
         Ok(done)
     }
 
-    /// Takes its state from a vCPU that does not run: it is down, refers to nothing, and can be given
-    /// another.
+    /// Takes its state from a vCPU: it is down, refers to nothing, and can be given another. The caller has
+    /// the vCPU's claim.
     ///
     /// # Errors
     ///
-    /// [`Stop::Again`]: the domain has something to be undone first.
+    /// [`Stop::Again`]: it has still to leave its CPU, or the domain has something to be undone first.
     fn reset(&self, target: &DomainVcpu<P>) -> Result<(), Stop> {
         let (system, DomainVcpu { domain, vcpu }) = (self.system, target);
         let mm = Mm::new(&system.platform, &domain.memory, system);
         let budget = &mut Budget::new();
         mm.finish_pending(budget)?;
-        system.hold(target, Reasons::DOWN);
+        let down = || {
+            system.hold(target, Reasons::DOWN);
+            vcpu.set_initialised(false);
+            if vcpu.poll.is_on() {
+                vcpu.poll.end();
+                domain.poller_goes();
+            }
+        };
+        self.while_still(target, down).ok_or(Stop::Again)?;
+        // It stays down without a state, and nobody gives it one meanwhile.
         descriptors::end_tables(system, domain, vcpu);
         mm.end_roots(&vcpu.roots, budget);
-        if vcpu.poll.is_on() {
-            vcpu.poll.end();
-            domain.poller_goes();
-        }
-        vcpu.set_initialised(false);
         system.wake(target, Reasons::WAITING);
         Ok(())
     }

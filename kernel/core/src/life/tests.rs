@@ -1,6 +1,7 @@
 //! Domains that are made, used and ended by the privileged one, by its hypercalls where there are
 //! some, on a machine of host memory. All references are counted after each step.
 
+mod at_once;
 mod interleavings;
 mod slices;
 

@@ -10,22 +10,26 @@ use shuttle::thread;
 use super::*;
 use crate::mm::Mode;
 
-/// Orders tried of each pair, of each of two kinds.
-const ORDERS: usize = if cfg!(debug_assertions) { 60 } else { 10_000 };
-
 fn orders(pair: fn()) {
+    orders_of(60, 10_000, pair);
+}
+
+/// Tries so many orders, of each of two kinds: in a build with checks, and in one that is quick.
+pub(super) fn orders_of(few: usize, many: usize, play: fn()) {
+    let wanted = std::env::var("PARAVANE_ORDERS").ok().and_then(|count| count.parse().ok());
+    let count = wanted.unwrap_or(if cfg!(debug_assertions) { few } else { many });
     let config = || {
         let mut config = shuttle::Config::new();
         // A vCPU's state is large, and so is a system that is being made.
         config.stack_size = 1 << 20;
         config
     };
-    shuttle::Runner::new(RandomScheduler::new(ORDERS), config()).run(pair);
-    shuttle::Runner::new(PctScheduler::new(3, ORDERS), config()).run(pair);
+    shuttle::Runner::new(RandomScheduler::new(count), config()).run(play);
+    shuttle::Runner::new(PctScheduler::new(3, count), config()).run(play);
 }
 
 /// A place where the other CPU may come in between.
-fn step(waits: bool) {
+pub(super) fn step(waits: bool) {
     if waits {
         thread::yield_now();
     } else {
