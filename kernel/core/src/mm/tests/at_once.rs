@@ -149,7 +149,13 @@ fn play(runs: [usize; 2]) {
     game.world.machine.pause_with(Some(step));
     let cpus = [0, 1].map(|cpu| {
         let game = Arc::clone(&game);
-        thread::spawn(move || (0..CALLS).for_each(|_| game.call(cpu, runs[cpu])))
+        thread::spawn(move || {
+            for _ in 0..CALLS {
+                game.call(cpu, runs[cpu]);
+                // Whatever the other one has half done: what is cached must be true at any time.
+                game.world.machine.check_tlbs();
+            }
+        })
     });
     cpus.into_iter().for_each(|cpu| cpu.join().unwrap());
     game.world.machine.pause_with(None);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use core::sync::atomic::Ordering;
 
-use hypercall_abi::mmu::MmuextOp;
 use hypercall_abi::mmu::mmuext::*;
+use hypercall_abi::mmu::{MmuUpdate, MmuextOp};
 use hypercall_abi::types::Mfn;
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread;
@@ -16,6 +16,15 @@ use crate::platform::Platform;
 
 /// How many orders.
 const ORDERS: usize = 2000;
+
+/// A place where the other CPU may come in between.
+fn step(waits: bool) {
+    if waits {
+        thread::yield_now();
+    } else {
+        let _ = AtomicBool::new(false).load(Ordering::SeqCst);
+    }
+}
 
 /// What one CPU has unpinned is memory when it is told so, though another one helped to undo it.
 fn unpinned_is_undone() {
@@ -56,13 +65,7 @@ fn pinned_both_ways() {
     for (table, other) in [frames, [frames[1], frames[0]]].map(Into::into) {
         world.poke(table, 0, entry(other, P | RW));
     }
-    world.machine.pause_with(Some(|waits| {
-        if waits {
-            thread::yield_now();
-        } else {
-            let _ = AtomicBool::new(false).load(Ordering::SeqCst);
-        }
-    }));
+    world.machine.pause_with(Some(step));
     let world = Arc::new(world);
     let pin = move |world: &World, cpu: usize, level| {
         for _ in 0..6 {
@@ -82,4 +85,44 @@ fn pinned_both_ways() {
 #[test]
 fn nobody_waits_for_who_waits_for_him() {
     shuttle::check_random(pinned_both_ways, ORDERS);
+}
+
+/// A domain gives up another's page, which that makes a table as soon as it can: nobody has it cached by then.
+fn unmapped_and_pinned() {
+    let world = World::new(16, 2, 2);
+    let (page, foreign) = (world.frame(0), world.frame(1));
+    let [l4, .., l1] = world.chain(0, page, P | RW);
+    world.machine.on(0);
+    world.domains[0].memory.dirty().enter(world.machine.cpu());
+    world.ext(0, 0, NEW_BASEPTR, l4.0).unwrap();
+    let update = |world: &World, val| {
+        let source = Source::Foreign(&world.domains[1].memory);
+        let request = MmuUpdate { ptr: at(l1, 1), val };
+        world.mm(0).one_update(request, source, &mut Budget::new()).unwrap();
+    };
+    update(&world, entry(foreign, P | RW));
+    world.machine.check_tlbs();
+
+    world.machine.pause_with(Some(step));
+    let world = Arc::new(world);
+    let other = Arc::clone(&world);
+    let owner = thread::spawn(move || {
+        other.machine.on(1);
+        for _ in 0..20 {
+            if other.mm(1).pin(foreign, Level::L1, &mut Budget::unlimited()).is_ok() {
+                other.machine.check_tlbs();
+                break;
+            }
+        }
+    });
+    world.machine.on(0);
+    update(&world, 0);
+    owner.join().unwrap();
+    world.machine.pause_with(None);
+    world.check();
+}
+
+#[test]
+fn a_page_is_cached_by_nobody_when_its_owner_gets_it_back() {
+    shuttle::check_random(unmapped_and_pinned, ORDERS);
 }
