@@ -138,7 +138,7 @@ mod tests {
             let map = Bitmap { nr_bits, ..Bitmap::default() };
             world.system.write_bits(map, 0x102).map(|()| [0, 8, 4088].map(|at| world.told_at(at)))
         };
-        let longest = 8 * MOST_BYTES as u32;
+        let longest = 8 * u32::try_from(MOST_BYTES).unwrap();
         assert_eq!(filled(longest), Ok([0x102, 0, 0]));
         assert_eq!(filled(longest + 1), Err(Errno::EINVAL));
         assert_eq!(filled(9), Ok([!0xffff | 0x102, u64::MAX, u64::MAX]));
