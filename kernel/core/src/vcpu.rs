@@ -180,6 +180,7 @@ pub struct Vcpu {
     up: AtomicBool,
     initialised: AtomicBool,
     info_moved: AtomicBool,
+    claimed: AtomicBool,
     /// The CPU that ran it last, plus 1; 0: its registers are nowhere but in `saved`.
     last_cpu: AtomicU32,
     /// Machine address of its `vcpu_info`.
@@ -221,6 +222,7 @@ impl Vcpu {
             up: AtomicBool::new(false),
             initialised: AtomicBool::new(false),
             info_moved: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
             last_cpu: AtomicU32::new(0),
             info: AtomicU64::new(info.0.wrapping_shl(PAGE_SHIFT) | info_offset),
             cr2: AtomicU64::new(0),
@@ -283,6 +285,13 @@ impl Vcpu {
     /// Notes whether it has registers to start with.
     pub fn set_initialised(&self, initialised: bool) {
         self.initialised.store(initialised, Ordering::Release);
+    }
+
+    /// The right to give it a state, to take that from it, or to let it go: each depends on whether it
+    /// has one, and two CPUs may want it at once. `None`: another CPU has the right.
+    pub(crate) fn claim(&self) -> Option<Claim<'_>> {
+        let taken = self.claimed.swap(true, Ordering::Acquire);
+        (!taken).then(|| Claim(&self.claimed))
     }
 
     /// Notes which CPU has its registers; `None`: they have changed meanwhile.
@@ -355,6 +364,15 @@ impl Vcpu {
             frame: Mfn(at.wrapping_shr(PAGE_SHIFT)),
             offset: usize::try_from(at).unwrap_or(0) % PAGE_SIZE,
         }
+    }
+}
+
+/// What [`Vcpu::claim`] gives; it ends when this is dropped.
+pub(crate) struct Claim<'a>(&'a AtomicBool);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

@@ -40,6 +40,7 @@ impl<P: Platform> Context<'_, P> {
         let platform = &self.system.platform;
         // Five KiB: too large to be copied from place to place on the stack.
         let context: VcpuGuestContext = guest_memory::read(platform, argument)?;
+        let Some(_claim) = target.vcpu.claim() else { return Ok(Reply::Again(self.args)) };
         if target.vcpu.is_initialised() {
             return Err(Errno::EEXIST);
         }
@@ -49,7 +50,7 @@ impl<P: Platform> Context<'_, P> {
         answer
     }
 
-    /// Gives a vCPU that never ran its state, for `call`.
+    /// Gives a vCPU that never ran its state, for `call`. The caller has the vCPU's claim.
     ///
     /// # Errors
     ///
@@ -64,6 +65,9 @@ impl<P: Platform> Context<'_, P> {
     ) -> Answer {
         let mm = Mm::new(&self.system.platform, &target.domain.memory, self.system);
         check(context)?;
+        if mm.finish_pending(budget).is_err() {
+            return Ok(Reply::Again(self.args));
+        }
         let mut gdt = GdtFrames::default();
         let entries = low_u32(context.gdt_ents);
         for (slot, frame) in gdt.iter_mut().zip(context.gdt_frames).take(pages(entries)) {

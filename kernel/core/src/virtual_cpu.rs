@@ -164,9 +164,10 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn set_root(&mut self, machine_address: u64) -> Result<(), Refused> {
         let memory = &self.domain.memory;
-        let mm = Mm::new(self.platform(), memory, memory);
-        let mfn = Mfn(machine_address >> PAGE_SHIFT);
-        match mm.new_root(&self.vcpu.roots, mfn, &mut Budget::new()) {
+        let mm = Mm::new(self.platform(), memory, self.system);
+        let (mfn, budget) = (Mfn(machine_address >> PAGE_SHIFT), &mut Budget::new());
+        let pending = mm.finish_pending(budget);
+        match pending.and_then(|()| mm.new_root(&self.vcpu.roots, mfn, budget)) {
             Ok(()) => {
                 descriptors::forget_ldt(self.system, self.domain, self.vcpu);
                 Ok(())
@@ -236,7 +237,7 @@ impl<P: Platform> PrivilegedState for VirtualCpu<'_, P> {
 
     fn fill_hypercall_page(&mut self, mfn: Mfn) -> Result<(), Refused> {
         let memory = &self.domain.memory;
-        let mm = Mm::new(self.platform(), memory, memory);
+        let mm = Mm::new(self.platform(), memory, self.system);
         let held = mm.frames.take_writable(mfn, memory.as_owner()).map_err(|_| Refused)?;
         for number in 0..STUB_COUNT {
             let at = usize::from(number).wrapping_mul(STUB_LEN);

@@ -33,8 +33,6 @@ pub(crate) struct Features {
     pub smap: bool,
     /// The parts of the extended state that are kept for vCPUs; 0: by `fxsave`.
     pub parts: u64,
-    /// `fxrstor` and `xrstor` leave the x87 pointers what they are unless an exception is pending.
-    pub keeps_x87_pointers: bool,
     /// Whether ring 3 cannot read ring 0's memory by speculation (see the module's text).
     pub meltdown_safe: bool,
 }
@@ -158,7 +156,6 @@ fn find_features() -> Features {
         smep: has(7, 1, 7),
         smap: has(7, 1, 20),
         // AMD's, before they say that they always restore them.
-        keeps_x87_pointers: is_amd() && !has(0x8000_0008, 1, 2),
         parts: xcr0::kept(&|leaf, subleaf| {
             let CpuidResult { eax, ebx, ecx, edx } = cpuid(leaf, subleaf);
             [eax, ebx, ecx, edx]

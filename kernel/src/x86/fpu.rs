@@ -32,12 +32,14 @@ pub(super) fn save(into: &mut FpuState) {
 }
 
 /// Loads the unit's registers, and XCR0: 0, or a valid value. CR0.TS is clear afterwards.
+///
+/// To load them is not enough: AMD's processors leave the addresses of the last instruction and operand
+/// what they are unless an exception is pending, and those were another guest's.
 pub(super) fn load(from: &FpuState, xcr0: u64) {
     set_task_switched(false);
-    let cpu::Features { parts, keeps_x87_pointers, .. } = *cpu::features();
-    if keeps_x87_pointers {
-        forget_pointers();
-    }
+    // SAFETY: the unit is not locked, and ring 0 does not use it.
+    unsafe { asm!("fninit", options(nomem, nostack, preserves_flags)) };
+    let parts = cpu::features().parts;
     let from = core::ptr::from_ref(from);
     if parts == 0 {
         // SAFETY: more than 512 bytes, aligned by their type; MXCSR has no bits that the processor lacks
@@ -51,16 +53,6 @@ pub(super) fn load(from: &FpuState, xcr0: u64) {
         asm!("xrstor64 [{}]", in(reg) from, in("eax") low_u32(parts), in("edx") 0, options(nostack, preserves_flags))
     };
     set_xcr0(xcr0);
-}
-
-/// Makes the last x87 instruction, and where its operand was, this one's here: not the guest's before.
-fn forget_pointers() {
-    let zero = 0_u32;
-    // SAFETY: ring 0 does not use the unit, and what is in it is overwritten next; no exception is pending, and the stack
-    // has room.
-    unsafe {
-        asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &raw const zero, options(nostack))
-    };
 }
 
 /// Sets XCR0 to a valid value; 0, of a guest that has not chosen, is what `fxsave` covers.

@@ -253,6 +253,8 @@ fn setup_table<P: Platform>(cx: &Context<'_, P>, at: u64) -> Answer {
         return Err(Errno::EFAULT);
     }
     let result = cx.named(asked.dom).and_then(|domain| {
+        // It does not end meanwhile, and no other gets its number.
+        let _visit = cx.system.visit(domain.id).ok_or(Status(grant::GENERAL_ERROR))?;
         let table = &domain.grants;
         let frames = crate::frames::Frames::new(platform, cx.system);
         let grown = table.grow(frames, platform, &domain.memory, asked.nr_frames);
@@ -319,9 +321,13 @@ pub(super) fn acquire_table<P: Platform>(cx: &Context<'_, P>, cmd: u64, argument
     let frames = crate::frames::Frames::new(platform, cx.system);
     table.grow(frames, platform, &domain.memory, end).map_err(|_| Errno::ENOMEM)?;
     let begun = usize::try_from(begun).unwrap_or(usize::MAX);
-    for (number, at) in (first..end).zip((asked.frame_list..).step_by(8)).skip(begun) {
+    for (index, number) in (0_u64..).zip(first..end).skip(begun) {
         let mfn = table.frame(number).unwrap_or_default();
-        guest_memory::write(platform, at, &mfn.0)?;
+        guest_memory::write(
+            platform,
+            asked.frame_list.wrapping_add(index.wrapping_mul(8)),
+            &mfn.0,
+        )?;
     }
     DONE
 }

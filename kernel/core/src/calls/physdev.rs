@@ -12,9 +12,9 @@ use hypercall_abi::types::{DomId, Mfn};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::dispatch::{Answer, DONE, low_u32};
-use crate::domain::Domain;
 use crate::guest_memory;
 use crate::irq::{Function, Kind, PIRQS, Polarity, Table, Trigger};
+use crate::life::Visit;
 use crate::platform::Platform;
 use crate::system::Context;
 
@@ -62,8 +62,9 @@ pub fn physdev_op<P: Platform>(cx: &mut Context<'_, P>, [cmd, argument, ..]: [u6
         physdev::MAP_PIRQ => call.map()?,
         physdev::UNMAP_PIRQ => {
             let unmap: UnmapPirq = call.read()?;
-            let domain = call.named(unmap.domid)?;
-            call.cx.system.unmap_pirq(&domain, unmap.pirq)?;
+            let other = call.named(unmap.domid)?;
+            let domain = other.as_ref().map_or(call.cx.domain, |other| &**other);
+            call.cx.system.unmap_pirq(domain, unmap.pirq)?;
         }
         physdev::GET_FREE_PIRQ => {
             let wanted: GetFreePirq = call.read()?;
@@ -113,14 +114,13 @@ impl<P: Platform> Call<'_, '_, P> {
         if self.cx.domain.is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    /// The domain that the caller named, if it may give it interrupts.
-    fn named(&self, id: DomId) -> Result<P::Arc<Domain<P>>, Errno> {
-        let own = id == DomId::SELF || id == self.cx.domain.id;
-        let other = || self.cx.system.domains.get(&self.cx.system.platform, id);
-        let domain = if own { Some(self.cx.domain.clone()) } else { other() };
-        let domain = domain.ok_or(Errno::ESRCH)?;
-        self.privileged()?;
-        Ok(domain)
+    /// The domain that the caller named, if it may give it interrupts, and it is another: one that is
+    /// being ended gets none, as nobody would take them from it.
+    fn named(&self, id: DomId) -> Result<Option<Visit<P>>, Errno> {
+        if id == DomId::SELF || id == self.cx.domain.id {
+            return self.privileged().map(|()| None);
+        }
+        self.cx.visit(id).map(Some)
     }
 
     /// The guest gives a frame for its map of interrupts that need their end reported.
@@ -164,14 +164,15 @@ impl<P: Platform> Call<'_, '_, P> {
 
     fn map_to(&self, map: &MapPirq, function: Function) -> Result<u32, Errno> {
         let system = self.cx.system;
-        let to = self.named(map.domid)?;
+        let other = self.named(map.domid)?;
+        let to = other.as_ref().map_or(self.cx.domain, |other| &**other);
         match map.kind {
-            physdev::MAP_GSI => system.map_line(self.cx.domain, &to, map.index, map.pirq),
+            physdev::MAP_GSI => system.map_line(self.cx.domain, to, map.index, map.pirq),
             physdev::MAP_MSI if map.index == NEW => {
                 let entry = map.entry_nr.cast_unsigned();
                 let table = Table { entry, base: map.table_base };
                 let table = (map.table_base != 0).then_some(table);
-                system.map_message(&to, function, table, map.pirq)
+                system.map_message(to, function, table, map.pirq)
             }
             // A message that is there already: it is one of the kernel's making, which nobody named.
             physdev::MAP_MSI
@@ -184,7 +185,7 @@ impl<P: Platform> Call<'_, '_, P> {
             }
             // Without a remapping of interrupts each message has its own address.
             physdev::MAP_MULTI_MSI if map.entry_nr != 1 => Err(Errno::EOPNOTSUPP),
-            physdev::MAP_MULTI_MSI => system.map_message(&to, function, None, map.pirq),
+            physdev::MAP_MULTI_MSI => system.map_message(to, function, None, map.pirq),
             _ => Err(Errno::EINVAL),
         }
     }

@@ -41,13 +41,7 @@ pub fn vcpu_op<P: Platform>(
     let target = DomainVcpu { domain: cx.domain.clone(), vcpu: vcpu.clone() };
     match low_u32(cmd) {
         vcpu::INITIALISE => cx.initialise(&target, argument),
-        vcpu::UP if !vcpu.is_initialised() => Err(Errno::EINVAL),
-        vcpu::UP => {
-            if !vcpu.set_up(true) {
-                cx.system.wake(&target, Reasons::DOWN);
-            }
-            DONE
-        }
+        vcpu::UP => up(cx, &target),
         vcpu::DOWN => down(cx, &target),
         vcpu::IS_UP => Ok(Reply::Value(u64::from(vcpu.is_up()))),
         vcpu::GET_RUNSTATE_INFO => {
@@ -87,6 +81,22 @@ pub fn vcpu_op<P: Platform>(
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// A vCPU goes up. Nobody takes its state away between the look whether it has one and that.
+///
+/// # Errors
+///
+/// `EINVAL`: it has no state.
+fn up<P: Platform>(cx: &Context<'_, P>, target: &DomainVcpu<P>) -> Answer {
+    let Some(_claim) = target.vcpu.claim() else { return Ok(Reply::Again(cx.args)) };
+    if !target.vcpu.is_initialised() {
+        return Err(Errno::EINVAL);
+    }
+    if !target.vcpu.set_up(true) {
+        cx.system.wake(target, Reasons::DOWN);
+    }
+    DONE
 }
 
 /// A vCPU goes down. The last one that is up takes the domain with it.
@@ -183,6 +193,7 @@ fn register_info<P: Platform>(
 ) -> Answer {
     let offset = u64::from(asked.offset);
     let vcpu = &target.vcpu;
+    let Some(_claim) = vcpu.claim() else { return Ok(Reply::Again(cx.args)) };
     let other = !target.vcpu_is(cx) && vcpu.is_up();
     if offset > LAST_INFO_OFFSET || !offset.is_multiple_of(INFO_ALIGNMENT) {
         return Err(Errno::ENXIO);

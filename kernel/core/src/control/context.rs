@@ -16,7 +16,7 @@ use crate::dispatch::{Answer, DONE, Reply};
 use crate::domain::Domain;
 use crate::emulate::control::{CR0_FIXED, CR0_TS, CR4_FIXED};
 use crate::guest_memory;
-use crate::mm::{Budget, Mm};
+use crate::mm::{Budget, Mm, Stop};
 use crate::platform::Platform;
 use crate::regs::with_general;
 use crate::saved::Saved;
@@ -38,12 +38,12 @@ impl<P: Platform> Context<'_, P> {
             return Err(Errno::EINVAL);
         }
         let target = find::<P>(domain, asked.vcpu.0).map_err(|_| Errno::EINVAL)?;
+        let Some(_claim) = target.vcpu.claim() else { return Ok(Reply::Again(self.args)) };
         if asked.ctxt == 0 && !target.vcpu.is_initialised() {
             return DONE;
         }
         if asked.ctxt == 0 {
-            let reset = self.while_still(&target, || self.reset(&target));
-            return reset.map_or(Ok(Reply::Again(self.args)), |()| DONE);
+            return self.reset(&target).map_or(Ok(Reply::Again(self.args)), |()| DONE);
         }
         let context: VcpuGuestContext = guest_memory::read(&self.system.platform, asked.ctxt)?;
         let known = ASSISTS.into_iter().fold(0, |bits, assist| bits | 1_u64.wrapping_shl(assist));
@@ -77,17 +77,31 @@ impl<P: Platform> Context<'_, P> {
         Ok(done)
     }
 
-    /// Takes its state from a vCPU that does not run: it is down, refers to nothing, and can be given
-    /// another.
-    fn reset(&self, target: &DomainVcpu<P>) {
+    /// Takes its state from a vCPU: it is down, refers to nothing, and can be given another. The caller has
+    /// the vCPU's claim.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop::Again`]: it has still to leave its CPU, or the domain has something to be undone first.
+    fn reset(&self, target: &DomainVcpu<P>) -> Result<(), Stop> {
         let (system, DomainVcpu { domain, vcpu }) = (self.system, target);
-        system.hold(target, Reasons::DOWN);
-        descriptors::end_tables(system, domain, vcpu);
         let mm = Mm::new(&system.platform, &domain.memory, system);
-        mm.end_roots(&vcpu.roots, &mut Budget::new());
-        vcpu.poll.end();
-        vcpu.set_initialised(false);
+        let budget = &mut Budget::new();
+        mm.finish_pending(budget)?;
+        let down = || {
+            system.hold(target, Reasons::DOWN);
+            vcpu.set_initialised(false);
+            if vcpu.poll.is_on() {
+                vcpu.poll.end();
+                domain.poller_goes();
+            }
+        };
+        self.while_still(target, down).ok_or(Stop::Again)?;
+        // It stays down without a state, and nobody gives it one meanwhile.
+        descriptors::end_tables(system, domain, vcpu);
+        mm.end_roots(&vcpu.roots, budget);
         system.wake(target, Reasons::WAITING);
+        Ok(())
     }
 
     /// `getvcpucontext`.

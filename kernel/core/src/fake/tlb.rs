@@ -79,16 +79,19 @@ impl Tlb {
         }
     }
 
-    /// Nothing that is cached may be used for something else.
+    /// Nothing that is cached may be used for something else. What a CPU is about to check may still be
+    /// cached as what it was: it is flushed for first.
     pub(super) fn check(&self, machine: &Machine, cpu: usize) {
         for &(mfn, n) in &self.tables {
             let word = machine.frames().word(mfn);
-            let conflict = word.typed() > 0 && word.frame_type() != level(n).frame_type();
+            let used = word.typed() > 0 && word.validation() != Validation::Busy;
+            let conflict = used && word.frame_type() != level(n).frame_type();
             assert!(!conflict, "cpu {cpu} takes frame {mfn:#x} for an L{n} table: {}", show(word));
         }
         for &(mfn, writable) in &self.pages {
             let word = machine.frames().word(mfn);
-            let conflict = writable && word.typed() > 0 && word.frame_type() != FrameType::Writable;
+            let used = word.typed() > 0 && word.validation() != Validation::Busy;
+            let conflict = writable && used && word.frame_type() != FrameType::Writable;
             assert!(!conflict, "cpu {cpu} can write frame {mfn:#x}: {}", show(word));
         }
     }

@@ -171,7 +171,8 @@ fn both(first: Script, second: Script, allocated: Word) {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    if let Ok(Outcome::Devalidate { .. }) = shared.step(Step::Reclaim) {
+    let left = Word(shared.word.load()).frame_type();
+    if let Ok(Outcome::Devalidate { .. }) = shared.step(Step::Reclaim(left)) {
         shared.does(Step::Finish);
     }
     let word = Word(shared.word.load());

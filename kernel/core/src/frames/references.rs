@@ -252,31 +252,19 @@ impl<'a, P: Platform, O: FrameOwners> Frames<'a, P, O> {
     /// Begins to undo a frame that was left half checked or half undone; `None` if it isn't so.
     #[must_use]
     pub fn reclaim(&self, mfn: Mfn) -> Option<Undo> {
+        self.reclaim_as(mfn, self.table().word(mfn).frame_type())
+    }
+
+    /// [`Frames::reclaim`] of a frame of this type only; another CPU that is at work on one is waited for.
+    #[must_use]
+    pub fn reclaim_as(&self, mfn: Mfn, frame_type: FrameType) -> Option<Undo> {
         let info = self.table().info(mfn)?;
-        match self.wait_for(info, Step::Reclaim) {
+        match self.wait_for(info, Step::Reclaim(frame_type)) {
             Ok(Outcome::Devalidate { below }) => {
-                // Busy by this CPU: the type stays what it is.
-                let frame_type = self.table().word(mfn).frame_type();
                 Some(Undo { busy: BusyFrame { mfn, frame_type }, below })
             }
             _ => None,
         }
-    }
-
-    /// [`Frames::reclaim`] of a frame of this type only.
-    #[must_use]
-    pub fn reclaim_as(&self, mfn: Mfn, frame_type: FrameType) -> Option<Undo> {
-        if self.table().word(mfn).frame_type() != frame_type {
-            return None;
-        }
-        let undo = self.reclaim(mfn)?;
-        if undo.busy.frame_type == frame_type {
-            return Some(undo);
-        }
-        // It became another's in the moment between.
-        let below = undo.below;
-        self.suspend(undo.busy, below);
-        None
     }
 
     /// The frame is good for its type.

@@ -21,7 +21,7 @@ use crate::platform::{NoMemory, Platform};
 pub struct FrameInfo {
     word: AtomicU64,
     /// 0: no memory; [`KERNEL`]: the kernel's, or free; else the domain's number plus 1. Changes only
-    /// while `word` is 0, and never from or to 0 after boot.
+    /// while `word` is 0, or the kernel has the only reference; and never from or to 0 after boot.
     owner: AtomicU32,
     /// When the last reference of the type went, by [`Epochs`].
     epoch: AtomicU32,
@@ -346,10 +346,11 @@ impl FrameTable {
         let mfn = self.pool.take(0, u64::MAX).ok_or(NoMemory)?;
         self.hand_out(platform, mfn, 1, None);
         let info = self.info(mfn).ok_or(NoMemory)?;
-        info.owner.store(u32::from(owner.0).wrapping_add(1), Ordering::Release);
-        // General 2, type 1; then one general less: what is left is the reference to return.
+        // General 2, type 1; then one general less: what is left is the reference to return. Its owner,
+        // who may try any number at any time, finds it only when it is what it stays.
         let typed = info.change(Step::TakeType(FrameType::Writable), &self.epochs);
         let left = info.change(Step::Put, &self.epochs);
+        info.owner.store(u32::from(owner.0).wrapping_add(1), Ordering::Release);
         self.lists.enter(platform, owner, mfn);
         if (typed, left) == (Ok(Outcome::Done), Ok(Outcome::Done)) {
             Ok(TypeRef::new(mfn, FrameType::Writable))

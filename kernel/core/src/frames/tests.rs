@@ -24,7 +24,6 @@ fn steps() -> Vec<Step> {
         Step::Allocate { allocated: false },
         Step::Take,
         Step::Put,
-        Step::Reclaim,
         Step::Commit,
         Step::Finish,
         Step::Pin,
@@ -35,6 +34,7 @@ fn steps() -> Vec<Step> {
     steps.extend([0, 1, 511, 512, u16::MAX].map(Step::Suspend));
     for ty in TYPES {
         steps.extend([Step::TakeType(ty), Step::PutType(ty), Step::JoinType(ty)]);
+        steps.push(Step::Reclaim(ty));
     }
     steps
 }

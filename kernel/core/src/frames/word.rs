@@ -118,8 +118,8 @@ pub enum Step {
     JoinType(FrameType),
     /// One reference of the type less.
     PutType(FrameType),
-    /// Begins to undo a partial state, of whatever type.
-    Reclaim,
+    /// Begins to undo a partial state of this type.
+    Reclaim(FrameType),
     /// The contents are good: *busy* becomes *done*.
     Commit,
     /// Gives up for now: *busy* becomes *partial*, with the entries below the index held.
@@ -314,7 +314,7 @@ impl Word {
             Step::TakeType(want) => self.take_type(want),
             Step::JoinType(want) => self.join_type(want),
             Step::PutType(held) => self.put_type(held),
-            Step::Reclaim => self.reclaim(),
+            Step::Reclaim(held) => self.reclaim(held),
             Step::Commit => self.busy()?.done(Validation::Done),
             Step::Suspend(index) => self.busy()?.suspend(index),
             Step::Finish => self.busy()?.drop_type(),
@@ -446,8 +446,11 @@ impl Word {
         Ok(self.dropped(next, Outcome::Untyped))
     }
 
-    fn reclaim(self) -> Result<(Self, Outcome), WordError> {
+    /// Of another type it is not even waited for: who waits with a table of his own in hand waits for
+    /// tables of lower levels alone.
+    fn reclaim(self, held: FrameType) -> Result<(Self, Outcome), WordError> {
         match self.validation() {
+            _ if self.frame_type() != held => Err(WordError::Flag),
             Validation::Partial => {
                 Ok((self.resumed(), Outcome::Devalidate { below: self.index() }))
             }

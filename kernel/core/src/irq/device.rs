@@ -266,6 +266,12 @@ impl Device {
         }
         let start = self.take_table(platform, memory, at, table.base)?;
         let entry = start.saturating_add(u64::from(table.entry).saturating_mul(ENTRY));
+        // A table that was moved begins in frames that were looked at, but may end behind them.
+        let [(_, last), _] = self.frames;
+        if entry.saturating_add(ENTRY - 1) >> 12 > last {
+            self.end_table(platform);
+            return Err(Errno::ENXIO);
+        }
         Ok(MessageSource { bdf: self.function.bdf, capability: at, entry })
     }
 

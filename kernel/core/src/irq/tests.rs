@@ -241,6 +241,32 @@ fn a_table_in_memory_is_no_table() {
     assert_eq!(system.reserve_pirq(domain, Kind::Message), Ok(PIRQS - 1), "no number is lost");
 }
 
+/// A device whose memory moves while its table is in use has no entries behind the frames that were looked at.
+#[test]
+fn an_entry_lies_in_the_frames_of_its_table() {
+    let world = world();
+    let (system, domain) = (&world.system, &world.domains[0]);
+    let bus = &system.platform.bus;
+    // Eight frames of entries.
+    bus.configure(DEVICE.bdf, 0x60, 0x07ff_0011);
+    system.add_device(DEVICE).unwrap();
+    let map = |entry| system.map_message(domain, DEVICE, Some(Table { entry, base: 0 }), -1);
+    let first = map(0x7ff).unwrap();
+    assert_ne!(bus.register(MEMORY + 0x1000 + 0x7ff0), 0);
+    // The table begins where the last of them was.
+    bus.configure(DEVICE.bdf, 0x10, 0x7004);
+    for entry in [0x100, 0x7ff] {
+        assert_eq!(map(entry), Err(Errno::ENXIO));
+        assert_eq!(bus.register(MEMORY + 0x8000 + 0x10 * u64::from(entry)), 0);
+    }
+    let within = map(0xff).unwrap();
+    for pirq in [first, within] {
+        system.unmap_pirq(domain, pirq.cast_signed()).unwrap();
+    }
+    let table = Mfn((MEMORY + 0x1000) >> 12);
+    assert_eq!(system.platform.frames().device_access(table), DeviceAccess::Full, "no use is left");
+}
+
 #[test]
 fn devices_stop_with_their_driver() {
     let world = world();

@@ -62,7 +62,12 @@ impl<P: Platform> System<P> {
         Grants { system: self, domain, roots: &roots }.end_mappings(budget)?;
         let mm = Mm::new(&self.platform, &domain.memory, self);
         mm.finish_pending(budget)?;
-        self.for_vcpus(domain, |vcpu| self.end_vcpu(vcpu, mm, budget));
+        for vcpu in domain.vcpus() {
+            let target = DomainVcpu { domain: domain.clone(), vcpu: vcpu.clone() };
+            self.end_vcpu(&target, mm, budget);
+            // What one leaves half undone goes before the next one has its turn.
+            mm.finish_pending(budget)?;
+        }
         mm.release_frames(budget)?;
         // From here on nothing stops: it is done once.
         self.put_shared(domain, domain.shared_info);

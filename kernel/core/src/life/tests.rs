@@ -1,6 +1,10 @@
 //! Domains that are made, used and ended by the privileged one, by its hypercalls where there are
 //! some, on a machine of host memory. All references are counted after each step.
 
+mod at_once;
+mod interleavings;
+mod slices;
+
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -8,8 +12,10 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::call::Hypercall;
 use hypercall_abi::errno::Errno;
-use hypercall_abi::grant::MapGrantRef;
-use hypercall_abi::memory::{self, DomainArg, E820Entry, ForeignMemoryMap, MemoryMap, Reservation};
+use hypercall_abi::grant::{GENERAL_ERROR, MapGrantRef, SETUP_TABLE, SetupTable};
+use hypercall_abi::memory::{
+    self, AcquireResource, DomainArg, E820Entry, ForeignMemoryMap, MemoryMap, Reservation,
+};
 use hypercall_abi::mmu::mmuext::{CLEAR_PAGE, COPY_PAGE, NEW_BASEPTR, PIN_L4_TABLE, UNPIN_TABLE};
 use hypercall_abi::mmu::{EntryFlags, MmuUpdate, MmuextOp};
 use hypercall_abi::types::{DomId, GrantRef, Mfn, Pfn, Port, VcpuId};
@@ -405,6 +411,44 @@ fn what_others_map_stays_until_they_no_longer_do() {
     assert!(!world.is_known(&guest.domain) && world.told());
     assert_eq!(world.machine().frames().free_count(), free);
     world.create(Some(id)).unwrap();
+}
+
+/// What is given to a domain after its end nobody takes back.
+#[test]
+fn a_domain_that_ends_gets_nothing_more() {
+    use hypercall_abi::physdev::{self, MapPirq};
+    let world = World::new(128);
+    let (machine, guest) = (world.machine(), world.guest());
+    machine.interrupts().lines.begin(machine, 24);
+    let domid = guest.domain.id;
+    let map = || {
+        let (index, pirq) = (20, -1);
+        world.put(0, &MapPirq { domid, kind: physdev::MAP_GSI, index, pirq, ..MapPirq::default() });
+        world.call(Hypercall::PhysdevOp, [physdev::MAP_PIRQ.into(), 0, 0, 0, 0, 0])
+    };
+    let grow = || {
+        let asked =
+            SetupTable { dom: domid, nr_frames: 1, frame_list: 512, ..SetupTable::default() };
+        world.put(0, &asked);
+        world.call(Hypercall::GrantTableOp, [SETUP_TABLE.into(), 0, 1, 0, 0, 0]).unwrap();
+        // The status is the lowest two bytes.
+        world.told_at(8) & 0xffff
+    };
+    let acquire = |frame_list| {
+        let asked =
+            AcquireResource { domid, nr_frames: 1, frame_list, ..AcquireResource::default() };
+        world.put(0, &AcquireResource { kind: memory::RESOURCE_GRANT_TABLE, ..asked });
+        world.call(Hypercall::MemoryOp, [memory::ACQUIRE_RESOURCE.into(), 0, 0, 0, 0, 0])
+    };
+    assert_eq!((map(), acquire(512), acquire(u64::MAX)), (Ok(0), Ok(0), Err(Errno::EFAULT)));
+    world.map(domid.0, 1, guest.pages[0].address() | P).unwrap();
+    world.destroy(&guest.domain);
+    assert_eq!((map(), acquire(512)), (Err(Errno::ESRCH), Err(Errno::ESRCH)));
+    assert_eq!(grow(), u64::from(GENERAL_ERROR.cast_unsigned()));
+    world.unmap(1);
+    world.bury();
+    assert!(!world.is_known(&guest.domain));
+    assert_eq!(Arc::strong_count(&guest.domain), 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is known of a domain's memory as a whole.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::errno::Errno;
 use hypercall_abi::types::{DomId, Mfn};
@@ -11,28 +11,32 @@ use crate::frames::{DirtyCpus, FrameOwners, FrameTable, Owner};
 use crate::lock::Lock;
 use crate::platform::Platform;
 
-/// How many tables can wait to be undone.
-const PENDING: usize = 4;
-/// In a place of [`DomainMemory::pending`]: a CPU is undoing the table. No frame number has this bit.
-const AT_WORK: u64 = 1 << 63;
+/// How many tables can wait to be undone: those that eight CPUs can leave at once. An operation that
+/// begins finds none, and leaves one of each level at most, and a root that was taken before.
+const PENDING: usize = 8 * 4;
+/// In a place of [`DomainMemory::pending`]: a CPU is undoing the table. No frame number has this bit:
+/// the direct map ends at 4 TiB.
+const AT_WORK: u32 = 1 << 31;
 
 /// A table that is half undone, taken by this CPU.
 #[derive(Debug)]
 #[must_use = "others wait until it is put back or done"]
 pub(super) struct Pending<'a> {
-    place: &'a AtomicU64,
-    value: u64,
+    place: &'a AtomicU32,
+    noted: &'a AtomicU32,
+    value: u32,
 }
 
 impl Pending<'_> {
     /// The table.
     pub(super) const fn mfn(&self) -> Mfn {
-        Mfn(self.value.wrapping_sub(1))
+        Mfn(self.value.wrapping_sub(1) as u64)
     }
 
     /// It is undone.
     pub(super) fn done(self) {
         self.place.store(0, Ordering::Release);
+        self.noted.fetch_sub(1, Ordering::Release);
     }
 
     /// More of it is left to whoever comes first.
@@ -68,7 +72,9 @@ pub struct DomainMemory {
     assists: AtomicU64,
     /// Tables that are half undone: frame number plus 1, with [`AT_WORK`] while a CPU undoes it; or 0.
     /// No reference: whoever looks must find the frame *partial*.
-    pending: [AtomicU64; PENDING],
+    pending: [AtomicU32; PENDING],
+    /// How many there are, or are about to be: mostly none.
+    noted: AtomicU32,
 }
 
 impl DomainMemory {
@@ -84,7 +90,8 @@ impl DomainMemory {
             claim: AtomicU64::new(0),
             dirty: DirtyCpus::new(),
             assists: AtomicU64::new(0),
-            pending: [const { AtomicU64::new(0) }; PENDING],
+            pending: [const { AtomicU32::new(0) }; PENDING],
+            noted: AtomicU32::new(0),
         }
     }
 
@@ -258,16 +265,25 @@ impl DomainMemory {
     /// Notes a table that is half undone; `false` if there is no room.
     #[must_use]
     pub(super) fn add_pending(&self, mfn: Mfn) -> bool {
-        let value = mfn.0.wrapping_add(1);
-        self.pending.iter().any(|place| {
+        let Ok(value) = u32::try_from(mfn.0.wrapping_add(1)) else { return false };
+        // Counted first, so that none is there that is not counted.
+        self.noted.fetch_add(1, Ordering::Acquire);
+        let noted = self.pending.iter().any(|place| {
             place.compare_exchange(0, value, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        })
+        });
+        if !noted {
+            self.noted.fetch_sub(1, Ordering::Release);
+        }
+        noted
     }
 
     /// Takes one table that is half undone.
     #[inline]
     pub(super) fn take_pending(&self) -> Left<'_> {
         let mut left = Left::Nothing;
+        if self.noted.load(Ordering::Acquire) == 0 {
+            return left;
+        }
         for place in &self.pending {
             let value = place.load(Ordering::Acquire);
             if value == 0 {
@@ -278,7 +294,7 @@ impl DomainMemory {
                     .compare_exchange(value, value | AT_WORK, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok();
             if taken {
-                return Left::Here(Pending { place, value });
+                return Left::Here(Pending { place, noted: &self.noted, value });
             }
             left = Left::Elsewhere;
         }

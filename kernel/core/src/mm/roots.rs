@@ -97,8 +97,10 @@ impl VcpuRoots {
             Mode::Kernel => self.kernel(),
             Mode::User => self.user(),
         };
-        if let Some(root) = root {
-            load_afresh(platform, root);
+        match root {
+            Some(root) => load_afresh(platform, root),
+            // None that has a state. Whatever comes, it does not run on another's tables.
+            None => unload(platform),
         }
     }
 

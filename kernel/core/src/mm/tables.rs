@@ -102,10 +102,10 @@ impl<P: Platform, O: FrameOwners> Mm<'_, P, O> {
 
     /// Undoes a table, or notes it as pending. With too many noted already it is undone here and now.
     fn undo_or_note(&self, undo: Undo, budget: &mut Budget) {
-        let mfn = undo.busy.mfn();
+        let (mfn, frame_type) = (undo.busy.mfn(), undo.busy.frame_type());
         if self.undo(undo, budget).is_err()
             && !self.memory.add_pending(mfn)
-            && let Some(undo) = self.frames.reclaim(mfn)
+            && let Some(undo) = self.frames.reclaim_as(mfn, frame_type)
         {
             let _ = self.undo(undo, &mut Budget::unlimited());
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::wildcard_imports, reason = "a test uses nearly everything")]
 
+mod at_once;
 mod attacks;
 mod measured;
 mod random;
