@@ -11,7 +11,7 @@ use super::apic;
 use super::exit;
 use super::layout::{FRAMES_BASE, pointer};
 use super::machine::Machine;
-use super::memory::Range;
+use super::memory::{LOW_MEMORY, Range};
 use super::paging;
 use super::phys;
 
@@ -32,7 +32,8 @@ pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
     let heads = heads_at(pages(machine, domains * 4), domains);
     let mut table = FrameTable::new(records(machine.frames), (links, heads), bitmap);
     for range in &machine.ram {
-        table.reserve(frame(range), range.len() / PAGE);
+        let range = Range { start: range.start.max(LOW_MEMORY), ..*range };
+        table.reserve(frame(&range), range.len() / PAGE);
     }
     for range in machine.memory.free() {
         let range = range.inward();
