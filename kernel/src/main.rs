@@ -51,7 +51,8 @@ fn boot(magic: u32, information: u32) -> ! {
     if paging::build(&mut machine.memory, &machine.ram, machine.frames).is_none() {
         too_little_memory();
     }
-    let Some(cpu) = percpu::prepare(&mut machine.memory, x86::boot_apic_id()) else {
+    let numbers = machine.acpi.interrupts.cpu(x86::boot_apic_id());
+    let Some(cpu) = percpu::prepare(&mut machine.memory, numbers) else {
         too_little_memory();
     };
     gdt::load(cpu);
