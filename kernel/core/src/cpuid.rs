@@ -34,8 +34,9 @@ const HYPERVISOR: u32 = 1 << 31;
 const INITIAL_ECX: u32 = 1 << 7;
 /// Leaves 1 and 0x80000001, edx, of the initial domain's kernel: MTRR.
 const INITIAL_EDX: u32 = 1 << 12;
-/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFLUSH ACPI MMX FXSR SSE SSE2 SS
-/// HTT.
+/// Leaf 1, edx, of Intel: SEP. On AMD's there is no `sysenter` in long mode.
+const INTEL_EDX: u32 = 1 << 11;
+/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC MCA CMOV PAT CLFLUSH ACPI MMX FXSR SSE SSE2 SS HTT.
 const LEAF1_EDX: u32 = 1 << 0
     | 1 << 2
     | 1 << 4
@@ -177,7 +178,8 @@ fn whole<P: Platform>(system: &System<P>, viewer: Viewer, wanted: u32, subleaf: 
         1 => {
             let [eax, ebx, ecx, edx] = machine();
             let ecx = xsave(ecx) & LEAF1_ECX | HYPERVISOR | ecx & viewer.kernels(INITIAL_ECX);
-            let edx = edx & LEAF1_EDX | edx & viewer.kernels(INITIAL_EDX);
+            let intel = if is_intel() { INTEL_EDX } else { 0 };
+            let edx = edx & (LEAF1_EDX | intel | viewer.kernels(INITIAL_EDX));
             [eax & SIGNATURE, ebx & NO_CPU, ecx, edx]
         }
         7 if subleaf == 0 => {

@@ -56,23 +56,24 @@ fn pages(machine: &mut Machine, bytes: u64) -> u64 {
     })
 }
 
-/// Keeps what ring 0 drives itself: the local APICs, whose page begins the addresses that stand for
+fn keep_devices(machine: &Machine, table: &mut FrameTable) -> Result<(), TooManyKept> {
+    kept(machine).try_for_each(|(start, count, access)| table.keep_device(start, count, access))
+}
+
+/// What ring 0 drives itself: the local APICs, whose page begins the addresses that stand for
 /// interrupt messages, the I/O APICs, and what resets the machine. The I/O APICs may be read: that
 /// changes nothing but what the next read of the same register gives.
-fn keep_devices(machine: &Machine, table: &mut FrameTable) -> Result<(), TooManyKept> {
-    table.keep_device(MESSAGES, MESSAGE_FRAMES, DeviceAccess::None)?;
-    if let Some(local) = apic::registers() {
-        table.keep_device(Mfn(local / PAGE), 1, DeviceAccess::None)?;
-    }
-    for controller in &machine.acpi.interrupts.io_apics {
-        table.keep_device(Mfn(controller.address / PAGE), 1, DeviceAccess::Read)?;
-    }
-    match machine.acpi.power.reset {
-        Some(Reset::Memory { address, .. }) => {
-            table.keep_device(Mfn(address / PAGE), 1, DeviceAccess::None)
-        }
-        _ => Ok(()),
-    }
+pub(super) fn kept(machine: &Machine) -> impl Iterator<Item = (Mfn, u64, DeviceAccess)> {
+    let page = |address: u64, access| (Mfn(address / PAGE), 1, access);
+    let io_apics = machine.acpi.interrupts.io_apics.iter();
+    let reset = match machine.acpi.power.reset {
+        Some(Reset::Memory { address, .. }) => Some(page(address, DeviceAccess::None)),
+        _ => None,
+    };
+    core::iter::once((MESSAGES, MESSAGE_FRAMES, DeviceAccess::None))
+        .chain(apic::registers().map(|local| page(local, DeviceAccess::None)))
+        .chain(io_apics.map(move |controller| page(controller.address, DeviceAccess::Read)))
+        .chain(reset)
 }
 
 fn frame(range: &Range) -> Mfn {
