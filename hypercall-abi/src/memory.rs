@@ -25,6 +25,8 @@ pub const RESOURCE_GRANT_TABLE: u16 = 1;
 
 /// The type of an [`E820Entry`] that is usable memory.
 pub const E820_RAM: u32 = 1;
+/// Of [`E820Entry::kind`]: neither memory nor anything to be had.
+pub const E820_RESERVED: u32 = 2;
 
 /// One range of a memory map. Entries follow each other without a gap.
 #[derive(

@@ -4,6 +4,10 @@ pub use crate::ops::platform::*;
 
 /// What [`PlatformOp::interface_version`] must be.
 pub const INTERFACE_VERSION: u32 = 0x0300_0001;
+/// Of [`CpuInfo::flags`]: the CPU runs.
+pub const CPU_ONLINE_FLAG: u32 = 1 << 0;
+/// Of [`CpuInfo::flags`]: there is no such CPU.
+pub const CPU_INVALID: u32 = 1 << 1;
 
 abi_structs! {
     /// The envelope of every operation.
@@ -38,6 +42,22 @@ abi_structs! {
         4 sleep_state: u32,
         /// Bit 0: the registers are the extended ones.
         8 flags: u32,
+    }
+
+    /// Payload of [`GET_CPU_VERSION`].
+    CpuVersion = "struct xenpf_pcpu_version", size 32, align 4 {
+        /// In: which real CPU.
+        0 xen_cpuid: u32,
+        /// Out: the highest present.
+        4 max_present: u32,
+        /// Out: the vendor's twelve letters.
+        8 vendor_id: [u32; 3],
+        /// Out: its family.
+        20 family: u32,
+        /// Out: its model.
+        24 model: u32,
+        /// Out: its stepping.
+        28 stepping: u32,
     }
 
     /// Payload of [`GET_CPUINFO`].

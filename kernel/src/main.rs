@@ -51,7 +51,8 @@ fn boot(magic: u32, information: u32) -> ! {
     if paging::build(&mut machine.memory, &machine.ram, machine.frames).is_none() {
         too_little_memory();
     }
-    let Some(cpu) = percpu::prepare(&mut machine.memory, x86::boot_apic_id()) else {
+    let numbers = machine.acpi.interrupts.cpu(x86::boot_apic_id());
+    let Some(cpu) = percpu::prepare(&mut machine.memory, numbers) else {
         too_little_memory();
     };
     gdt::load(cpu);
@@ -135,9 +136,11 @@ fn take_over(handover: Handover, options: Options<'static>) -> Machine {
     for range in handover.modules.iter().map(|module| &module.bytes).chain(&handover.occupied) {
         memory.reserve(*range);
     }
+    // What the loader left is read once; this text stays, and the loader's may be where a domain can write.
+    let command_line = memory.keep(handover.command_line).unwrap_or_else(|| too_little_memory());
     let start_page = smp::low_page(&ram, &handover.occupied, &handover.modules);
     Machine {
-        command_line: handover.command_line,
+        command_line,
         options,
         modules: handover.modules,
         map: handover.map,

@@ -12,9 +12,10 @@ use domain_builder::image::Compression;
 use embassy_futures::yield_now;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
+use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::io::Read;
-use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
+use xz4rust::{XzDecoder, XzNextBlockResult};
 
 /// Bytes that are handed on at once, by formats that let us choose.
 pub(crate) const PIECE: usize = 64 << 10;
@@ -22,8 +23,13 @@ pub(crate) const PIECE: usize = 64 << 10;
 const XZ_DICTIONARY: usize = 64 << 20;
 /// The dictionary before a file says how large its own is.
 const XZ_FIRST_DICTIONARY: usize = 64 << 10;
-/// A block of zstd unpacks to this at most. Unit: bytes.
-const ZSTD_BLOCK: usize = 128 << 10;
+/// The longest header of a frame of zstd. Unit: bytes.
+const ZSTD_HEADER: usize = 18;
+/// Where in it the window's size is, unless the frame is one segment, which the byte before it says.
+const ZSTD_WINDOW: usize = 5;
+const ZSTD_SINGLE: u8 = 1 << 5;
+/// What zstd's decoder may have beside its window. Unit: bytes.
+const ZSTD_BESIDE: usize = 1 << 20;
 /// A block of LZ4's legacy format unpacks to this at most. Unit: bytes.
 const LZ4_BLOCK: usize = 8 << 20;
 /// Of a Linux boot image: where its header says how long the part for real mode is, where the
@@ -42,8 +48,10 @@ pub enum UnpackError {
     Cut(Compression),
     /// It is damaged.
     Damaged(Compression),
-    /// Unpacking takes more memory than there is.
+    /// Its dictionary is larger than is accepted.
     Dictionary,
+    /// So many bytes of memory in one place are needed to unpack it, and are not there.
+    Memory(usize),
 }
 
 impl fmt::Display for UnpackError {
@@ -53,7 +61,11 @@ impl fmt::Display for UnpackError {
             Self::Cut(format) => write!(f, "it is packed by {format} and ends too early"),
             Self::Damaged(format) => write!(f, "it is packed by {format} and damaged"),
             Self::Dictionary => {
-                f.write_str("its dictionary is larger than 64 MiB, or than what is free")
+                f.write_str("its dictionary is larger than 64 MiB (xz) or 128 MiB (zstd)")
+            }
+            Self::Memory(bytes) => {
+                let size = bytes.div_ceil(1 << 20);
+                write!(f, "to unpack it takes {size} MiB of memory in one place")
             }
         }
     }
@@ -77,18 +89,18 @@ pub fn is_packed(file: &[u8]) -> bool {
 /// [`UnpackError`]; some of the file may have come before.
 pub async fn unpack(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let Some(outer) = Compression::of(file) else { return pieces(file, sink).await };
-    let (format, file) = match outer {
+    let (format, file, length) = match outer {
         Compression::BzImage => {
             let payload = payload(file).ok_or(UnpackError::Cut(outer))?;
             let inner = Compression::of(payload).filter(|&inner| inner != outer);
-            (inner.ok_or(UnpackError::Damaged(outer))?, payload)
+            (inner.ok_or(UnpackError::Damaged(outer))?, payload, unpacked_length(payload))
         }
-        _ => (outer, file),
+        _ => (outer, file, None),
     };
     match format {
         Compression::Gzip => gzip(file, sink).await,
         Compression::Xz => xz(file, sink).await,
-        Compression::Zstd => zstd(file, sink).await,
+        Compression::Zstd => zstd(file, length, sink).await,
         Compression::Lz4 => lz4(file, sink).await,
         other => Err(UnpackError::Format(other)),
     }
@@ -118,6 +130,17 @@ fn payload(file: &[u8]) -> Option<&[u8]> {
     };
     let start = (sectors + 1) * SECTOR + word(PAYLOAD_OFFSET)?;
     file.get(start..start.checked_add(word(PAYLOAD_LENGTH)?)?)
+}
+
+/// How long the kernel in a boot image is, which its last four bytes say.
+fn unpacked_length(payload: &[u8]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(*payload.last_chunk()?)).ok()
+}
+
+/// Whether there is so much memory in one place. Decoders panic where there is none; so who asks is to
+/// use it before anything else can.
+fn room(bytes: usize) -> Result<(), UnpackError> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| UnpackError::Memory(bytes))
 }
 
 async fn gzip(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
@@ -165,28 +188,27 @@ fn gzip_body(file: &[u8]) -> Option<&[u8]> {
 
 async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Xz;
-    let first = XZ_FIRST_DICTIONARY;
-    let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(first, first);
-    let mut rest = file;
-    let mut has_begun = false;
-    let mut piece = vec![0; PIECE];
+    let decoder = |most| XzDecoder::in_heap_with_alloc_dict_size(XZ_FIRST_DICTIONARY, most);
+    let (mut rest, mut begun, mut piece) = (file, false, vec![0; PIECE]);
+    let mut xz = decoder(XZ_FIRST_DICTIONARY);
     loop {
-        let step = match decoder.decode(rest, &mut piece) {
-            Ok(step) => step,
-            Err(XzError::DictionaryTooLarge(length)) if !has_begun => {
-                let length = dictionary(length).ok_or(UnpackError::Dictionary)?;
-                decoder = XzDecoder::in_heap_with_alloc_dict_size(length, length);
-                (rest, has_begun) = (file, true);
+        let step = match xz.decode(rest, &mut piece) {
+            // Its size is known now: once more from the start.
+            Err(xz4rust::XzError::DictionaryTooLarge(size)) if !begun => {
+                let size = usize::try_from(size).ok().filter(|&size| size <= XZ_DICTIONARY);
+                let most = size.ok_or(UnpackError::Dictionary)?;
+                room(most)?;
+                (xz, rest) = (decoder(most), file);
                 continue;
             }
-            Err(XzError::DictionaryTooLarge(_)) => return Err(UnpackError::Dictionary),
-            Err(_) => return Err(UnpackError::Damaged(format)),
-        };
+            Err(xz4rust::XzError::DictionaryTooLarge(_)) => Err(UnpackError::Dictionary),
+            step => step.map_err(|_| UnpackError::Damaged(format)),
+        }?;
         let (XzNextBlockResult::NeedMoreData(consumed, written)
         | XzNextBlockResult::EndOfStream(consumed, written)) = step;
         rest = rest.get(consumed..).unwrap_or_default();
+        begun |= written > 0;
         let ended = matches!(step, XzNextBlockResult::EndOfStream(..));
-        has_begun |= written > 0;
         if sink(piece.get(..written).unwrap_or_default()).is_break() || ended {
             return Ok(());
         }
@@ -197,53 +219,58 @@ async fn xz(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     }
 }
 
-/// The length of a dictionary that a file says it needs, if there is so much memory.
-fn dictionary(length: u64) -> Option<usize> {
-    let length = usize::try_from(length).ok().filter(|length| *length <= XZ_DICTIONARY)?;
-    has_memory(length).map(|()| length)
-}
-
-/// Whether there is so much memory in a row, before a decoder wants it: one that has none ends the
-/// program. Unit: bytes.
-fn has_memory(length: usize) -> Option<()> {
-    Vec::<u8>::new().try_reserve_exact(length).ok()
-}
-
-async fn zstd(mut file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
+/// Unpacks a frame, of `length` bytes if that is known. Debian's kernels have a window larger than
+/// themselves: all of one is in memory before its first piece comes.
+async fn zstd(file: &[u8], length: Option<usize>, sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let damaged = UnpackError::Damaged(Compression::Zstd);
+    let mut header = file.get(..ZSTD_HEADER).unwrap_or(file).to_vec();
+    let window = zstd_window(&mut header, length);
     let mut decoder = FrameDecoder::new();
-    decoder.init(&mut file).map_err(|_| damaged)?;
+    let mut behind = header.as_slice();
+    decoder.init(&mut behind).map_err(|error| match error {
+        FrameDecoderError::WindowSizeTooBig { .. } => UnpackError::Dictionary,
+        _ => damaged,
+    })?;
+    let mut rest = file.get(header.len() - behind.len()..).unwrap_or_default();
+    let single = usize::try_from(decoder.content_size()).unwrap_or(usize::MAX);
+    room(window.unwrap_or(single).next_power_of_two() + ZSTD_BESIDE)?;
+    // The second time it takes its memory at once, and no more later.
+    decoder.init(header.as_slice()).map_err(|_| damaged)?;
     let mut piece = vec![0; PIECE];
-    // What the decoder holds at most, and for how much of it there was memory.
-    let (mut held, mut room) = (0, 0);
     loop {
-        // It gives nothing away before its window is full, which may be longer than the kernel.
-        if decoder.can_collect() < PIECE && !decoder.is_finished() {
-            held += ZSTD_BLOCK;
-            if held > room {
-                room = held.next_power_of_two();
-                has_memory(room + 3 * ZSTD_BLOCK).ok_or(UnpackError::Dictionary)?;
-            }
+        while decoder.can_collect() == 0 && !decoder.is_finished() {
             let one = BlockDecodingStrategy::UptoBlocks(1);
-            decoder.decode_blocks(&mut file, one).map_err(|_| damaged)?;
-        } else {
-            let read = decoder.read(&mut piece).map_err(|_| damaged)?;
-            held = held.saturating_sub(read);
-            if read == 0 || sink(piece.get(..read).unwrap_or_default()).is_break() {
-                return Ok(());
-            }
+            decoder.decode_blocks(&mut rest, one).map_err(|_| damaged)?;
+            yield_now().await;
+        }
+        let read = decoder.read(&mut piece).map_err(|_| damaged)?;
+        if read == 0 || sink(piece.get(..read).unwrap_or_default()).is_break() {
+            return Ok(());
         }
         yield_now().await;
     }
 }
 
-/// The legacy format: a magic number, then blocks, each with its length before it.
+/// The window of a frame that has one, at most `length` where that is known, and a little more: the header is made
+/// to say so. Unit: bytes.
+fn zstd_window(header: &mut [u8], length: Option<usize>) -> Option<usize> {
+    let size = |code: u8| (8 + usize::from(code & 7)) << (7 + (code >> 3));
+    let [.., single, window] = header.get_mut(..=ZSTD_WINDOW)? else { return None };
+    if *single & ZSTD_SINGLE != 0 {
+        return None;
+    }
+    let enough = length.and_then(|length| (0..=u8::MAX).find(|&code| size(code) >= length));
+    *window = enough.map_or(*window, |enough| enough.min(*window));
+    Some(size(*window))
+}
+
 async fn lz4(file: &[u8], sink: &mut Sink<'_>) -> Result<(), UnpackError> {
     let format = Compression::Lz4;
     if !file.starts_with(&[0x02, 0x21, 0x4c, 0x18]) {
         return Err(UnpackError::Format(format));
     }
     let mut rest = file.get(4..).unwrap_or_default();
+    room(LZ4_BLOCK)?;
     let mut block: Vec<u8> = vec![0; LZ4_BLOCK];
     // Within a boot image the unpacked length, of four bytes, ends the file.
     while rest.len() > 4 {
@@ -282,7 +309,7 @@ mod tests {
     use domain_builder::image::Compression;
     use embassy_futures::block_on;
 
-    use super::{PIECE, UnpackError, ZSTD_BLOCK, unpack};
+    use super::{PIECE, UnpackError, room, unpack, zstd_window};
 
     fn all(file: &[u8]) -> Result<Vec<u8>, UnpackError> {
         let mut out = Vec::new();
@@ -360,42 +387,6 @@ mod tests {
     }
 
     #[test]
-    fn others_get_their_turn_while_a_window_is_filled() {
-        let data: Vec<u8> = sample().into_iter().cycle().take(8 * ZSTD_BLOCK).collect();
-        let Some(file) = packed("zstd -c -q -3", &data) else { return };
-        let taken = core::cell::Cell::new(0);
-        let mut sink = |piece: &[u8]| {
-            taken.set(taken.get() + piece.len());
-            ControlFlow::Continue(())
-        };
-        let mut unpacking = pin!(unpack(&file, &mut sink));
-        let mut context = Context::from_waker(Waker::noop());
-        let mut turns = 0;
-        while taken.get() == 0 {
-            assert!(unpacking.as_mut().poll(&mut context).is_pending());
-            turns += 1;
-        }
-        assert!(turns >= 8, "{turns}: the window is longer than all of it");
-        block_on(unpacking).unwrap();
-        assert_eq!(taken.get(), data.len());
-    }
-
-    #[test]
-    fn a_dictionary_is_had_or_refused_and_not_failed_for() {
-        assert_eq!(super::dictionary(1 << 20), Some(1 << 20));
-        assert_eq!(super::dictionary(super::XZ_DICTIONARY as u64 + 1), None);
-        assert_eq!(super::dictionary(u64::MAX), None);
-        let data = sample();
-        for (size, expected) in
-            [("64MiB", Ok(data.clone())), ("96MiB", Err(UnpackError::Dictionary))]
-        {
-            let command = std::format!("xz -c --check=crc32 --lzma2=dict={size}");
-            let Some(file) = packed(&command, &data) else { return };
-            assert!(all(&file) == expected, "{size}");
-        }
-    }
-
-    #[test]
     fn what_is_not_packed_stays_as_it_is() {
         assert_eq!(all(b"\x7fELF and so on").unwrap(), b"\x7fELF and so on");
     }
@@ -420,6 +411,52 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(pieces, 1);
+    }
+
+    #[test]
+    fn a_window_is_no_larger_than_what_is_unpacked() {
+        // 128 MiB, as `--ultra -22` has it.
+        let window = |length| {
+            let mut header = [0x28, 0xb5, 0x2f, 0xfd, 4, 0x88, 0];
+            let window = zstd_window(&mut header, length);
+            assert_eq!(zstd_window(&mut header, None), window, "the header says the same");
+            window
+        };
+        assert_eq!(window(None), Some(128 << 20));
+        assert_eq!(window(Some(57_646_496)), Some(56 << 20));
+        assert_eq!(window(Some((56 << 20) + 1)), Some(60 << 20));
+        assert_eq!(window(Some(0)), Some(1 << 10));
+        assert_eq!(window(Some(u32::MAX as usize)), Some(128 << 20));
+        let mut single = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x88, 0];
+        assert_eq!(zstd_window(&mut single, Some(1)), None);
+        assert_eq!(single[5], 0x88, "this is no window");
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        assert_eq!(room(1 << 20), Ok(()));
+        let much = isize::MAX.unsigned_abs();
+        assert_eq!(room(much), Err(UnpackError::Memory(much)));
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x90, 0, 0];
+        assert_eq!(all(&header), Err(UnpackError::Dictionary));
+    }
+
+    #[test]
+    fn a_window_larger_than_the_data_keeps_nobody_waiting() {
+        let data = sample();
+        let Some(file) = packed("zstd -c -q --long=27 --no-check", &data) else { return };
+        let pieces = core::cell::Cell::new(0);
+        let mut sink = |_: &[u8]| {
+            pieces.set(pieces.get() + 1);
+            ControlFlow::Continue(())
+        };
+        let mut unpacking = pin!(unpack(&file, &mut sink));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waits = 0;
+        while unpacking.as_mut().poll(&mut context) == Poll::Pending && pieces.get() == 0 {
+            waits += 1;
+        }
+        assert!(waits >= 2, "{waits} for three blocks");
     }
 
     #[test]

@@ -129,6 +129,10 @@ pub(crate) const CASES: &[Case] = &[
         "Leaf 1 shows what 64-bit code needs: FPU, TSC, MSR, PAE, CX8, CMOV, FXSR, SSE, SSE2.",
         |_| equal("edx", ask(1, 0).rdx & SHOWN_EDX, SHOWN_EDX),
     ),
+    case("cpuid/sysenter", "Leaf 1 shows SEP of Intel's processors, and of no AMD.", |_| {
+        let shown = u64::from(ask(0, 0).rbx == text(*b"Genu"));
+        equal("edx bit 11", ask(1, 0).rdx >> 11 & 1, shown)
+    }),
     case("cpuid/hidden_7", "Leaf 7 hides SMEP, SMAP, INVPCID, UMIP and PKU.", |_| {
         equal("ebx", ask(7, 0).rbx & (1 << 7 | 1 << 10 | 1 << 20), 0)?;
         equal("ecx", ask(7, 0).rcx & (1 << 2 | 1 << 3 | 1 << 16), 0)

@@ -37,6 +37,15 @@ pub(crate) const CASES: &[Case] = &[
             equal("entry", page.mapping(t) & WRITABLE, 0)
         })
     }),
+    case("device/low_memory", "The first MiB is a device, memory or not.", |t| {
+        for frame in [0, 0x10, 0x80, 0x9e, 0xa0, 0xff] {
+            mapped(t, frame, LOADED, LOADED)?;
+        }
+        with(t, |[page, ..]| {
+            equal("answer", update_va(page.va, device(0x80, LOADED), 2), 0)?;
+            equal("caching", page.mapping(t) & 0x98, 0x18)
+        })
+    }),
     case(
         "device/caching",
         "A device's frame is mapped uncached, or as is asked where that is not cached either.",

@@ -143,6 +143,33 @@ pub(crate) const CASES: &[Case] = &[
         }
         Ok(())
     }),
+    case(
+        "memory_query/machine_map_room",
+        "It takes room for one line more than there are.",
+        |_| {
+            equal("answer", memory_op(MACHINE_MAP, &[0, 0]), 0)?;
+            let (count, list) = (word_at(0) & 0xffff_ffff, arena_address() + LIST as u64);
+            equal("too little", memory_op(MACHINE_MAP, &[count, list]), EINVAL)?;
+            equal("enough", memory_op(MACHINE_MAP, &[count + 1, list]), 0)
+        },
+    ),
+    case(
+        "memory_query/machine_map_kept",
+        "What the hypervisor keeps of the devices is reserved in the machine's map.",
+        |_| {
+            let words = [64, arena_address() + LIST as u64];
+            equal("answer", memory_op(MACHINE_MAP, &words), 0)?;
+            for (from, to) in [(0xfec0_0000, 0xfec0_1000), (0xfee0_0000, 0xfef0_0000)] {
+                let found = (0..word_at(0) & 0xffff_ffff).any(|entry| {
+                    let at = LIST + usize::try_from(entry).unwrap_or(0) * 20;
+                    let end = word_at(at).wrapping_add(word_at(at + 8));
+                    word_at(at) <= from && end >= to && word_at(at + 16) & 0xffff_ffff == 2
+                });
+                equal_at("reserved", from, found, true)?;
+            }
+            Ok(())
+        },
+    ),
     case("memory_query/physmap_end", "The argument is read as a whole first: EFAULT.", |t| {
         for (command, size) in [(7, 24), (15, 16), (26, 40)] {
             for at in [4, size - 1] {

@@ -53,6 +53,12 @@ pub(crate) const CASES: &[Case] = &[
             out(s, code::OUT_16, SELECTOR, 0x0001)
         })
     }),
+    case("port_device/acpi_timer", "ACPI's timer, where QEMU has it, is the hypervisor's.", |t| {
+        ports(t, |s| {
+            equal("answer", level(1), 0)?;
+            equal("port 608", read(s, code::IN_32, 0x608)?, 0xffff_ffff)
+        })
+    }),
     case("port_device/sound_gate", "Of port 61 bits 0 and 1 can be changed.", |t| {
         ports(t, |s| {
             equal("answer", level(1), 0)?;

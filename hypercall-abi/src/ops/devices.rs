@@ -36,14 +36,14 @@ sub_ops! { platform "XENPF_" "Sub-ops of `platform_op`." {
     33 READ_MEMTYPE "read_memtype" Privileged Absent "Reads it.";
     35 MICROCODE_UPDATE "microcode_update" Privileged Absent "Loads microcode.";
     39 PLATFORM_QUIRK "platform_quirk" Privileged Absent "Reports a fault of the machine.";
-    48 GET_CPU_VERSION "get_cpu_version" Privileged Absent "A real CPU's family, model and stepping.";
+    48 GET_CPU_VERSION "get_cpu_version" Privileged Done "A real CPU's family, model and stepping.";
     49 EFI_RUNTIME_CALL "efi_runtime_call" Privileged Absent "Calls the EFI firmware.";
     50 FIRMWARE_INFO "firmware_info" Privileged Absent "What the firmware said at boot.";
     51 ENTER_ACPI_SLEEP "enter_acpi_sleep" Privileged Absent "Puts the machine to sleep or switches it off.";
     52 CHANGE_FREQ "change_freq" Privileged Absent "Reports a real CPU's new frequency.";
     53 GETIDLETIME "getidletime" Privileged Absent "How long real CPUs were idle.";
     54 SET_PROCESSOR_PMINFO "set_processor_pminfo" Privileged Absent "Passes on what ACPI says of power states.";
-    55 GET_CPUINFO "get_cpuinfo" Privileged Absent "Which real CPUs there are.";
+    55 GET_CPUINFO "get_cpuinfo" Privileged Done "Which real CPUs there are.";
     56 CPU_ONLINE "cpu_online" Privileged Absent "Starts a real CPU.";
     57 CPU_OFFLINE "cpu_offline" Privileged Absent "Stops a real CPU.";
     58 CPU_HOTADD "cpu_hotadd" Privileged Absent "Adds a real CPU.";

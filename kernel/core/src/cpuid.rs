@@ -28,8 +28,9 @@ const HYPERVISOR: u32 = 1 << 31;
 const INITIAL_ECX: u32 = 1 << 7;
 /// Leaves 1 and 0x80000001, edx, of the initial domain's kernel: MTRR.
 const INITIAL_EDX: u32 = 1 << 12;
-/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFLUSH ACPI MMX FXSR SSE SSE2 SS
-/// HTT.
+/// Leaf 1, edx, of Intel: SEP. On AMD's there is no `sysenter` in long mode.
+const INTEL_EDX: u32 = 1 << 11;
+/// Leaf 1, edx: FPU DE TSC MSR PAE MCE CX8 APIC MCA CMOV PAT CLFLUSH ACPI MMX FXSR SSE SSE2 SS HTT.
 const LEAF1_EDX: u32 = 1 << 0
     | 1 << 2
     | 1 << 4
@@ -196,7 +197,7 @@ fn whole<P: Platform>(
             if is_intel() { [max, 0, 0, 0] } else { [max, ebx, ecx, edx] }
         }
         _ if !in_range(platform, wanted) => [0; 4],
-        1 => features(machine(), viewer, parts),
+        1 => features(machine(), viewer, parts, is_intel()),
         7 if subleaf == 0 => {
             let [_, ebx, ecx, _] = machine();
             let ebx = ebx & (LEAF7_EBX | with_avx(parts, LEAF7_EBX_AVX));
@@ -229,10 +230,16 @@ const fn with_avx(parts: u64, features: u32) -> u32 {
 }
 
 /// Leaf 1, of what the machine has there.
-fn features([eax, ebx, ecx, edx]: [u32; 4], viewer: Viewer, parts: u64) -> [u32; 4] {
+fn features(
+    [eax, ebx, ecx, edx]: [u32; 4],
+    viewer: Viewer,
+    parts: u64,
+    is_intel: bool,
+) -> [u32; 4] {
     let shown = LEAF1_ECX | with_avx(parts, LEAF1_AVX) | viewer.kernels(INITIAL_ECX);
     let xsave = if parts == 0 { 0 } else { XSAVE_FEATURE };
-    let edx = edx & (LEAF1_EDX | viewer.kernels(INITIAL_EDX));
+    let intel = if is_intel { INTEL_EDX } else { 0 };
+    let edx = edx & (LEAF1_EDX | intel | viewer.kernels(INITIAL_EDX));
     [eax & SIGNATURE, ebx & NO_CPU, ecx & shown | HYPERVISOR | xsave, edx]
 }
 

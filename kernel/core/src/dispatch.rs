@@ -71,6 +71,7 @@ impl<P: Platform> Context<'_, P> {
             Hypercall::VmAssist => calls::assist::vm_assist(self, args),
             Hypercall::PhysdevOp => calls::physdev::physdev_op(self, args),
             Hypercall::PhysdevOpCompat => calls::physdev::physdev_op_compat(self, args),
+            Hypercall::PlatformOp => calls::platform::platform_op(self, args),
             Hypercall::VcpuOp => calls::vcpu::vcpu_op(self, args),
             Hypercall::NmiOp => calls::assist::nmi_op(self, args),
             Hypercall::SetDebugreg => calls::assist::set_debugreg(self, args),

@@ -231,6 +231,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
     fn io_apic(&self, address: u64, register: u8) -> Option<(u32, u32)>;
     /// The write by which a device raises a vector on a CPU.
     fn message(&self, cpu: CpuId, vector: u8) -> Message;
+    /// The numbers of a CPU's local APIC, and of its processor in ACPI's tables.
+    fn cpu_numbers(&self, cpu: CpuId) -> [u32; 2];
     /// The time-stamp counter.
     fn tsc(&self) -> u64;
     /// Executes CPUID: eax, ebx, ecx, edx.

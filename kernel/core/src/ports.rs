@@ -12,10 +12,14 @@ const ALWAYS: [(u16, u16); 5] =
 pub struct Ports {
     /// The console's serial port: its first register.
     pub console: Option<u16>,
+    /// ACPI's timer.
+    pub timer: Option<u16>,
 }
 
-/// Registers of a serial port.
-const SERIAL: u16 = 8;
+/// The last register of a serial port, from its first.
+const SERIAL: u16 = 7;
+/// The last byte of ACPI's timer, from its first.
+const TIMER: u16 = 3;
 
 impl Ports {
     /// Whether an access may reach the machine: none of its ports is the kernel's.
@@ -29,8 +33,9 @@ impl Ports {
     /// Whether one of the ports from `first` to `last` is the kernel's.
     #[must_use]
     pub fn keeps(&self, first: u32, last: u32) -> bool {
-        let console = self.console.map(|first| (first, first.saturating_add(SERIAL - 1)));
-        let mut kept = ALWAYS.into_iter().chain(console);
+        let device = |first: Option<u16>, more| first.map(|it| (it, it.saturating_add(more)));
+        let own = [device(self.console, SERIAL), device(self.timer, TIMER)];
+        let mut kept = ALWAYS.into_iter().chain(own.into_iter().flatten());
         kept.any(|(from, to)| first <= to.into() && last >= from.into())
     }
 }
@@ -41,11 +46,11 @@ mod tests {
 
     #[test]
     fn the_kernels_ports_are_kept() {
-        let ports = Ports { console: Some(0x3f8) };
-        for port in [0x20, 0xa1, 0x40, 0x43, 0x61, 0x3f8, 0x3ff, 0xcfd] {
+        let ports = Ports { console: Some(0x3f8), timer: Some(0x608) };
+        for port in [0x20, 0xa1, 0x40, 0x43, 0x61, 0x3f8, 0x3ff, 0x608, 0x60b, 0xcfd] {
             assert!(!ports.may_pass(port, Width::B1), "{port:#x}");
         }
-        for port in [0x1f, 0x22, 0x80, 0x2f8, 0x3f7, 0x400, 0x4d0, 0xcf8] {
+        for port in [0x1f, 0x22, 0x80, 0x2f8, 0x3f7, 0x400, 0x4d0, 0x607, 0x60c, 0xcf8] {
             assert!(ports.may_pass(port, Width::B1), "{port:#x}");
         }
         // Wide accesses that reach into a kept range from below, and over the end of all ports.

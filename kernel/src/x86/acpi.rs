@@ -6,7 +6,7 @@
 mod madt;
 mod power;
 
-pub(crate) use madt::Interrupts;
+pub(crate) use madt::{CpuNumbers, Interrupts};
 pub(crate) use power::{Power, Reset};
 
 use super::memory::Range;

@@ -11,7 +11,7 @@ use super::apic;
 use super::exit;
 use super::layout::{FRAMES_BASE, pointer};
 use super::machine::Machine;
-use super::memory::Range;
+use super::memory::{LOW_MEMORY, Range};
 use super::paging;
 use super::phys;
 
@@ -32,7 +32,8 @@ pub(super) fn take_over(machine: &mut Machine) -> FrameTable {
     let heads = heads_at(pages(machine, domains * 4), domains);
     let mut table = FrameTable::new(records(machine.frames), (links, heads), bitmap);
     for range in &machine.ram {
-        table.reserve(frame(range), range.len() / PAGE);
+        let range = Range { start: range.start.max(LOW_MEMORY), ..*range };
+        table.reserve(frame(&range), range.len() / PAGE);
     }
     for range in machine.memory.free() {
         let range = range.inward();
@@ -55,23 +56,24 @@ fn pages(machine: &mut Machine, bytes: u64) -> u64 {
     })
 }
 
-/// Keeps what ring 0 drives itself: the local APICs, whose page begins the addresses that stand for
+fn keep_devices(machine: &Machine, table: &mut FrameTable) -> Result<(), TooManyKept> {
+    kept(machine).try_for_each(|(start, count, access)| table.keep_device(start, count, access))
+}
+
+/// What ring 0 drives itself: the local APICs, whose page begins the addresses that stand for
 /// interrupt messages, the I/O APICs, and what resets the machine. The I/O APICs may be read: that
 /// changes nothing but what the next read of the same register gives.
-fn keep_devices(machine: &Machine, table: &mut FrameTable) -> Result<(), TooManyKept> {
-    table.keep_device(MESSAGES, MESSAGE_FRAMES, DeviceAccess::None)?;
-    if let Some(local) = apic::registers() {
-        table.keep_device(Mfn(local / PAGE), 1, DeviceAccess::None)?;
-    }
-    for controller in &machine.acpi.interrupts.io_apics {
-        table.keep_device(Mfn(controller.address / PAGE), 1, DeviceAccess::Read)?;
-    }
-    match machine.acpi.power.reset {
-        Some(Reset::Memory { address, .. }) => {
-            table.keep_device(Mfn(address / PAGE), 1, DeviceAccess::None)
-        }
-        _ => Ok(()),
-    }
+pub(super) fn kept(machine: &Machine) -> impl Iterator<Item = (Mfn, u64, DeviceAccess)> {
+    let page = |address: u64, access| (Mfn(address / PAGE), 1, access);
+    let io_apics = machine.acpi.interrupts.io_apics.iter();
+    let reset = match machine.acpi.power.reset {
+        Some(Reset::Memory { address, .. }) => Some(page(address, DeviceAccess::None)),
+        _ => None,
+    };
+    core::iter::once((MESSAGES, MESSAGE_FRAMES, DeviceAccess::None))
+        .chain(apic::registers().map(|local| page(local, DeviceAccess::None)))
+        .chain(io_apics.map(move |controller| page(controller.address, DeviceAccess::Read)))
+        .chain(reset)
 }
 
 fn frame(range: &Range) -> Mfn {

@@ -1,9 +1,10 @@
 //! Running guests: from the machine's description to the initial domain's first instruction, and
 //! every entry from then on.
 
-use hypercall_abi::memory::E820Entry;
+use hypercall_abi::memory::{E820_RESERVED, E820Entry};
 use hypercall_abi::types::Mfn;
 use hypercall_abi::virq;
+use kernel_core::calls::memory_map::MemoryMap;
 use kernel_core::clock::Clock;
 use kernel_core::cpu::CpuId;
 use kernel_core::cpu_state::Interrupt;
@@ -48,8 +49,11 @@ pub(crate) fn start(machine: &'static mut Machine) -> ! {
         ));
     }
     let platform = X86::new(frames::take_over(machine), machine.options.no_reboot);
-    let memory_map = machine.map.iter().map(line).collect();
-    let ports = Ports { console: machine.options.serial().map(|serial| serial.port) };
+    let memory_map = memory_map(machine);
+    let ports = Ports {
+        console: machine.options.serial().map(|serial| serial.port),
+        timer: machine.acpi.timer_port,
+    };
     let clock = Clock::new(clock::rates().tsc_khz, clock::tsc(), rtc::now());
     let system = SYSTEM.call_once(|| {
         let mut system = System::new(platform, identity, clock, ports);
@@ -148,6 +152,27 @@ fn vcpus(machine: &Machine) -> u32 {
 }
 
 /// A line of the memory map, as guests read it.
+/// The firmware's memory map, in which what no domain may map is reserved, where that says nothing of it: a
+/// domain may look there for room for devices.
+fn memory_map(machine: &Machine) -> MemoryMap {
+    let mut map: MemoryMap = machine.map.iter().map(line).collect();
+    for (start, count, _) in frames::kept(machine) {
+        let (addr, size) = (start.address(), count << 12);
+        let apart = |line: &E820Entry| {
+            let (start, size_there) = (line.addr.get(), line.size.get());
+            addr + size <= start || start.saturating_add(size_there) <= addr
+        };
+        if map.iter().all(apart) {
+            let behind = map.iter().position(|line| line.addr.get() > addr).unwrap_or(map.len());
+            let line =
+                E820Entry { addr: addr.into(), size: size.into(), kind: E820_RESERVED.into() };
+            // Where the firmware's own lines fill the map, they come first.
+            let _full = map.insert(behind, line);
+        }
+    }
+    map
+}
+
 fn line(entry: &MapEntry) -> E820Entry {
     E820Entry { addr: entry.base.into(), size: entry.length.into(), kind: entry.kind.into() }
 }

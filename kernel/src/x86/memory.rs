@@ -1,6 +1,8 @@
 //! Which physical memory there is, and the boot allocator that gives it out until the frame table
 //! takes over.
 
+use core::sync::atomic::Ordering;
+
 use heapless::Vec;
 
 use super::layout::DIRECT_SIZE;
@@ -8,8 +10,9 @@ use super::multiboot::MapEntry;
 use super::phys;
 
 const PAGE: u64 = 4096;
-/// Never given out: firmware data, the boot loader's, and the page other CPUs start in.
-const LOW_MEMORY: u64 = 1 << 20;
+/// Never given out: firmware data, the boot loader's, and the page other CPUs start in. From the initial
+/// domain's start on it is a device, as it has always been to Xen's: Linux looks for tables there.
+pub(crate) const LOW_MEMORY: u64 = 1 << 20;
 const USABLE: u32 = 1;
 /// Most separate ranges kept.
 pub(crate) const RANGES: usize = 128;
@@ -136,6 +139,18 @@ impl Memory {
         remove(&mut self.free, found);
         phys::zero(found.start, bytes);
         Some(found.start)
+    }
+
+    /// A copy of a text, cut to a page, where nobody else writes; `None` without memory.
+    pub(crate) fn keep(&mut self, text: &[u8]) -> Option<&'static [u8]> {
+        let page = self.alloc_pages(1, PAGE)?;
+        let words = phys::table(page).iter().zip(text.chunks(8));
+        let length = words.fold(0, |length, (word, chunk)| {
+            let value = chunk.iter().rfold(0, |value, &byte| value << 8 | u64::from(byte));
+            word.store(value, Ordering::Relaxed);
+            length + chunk.len() as u64
+        });
+        phys::left_behind(page, length)
     }
 
     /// What has not been given out, sorted.

@@ -20,6 +20,7 @@ use kernel_core::system::Here;
 use x86_64::VirtAddr;
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::acpi::CpuNumbers;
 use super::flush::Mailbox;
 use super::layout::{MAX_CPUS, PERCPU_BASE, PERCPU_STRIDE};
 use super::memory::Memory;
@@ -45,7 +46,7 @@ pub(crate) struct Cpu {
     /// Scratch of the `syscall` stub, at [`SAVED_RSP_OFFSET`].
     saved_rsp: AtomicU64,
     id: usize,
-    apic_id: u32,
+    numbers: CpuNumbers,
     /// Physical address of the reserved page of the descriptor table.
     gdt_page: u64,
     running: AtomicBool,
@@ -72,7 +73,12 @@ impl Cpu {
 
     /// The number of the CPU's local APIC, by which interrupts are sent to it.
     pub(crate) fn apic_id(&self) -> u32 {
-        self.apic_id
+        self.numbers.apic
+    }
+
+    /// Its numbers: of the local APIC, and in ACPI's tables.
+    pub(crate) fn numbers(&self) -> [u32; 2] {
+        [self.numbers.apic, self.numbers.acpi]
     }
 
     /// Top of the stack on which this CPU enters ring 0: the area's end.
@@ -150,7 +156,7 @@ pub(crate) fn get(id: usize) -> Option<&'static Cpu> {
 
 /// The local APIC number of a CPU, as far as an interrupt of a device can name it: in 8 bits.
 pub(super) fn destination(cpu: CpuId) -> u32 {
-    get(usize::from(cpu.number())).map_or(0, |cpu| cpu.apic_id & 0xff)
+    get(usize::from(cpu.number())).map_or(0, |cpu| cpu.numbers.apic & 0xff)
 }
 
 /// All CPUs set up so far; see [`Cpu::is_running`].
@@ -158,11 +164,11 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
     (0..MAX_CPUS).map_while(get)
 }
 
-/// Sets up the area of the next CPU, whose local APIC has the number `apic_id`. Its descriptors
+/// Sets up the area of the next CPU, which is called so. Its descriptors
 /// become active by [`gdt::load`] on that CPU.
 ///
 /// To be called by the boot CPU only. `None` when memory is exhausted or all areas are taken.
-pub(crate) fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu> {
+pub(crate) fn prepare(memory: &mut Memory, numbers: CpuNumbers) -> Option<&'static Cpu> {
     let id = COUNT.load(Ordering::Relaxed);
     if id == MAX_CPUS {
         return None;
@@ -187,7 +193,7 @@ pub(crate) fn prepare(memory: &mut Memory, apic_id: u32) -> Option<&'static Cpu>
     let cpu = Cpu {
         saved_rsp,
         id,
-        apic_id,
+        numbers,
         gdt_page,
         running: AtomicBool::new(false),
         mailbox: Mailbox::new(),

@@ -313,6 +313,10 @@ impl Platform for X86 {
         Message { address, data: vector.into() }
     }
 
+    fn cpu_numbers(&self, cpu: CpuId) -> [u32; 2] {
+        percpu::get(usize::from(cpu.number())).map_or([0; 2], percpu::Cpu::numbers)
+    }
+
     fn tsc(&self) -> u64 {
         clock::tsc()
     }

@@ -3,6 +3,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::acpi::CpuNumbers;
 use super::layout::{FIRST_SLOT, SLOTS};
 use super::memory::{Memory, Range, Ranges};
 use super::multiboot::Module;
@@ -61,15 +62,16 @@ pub(crate) fn low_page(ram: &Ranges, occupied: &[Range], modules: &[Module]) -> 
     (1..LOW_END / PAGE).rev().map(|number| number * PAGE).find(free)
 }
 
-/// Starts `count` of the CPUs with local APIC numbers `apic_ids`, through the code page `page`; the
+/// Starts `count` of the CPUs `listed`, through the code page `page`; the
 /// calling CPU is passed over. Returns when each runs [`crate::other_cpu`] or has been given up with
 /// a warning.
-pub(crate) fn start(memory: &mut Memory, page: u64, apic_ids: &[u32], count: usize) {
+pub(crate) fn start(memory: &mut Memory, page: u64, listed: &[CpuNumbers], count: usize) {
     let own = apic::id();
     adopt_final_slots();
     copy_trampoline(page);
-    for &apic_id in apic_ids.iter().filter(|apic_id| **apic_id != own).take(count) {
-        let Some(cpu) = percpu::prepare(memory, apic_id) else {
+    for &numbers in listed.iter().filter(|cpu| cpu.apic != own).take(count) {
+        let apic_id = numbers.apic;
+        let Some(cpu) = percpu::prepare(memory, numbers) else {
             return log::warn!("no memory or no room for CPU with APIC {apic_id}: it is not used");
         };
         if !start_one(cpu, page) {

@@ -52,14 +52,14 @@ impl<P: Platform> Clone for ToldMap<P> {
     }
 }
 
-/// `memory_op(machine_memory_map, argument)`: the firmware's memory map; `nr_entries` becomes the
-/// number of its lines. Without a buffer they are counted alone.
+/// `memory_op(machine_memory_map, argument)`: the firmware's memory map, with what the kernel keeps; `nr_entries`
+/// becomes the number of its lines. Without a buffer they are counted alone.
 ///
 /// # Errors
 ///
 /// - `EPERM`: the caller is not the privileged domain.
 /// - `EFAULT`: the argument can't be read, or it or the buffer can't be written.
-/// - `EINVAL`: there is not room for all lines.
+/// - `EINVAL`: there is not room for all lines and one more.
 pub fn machine_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> Answer {
     let platform = &cx.system.platform;
     if !cx.domain.is_privileged() {
@@ -69,7 +69,7 @@ pub fn machine_memory_map<P: Platform>(cx: &Context<'_, P>, argument: u64) -> An
     let lines = &cx.system.memory_map;
     let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     let counted = map.buffer == 0;
-    if map.nr_entries < count && !counted {
+    if map.nr_entries <= count && !counted {
         return Err(Errno::EINVAL);
     }
     map.nr_entries = count;

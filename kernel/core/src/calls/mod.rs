@@ -11,6 +11,7 @@ pub mod memory_map;
 pub mod mmu;
 pub mod multicall;
 pub mod physdev;
+pub mod platform;
 pub mod sched;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use hypercall_abi::errno::Errno;
 use hypercall_abi::layout::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
 use hypercall_abi::memory::{self, Exchange, Reservation};
 use hypercall_abi::multicall::MulticallEntry;
+use hypercall_abi::platform::{self, PlatformOp};
 use hypercall_abi::regs::IretContext;
 use hypercall_abi::sched::{self, SchedPoll, SchedShutdown};
 use hypercall_abi::segment;
@@ -268,6 +269,34 @@ fn domains_are_listed_from_a_number_on() {
     assert_eq!(listed(&world, 2, 4), (1, [2, none, none, none]));
     assert_eq!(listed(&world, 3, 4), (0, [none; 4]));
     assert_eq!(listed(&world, 0, 0), (0, [none; 4]));
+}
+
+/// What `platform_op` tells of a CPU: the words of its answer.
+fn real_cpu(world: &World, cmd: u32, cpu: u64) -> [u64; 4] {
+    let mut op =
+        PlatformOp { cmd, interface_version: platform::INTERFACE_VERSION, payload: [7; 16] };
+    op.payload[0] = cpu;
+    world.put(0, &op);
+    assert_eq!(world.call(Hypercall::PlatformOp, [0; 6]), Ok(0));
+    [0, 1, 2, 3].map(|at| world.told_at(8 + 8 * at))
+}
+
+#[test]
+fn real_cpus_are_told_with_their_numbers() {
+    let world = World::new(64);
+    let highest = u64::from(world.system.cpu_count() - 1) << 32;
+    let told = real_cpu(&world, platform::GET_CPUINFO, 0);
+    assert_eq!(told, [highest, 1, 1, 7], "online, APIC 0, ACPI's 1");
+    let none = real_cpu(&world, platform::GET_CPUINFO, 99);
+    assert_eq!(none, [99 | highest, 2, 7, 7], "invalid, and the rest as it was");
+    let version = real_cpu(&world, platform::GET_CPU_VERSION, 99);
+    assert_eq!(version, [99 | highest, 0, 0, 0]);
+    let unknown =
+        PlatformOp { cmd: 62, interface_version: platform::INTERFACE_VERSION, payload: [0; 16] };
+    world.put(0, &unknown);
+    assert_eq!(world.call(Hypercall::PlatformOp, [0; 6]), Err(Errno::ENOSYS));
+    world.put(0, &PlatformOp { interface_version: 0, ..unknown });
+    assert_eq!(world.call(Hypercall::PlatformOp, [0; 6]), Err(Errno::EACCES));
 }
 
 #[test]

@@ -206,7 +206,7 @@ impl<P: Platform> Context<'_, P> {
 
 impl<P: Platform> System<P> {
     /// One more than the highest number of a CPU.
-    pub(super) fn cpu_count(&self) -> u32 {
+    pub(crate) fn cpu_count(&self) -> u32 {
         u64::BITS.saturating_sub(self.cpu_set().bits().leading_zeros())
     }
 

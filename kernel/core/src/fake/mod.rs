@@ -435,6 +435,11 @@ impl Platform for Machine {
         Message { address, data: vector.into() }
     }
 
+    fn cpu_numbers(&self, cpu: CpuId) -> [u32; 2] {
+        let number = u32::from(cpu.number());
+        [number << 1, number + 1]
+    }
+
     fn wait_for_interrupt(&self) {}
 
     fn poke(&self, _cpu: CpuId) {}

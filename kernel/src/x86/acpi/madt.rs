@@ -10,12 +10,29 @@ const CPUS: usize = 256;
 /// The controllers and CPUs of the machine.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupts {
-    /// Local APIC numbers of the CPUs that may be used, in the firmware's order.
-    pub cpus: Vec<u32, CPUS>,
+    /// The CPUs that may be used, in the firmware's order.
+    pub cpus: Vec<CpuNumbers, CPUS>,
     /// The I/O APICs.
     pub io_apics: Vec<IoApic, 16>,
     /// Legacy interrupts that are not wired as their number says.
     pub overrides: Vec<Override, 16>,
+}
+
+/// How a CPU is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuNumbers {
+    /// The number of its local APIC.
+    pub apic: u32,
+    /// That of its processor in other tables.
+    pub acpi: u32,
+}
+
+impl Interrupts {
+    /// The numbers of the CPU with this local APIC, whether the table has it or not.
+    pub(crate) fn cpu(&self, apic: u32) -> CpuNumbers {
+        let listed = self.cpus.iter().find(|cpu| cpu.apic == apic);
+        listed.copied().unwrap_or(CpuNumbers { apic, acpi: 0 })
+    }
 }
 
 /// An I/O APIC.
@@ -60,7 +77,10 @@ pub(super) fn read(table: &'static [u8]) -> Interrupts {
 impl Interrupts {
     fn add(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
         match kind {
-            0 => self.add_cpu(u32::from(entry.u8(3)?), entry.u32(4)?),
+            0 => {
+                let (acpi, apic) = (entry.u8(2)?.into(), entry.u8(3)?.into());
+                self.add_cpu(CpuNumbers { apic, acpi }, entry.u32(4)?)
+            }
             1 => {
                 let address = u64::from(entry.u32(4)?);
                 let apic = IoApic { id: entry.u8(2)?, address, first_interrupt: entry.u32(8)? };
@@ -70,16 +90,19 @@ impl Interrupts {
                 let (legacy, interrupt) = (entry.u8(3)?, entry.u32(4)?);
                 self.overrides.push(Override { legacy, interrupt, flags: entry.u16(8)? }).ok()
             }
-            9 => self.add_cpu(entry.u32(4)?, entry.u32(8)?),
+            9 => {
+                let (apic, acpi) = (entry.u32(4)?, entry.u32(12)?);
+                self.add_cpu(CpuNumbers { apic, acpi }, entry.u32(8)?)
+            }
             _ => None,
         }
     }
 
     /// Firmware may list a CPU in both forms; it is one all the same.
-    fn add_cpu(&mut self, apic_id: u32, flags: u32) -> Option<()> {
-        if flags & ENABLED == 0 || self.cpus.contains(&apic_id) {
+    fn add_cpu(&mut self, numbers: CpuNumbers, flags: u32) -> Option<()> {
+        if flags & ENABLED == 0 || self.cpus.iter().any(|cpu| cpu.apic == numbers.apic) {
             return None;
         }
-        self.cpus.push(apic_id).ok()
+        self.cpus.push(numbers).ok()
     }
 }
