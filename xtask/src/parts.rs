@@ -24,10 +24,11 @@ use crate::xen_linux;
 type Part = fn(&Workspace, &mut Builder<'_>, &TestOptions, &mut Steps);
 
 /// All of them, in the order in which they are begun: long ones first, so that none is left alone at the end.
-const PARTS: [Part; 18] = [
+const PARTS: [Part; 19] = [
     test::guests,
     stock::test,
     |_, _, options, steps| test::cases(options, steps),
+    |workspace, _, options, steps| test::random(workspace, options, steps),
     block::faults::test,
     network::test,
     test::hostile,
@@ -44,10 +45,7 @@ const PARTS: [Part; 18] = [
     xen_linux::served::test,
     test::shares,
     test::ruled,
-    |workspace, builder, options, steps| {
-        trace::test(workspace, builder, &options.machine, steps);
-        test::random(workspace, options, steps);
-    },
+    |workspace, builder, options, steps| trace::test(workspace, builder, &options.machine, steps),
 ];
 
 /// How many run at a time: an emulated machine is mostly one thread, and waits now and then.
