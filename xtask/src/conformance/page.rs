@@ -28,8 +28,9 @@ pub(crate) fn page(
     words: &str,
     (cpus, times): (u32, usize),
 ) -> String {
+    let title = if cpus == 1 { "one CPU".into() } else { format!("{cpus} CPUs") };
     let mut text = format!(
-        "# Report with {cpus} CPUs\n\nWritten by `cargo xtask conformance {words}`.\n\n{}\n",
+        "# Report with {title}\n\nWritten by `cargo xtask conformance {words}`.\n\n{}\n",
         summary(verdict, times)
     );
     text += &areas(verdict);
