@@ -32,12 +32,10 @@ pub(crate) fn take(wanted: u16) -> Result<TcpListener> {
     bail!("the host has no free port")
 }
 
-/// Ports that lead to domains on QEMU's user network. All are taken until the last is chosen, so that
-/// they differ.
+/// Ports that lead to domains on QEMU's user network.
 #[derive(Default)]
 pub(crate) struct Forwards {
     words: String,
-    taken: Vec<TcpListener>,
 }
 
 impl Forwards {
@@ -47,14 +45,12 @@ impl Forwards {
     ///
     /// As of [`take`].
     pub(crate) fn add(&mut self, wanted: u16, address: impl Display, port: u16) -> Result<u16> {
-        let free = take(wanted)?;
-        let here = free.local_addr()?.port();
+        let here = take(wanted)?.local_addr()?.port();
         self.words += &format!(",hostfwd=tcp:127.0.0.1:{here}-{address}:{port}");
-        self.taken.push(free);
         Ok(here)
     }
 
-    /// What QEMU is told of them; they are free again.
+    /// What QEMU is told of them.
     pub(crate) fn words(self) -> String {
         self.words
     }
