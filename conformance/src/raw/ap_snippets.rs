@@ -21,6 +21,32 @@ macro_rules! ap_snippets {
     )+ };
 }
 
+/// Declares, by a macro such as `ap_snippets`, those of the extended state that all vCPUs run.
+macro_rules! extended_state {
+    ($declare:ident) => { $declare! {
+        /// Sets CR4.OSXSAVE and switches AVX on.
+        AVX_ON = "mov rax, cr4", "or rax, 0x40000", "mov cr4, rax", "xor ecx, ecx",
+            "xor edx, edx", "mov eax, 7", "xsetbv";
+        /// Undoes that.
+        AVX_OFF = "xor ecx, ecx", "xor edx, edx", "mov eax, 3", "xsetbv", "mov rax, cr4",
+            "and rax, -0x40001", "mov cr4, rax";
+        /// XCR0 to rax.
+        XCR0 = "xor ecx, ecx", "xgetbv";
+        /// Loads upper halves from rsi, yields while rbx counts down, and stores them behind.
+        UPPER_YIELD = "vinsertf128 ymm1, ymm1, [rsi], 1", "vinsertf128 ymm14, ymm14, [rsi], 1",
+            "2:", "mov eax, 29", "xor edi, edi",
+            "syscall", "dec rbx", "jnz 2b", "vextractf128 [rsi + 16], ymm1, 1",
+            "vextractf128 [rsi + 32], ymm14, 1";
+        /// Loads the bases of fs and gs from rbp and r12, yields while rbx counts down, and reads them to r13
+        /// and r14, and CR4 to r15. They are 0 behind.
+        BASES_YIELD = "mov rax, cr4", "or rax, 0x10000", "mov cr4, rax", "wrfsbase rbp", "wrgsbase r12",
+            "2:", "mov eax, 29", "xor edi, edi",
+            "syscall", "dec rbx", "jnz 2b", "rdfsbase r13", "rdgsbase r14", "mov r15, cr4",
+            "xor eax, eax", "wrfsbase rax", "wrgsbase rax", "mov rax, cr4", "and rax, -0x10001",
+            "mov cr4, rax";
+    } };
+}
+
 ap_snippets! {
     /// Nothing at all.
     NOTHING = "nop";
@@ -70,30 +96,12 @@ ap_snippets! {
     /// Takes itself (rsi) down, behind 1 where rbx points; then writes 2.
     DOWN_ONCE = "mov qword ptr [rbx], 1", "mov eax, 24", "mov edi, 2", "syscall",
         "mov qword ptr [rbx], 2";
-    /// Sets CR4.OSXSAVE and switches AVX on.
-    AVX_ON = "mov rax, cr4", "or rax, 0x40000", "mov cr4, rax", "xor ecx, ecx",
-        "xor edx, edx", "mov eax, 7", "xsetbv";
-    /// Undoes that.
-    AVX_OFF = "xor ecx, ecx", "xor edx, edx", "mov eax, 3", "xsetbv", "mov rax, cr4",
-        "and rax, -0x40001", "mov cr4, rax";
-    /// XCR0 to rax.
-    XCR0 = "xor ecx, ecx", "xgetbv";
-    /// Loads upper halves from rsi, yields while rbx counts down, and stores them behind.
-    UPPER_YIELD = "vinsertf128 ymm1, ymm1, [rsi], 1", "vinsertf128 ymm14, ymm14, [rsi], 1",
-        "2:", "mov eax, 29", "xor edi, edi",
-        "syscall", "dec rbx", "jnz 2b", "vextractf128 [rsi + 16], ymm1, 1",
-        "vextractf128 [rsi + 32], ymm14, 1";
-    /// Loads the bases of fs and gs from rbp and r12, yields while rbx counts down, and reads them to r13
-    /// and r14, and CR4 to r15. They are 0 behind.
-    BASES_YIELD = "mov rax, cr4", "or rax, 0x10000", "mov cr4, rax", "wrfsbase rbp", "wrgsbase r12",
-        "2:", "mov eax, 29", "xor edi, edi",
-        "syscall", "dec rbx", "jnz 2b", "rdfsbase r13", "rdgsbase r14", "mov r15, cr4",
-        "xor eax, eax", "wrfsbase rax", "wrgsbase rax", "mov rax, cr4", "and rax, -0x10001",
-        "mov cr4, rax";
     /// Stores upper halves behind rsi.
     UPPER = "vextractf128 [rsi + 16], ymm1, 1",
         "vextractf128 [rsi + 32], ymm14, 1";
 }
+
+extended_state!(ap_snippets);
 
 /// The same for the first vCPU.
 pub(crate) mod first {
@@ -105,26 +113,6 @@ pub(crate) mod first {
     snippets! {
         /// Yields while rbx counts down.
         YIELD = "2:", "mov eax, 29", "xor edi, edi", "syscall", "dec rbx", "jnz 2b";
-        /// Sets CR4.OSXSAVE and switches AVX on.
-        AVX_ON = "mov rax, cr4", "or rax, 0x40000", "mov cr4, rax", "xor ecx, ecx",
-            "xor edx, edx", "mov eax, 7", "xsetbv";
-        /// Undoes that.
-        AVX_OFF = "xor ecx, ecx", "xor edx, edx", "mov eax, 3", "xsetbv", "mov rax, cr4",
-            "and rax, -0x40001", "mov cr4, rax";
-        /// XCR0 to rax.
-        XCR0 = "xor ecx, ecx", "xgetbv";
-        /// Loads upper halves from rsi, yields while rbx counts down, and stores them behind.
-        UPPER_YIELD = "vinsertf128 ymm1, ymm1, [rsi], 1", "vinsertf128 ymm14, ymm14, [rsi], 1",
-            "2:", "mov eax, 29", "xor edi, edi",
-            "syscall", "dec rbx", "jnz 2b", "vextractf128 [rsi + 16], ymm1, 1",
-            "vextractf128 [rsi + 32], ymm14, 1";
-        /// Loads the bases of fs and gs from rbp and r12, yields while rbx counts down, and reads them to r13
-        /// and r14, and CR4 to r15. They are 0 behind.
-        BASES_YIELD = "mov rax, cr4", "or rax, 0x10000", "mov cr4, rax", "wrfsbase rbp", "wrgsbase r12",
-            "2:", "mov eax, 29", "xor edi, edi",
-            "syscall", "dec rbx", "jnz 2b", "rdfsbase r13", "rdgsbase r14", "mov r15, cr4",
-            "xor eax, eax", "wrfsbase rax", "wrgsbase rax", "mov rax, cr4", "and rax, -0x10001",
-            "mov cr4, rax";
         /// Loads upper halves from rsi.
         UPPER = "vinsertf128 ymm1, ymm1, [rsi], 1", "vinsertf128 ymm14, ymm14, [rsi], 1";
         /// As `UPPER_YIELD`, with AVX switched off while it yields.
@@ -134,4 +122,6 @@ pub(crate) mod first {
             "xor ecx, ecx", "xor edx, edx", "mov eax, 7", "xsetbv", "vextractf128 [rsi + 16], ymm1, 1",
             "vextractf128 [rsi + 32], ymm14, 1";
     }
+
+    extended_state!(snippets);
 }
