@@ -58,8 +58,8 @@ impl Store {
             return Ok(now.cloned());
         }
         let is_limited = !self.identity(scope.client)?.is_privileged();
+        let is_full = self.is_full(scope.client, Transaction::cost(path, now));
         let state = self.clients.get_mut(&scope.client).ok_or(Error::Einval)?;
-        let memory = state.memory() + self.tree.owned(state.domid).memory;
         let transaction = state.transactions.get_mut(&scope.transaction).ok_or(Error::Enoent)?;
         if let Some(own) = transaction.get(path) {
             return Ok(own.clone());
@@ -69,8 +69,7 @@ impl Store {
         } else if transaction.len() >= self.quotas.accessed {
             Some(Error::Enospc)
         } else {
-            let more = Transaction::cost(path, now);
-            (memory + more > self.quotas.memory).then_some(Error::Enomem)
+            is_full.then_some(Error::Enomem)
         };
         if let Some(error) = doom {
             transaction.doom = Some(error);
