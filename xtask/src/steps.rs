@@ -125,9 +125,10 @@ mod tests {
         all.run("a", || Ok(()));
         let mut others = all.alike();
         others.run("b is left out", || Ok(()));
+        others.run("a too", || Ok(()));
         others.run("a fails", || anyhow::bail!("so"));
         all.join(others);
-        assert_eq!((all.passed, all.failed), (1, vec![("a fails".into(), "so".into())]));
+        assert_eq!((all.passed, all.failed), (2, vec![("a fails".into(), "so".into())]));
 
         let mut names = Steps::listing();
         let mut others = names.alike();
